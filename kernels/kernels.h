@@ -1,0 +1,197 @@
+/* The kernel table: every operation the model needs, over device buffers.
+ *
+ * A back end (kernels/cpu, later kernels/cuda) fills one `struct dlm_kernels`; the model's forward and backward are written once
+ * over it. Device memory is opaque: a `dlm_ptr` is an address on the device that host code may offset but never follow; bytes
+ * cross only through upload and download. Operations are queued in order on the device and need not have finished when they return;
+ * a failure (out of memory inside a library, a device fault) is sticky, makes later calls do nothing, and is told by `sync`.
+ *
+ * Types: u8, u32, f32, and the activation type `act`, which is DLM_F32 or DLM_BF16 as each call says. Shapes stand in the
+ * comments, row-major; B sequences, N positions, T = B·N rows, d width, H heads, h = d/H (even), V vocabulary, I inputs and O
+ * outputs of a matrix. `+=` accumulates into what is there. All arithmetic and every reduction is in float32 or wider. Every result
+ * is bit-reproducible for the same device, build and number of threads; none depends on rows other than its own except where a
+ * reduction over rows is the point (linear_dw, the γ and bias gradients, embed_backward, sum_squares).
+ *
+ * Buffers do not overlap unless a comment allows it, and are aligned to 64 bytes when they come from alloc at a multiple of 64.
+ * Nothing here knows files, options, models, printing or exit. Formulas: method.md §§3-4.
+ */
+#ifndef DLM_KERNELS_H
+#define DLM_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct {
+    uint64_t at; /* 0 is "none" */
+} dlm_ptr;
+
+/* `bytes` further on. */
+static inline dlm_ptr dlm_ptr_at(dlm_ptr p, size_t bytes)
+{
+    dlm_ptr r = {p.at + bytes};
+    return r;
+}
+
+enum dlm_dtype { DLM_F32 = 0, DLM_BF16 = 1 };
+
+static inline size_t dlm_dtype_size(enum dlm_dtype t)
+{
+    return t == DLM_BF16 ? 2 : 4;
+}
+
+/* Who may see whom in attention. Query i sees key j iff: */
+enum dlm_attend {
+    DLM_ATTEND_FULL = 0,   /* always */
+    DLM_ATTEND_PREFIX = 1, /* noisy(i) ≥ noisy(j): clean positions see clean ones only */
+    DLM_ATTEND_CAUSAL = 2, /* j ≤ i */
+};
+
+/* What the diffusion loss of one row needs of its noise (computed by libcommon/diffuse; method.md §3). 16 bytes. */
+struct dlm_row {
+    float alpha;       /* α = σ(λ) */
+    float c;           /* βρ/(V-1) = q(v|x) for v other than x and m */
+    float weight;      /* min(w, 1e3), the training weight; rows with weight 0 and elbo_weight 0 are not passed at all */
+    float elbo_weight; /* min(w/p(λ), 1e6) */
+};
+
+/* The columns of `terms` that diffusion_loss writes, nats, per row. */
+enum { DLM_TERM_LOSS = 0, DLM_TERM_ELBO = 1, DLM_TERM_KL = 2, DLM_TERM_IS = 3, DLM_TERMS = 4 };
+
+struct dlm_device; /* one opened device: threads, handles, scratch; used by one host thread at a time */
+
+struct dlm_kernels {
+    const char *name; /* "cpu", "cuda" */
+
+    /* --- device and memory --------------------------------------------------------------------------------------------------- */
+
+    /* Open device number `index` with `threads` host threads (CPU). On failure NULL, and one line in msg. */
+    struct dlm_device *(*open)(int index, int threads, char *msg, size_t msg_size);
+    void (*close)(struct dlm_device *);
+    /* One line: "cpu, 2 threads, oneDNN 2.6.3". Lives as long as the device. */
+    const char *(*describe)(struct dlm_device *);
+    /* True when matrix products in this type run in hardware here (bf16: avx512_bf16 or amx_bf16; sm_80). */
+    bool (*native)(struct dlm_device *, enum dlm_dtype);
+    /* Zero-filled, 64-byte aligned; address 0 when there is no such memory. */
+    dlm_ptr (*alloc)(struct dlm_device *, size_t bytes);
+    void (*free)(struct dlm_device *, dlm_ptr);
+    void (*upload)(struct dlm_device *, dlm_ptr dst, const void *src, size_t bytes);
+    /* Waits for what was queued before. */
+    void (*download)(struct dlm_device *, void *dst, dlm_ptr src, size_t bytes);
+    void (*copy)(struct dlm_device *, dlm_ptr dst, dlm_ptr src, size_t bytes);
+    void (*zero)(struct dlm_device *, dlm_ptr dst, size_t bytes);
+    /* Wait for everything queued. NULL when all went well, else one line that stays until close. */
+    const char *(*sync)(struct dlm_device *);
+
+    /* --- matrix products ----------------------------------------------------------------------------------------------------- */
+
+    /* A packed weight is the matrix W (O, I) in whatever form the device multiplies fastest, for both directions; it is made once a
+     * step from the float32 master. `act` is the type of the products. */
+    size_t (*linear_pack_size)(struct dlm_device *, size_t O, size_t I, enum dlm_dtype act);
+    void (*linear_pack)(struct dlm_device *, dlm_ptr pack, dlm_ptr w /* f32 (O, I) */, size_t O, size_t I, enum dlm_dtype act);
+    /* y (T, O) = scale · x (T, I) · Wᵀ; x is act, y is act or f32 as `y_type` says. */
+    void (*linear)(struct dlm_device *, dlm_ptr y, dlm_ptr x, dlm_ptr pack, size_t T, size_t O, size_t I, enum dlm_dtype act,
+                   enum dlm_dtype y_type, float scale);
+    /* dx (T, I) = scale · dy (T, O) · W; dy is act, dx is act or f32 as `dx_type` says. */
+    void (*linear_dx)(struct dlm_device *, dlm_ptr dx, dlm_ptr dy, dlm_ptr pack, size_t T, size_t O, size_t I, enum dlm_dtype act,
+                      enum dlm_dtype dx_type, float scale);
+    /* dw f32 (O, I) += scale · dyᵀ (O, T) · x (T, I); both act. */
+    void (*linear_dw)(struct dlm_device *, dlm_ptr dw, dlm_ptr dy, dlm_ptr x, size_t T, size_t O, size_t I, enum dlm_dtype act,
+                      float scale);
+
+    /* --- transformer --------------------------------------------------------------------------------------------------------- */
+
+    /* x f32 (T, d) = E[ids]; E f32 (V, d), ids u32 (T), each < V. */
+    void (*embed)(struct dlm_device *, dlm_ptr x, dlm_ptr ids, dlm_ptr E, size_t T, size_t d);
+    /* dE f32 (V, d) += rows of dx f32 (T, d) summed by id, in order of position. */
+    void (*embed_backward)(struct dlm_device *, dlm_ptr dE, dlm_ptr dx, dlm_ptr ids, size_t T, size_t d, size_t V);
+
+    /* RMSNorm: y act (T, d) = (1 + γ)·x·rstd, rstd f32 (T) = 1/√(mean x² + eps); x f32 (T, d), γ f32 (d). */
+    void (*norm)(struct dlm_device *, dlm_ptr y, dlm_ptr rstd, dlm_ptr x, dlm_ptr gamma, size_t T, size_t d, float eps,
+                 enum dlm_dtype act);
+    /* dx f32 (T, d) += …; dγ f32 (d) += …; dy act (T, d). */
+    void (*norm_backward)(struct dlm_device *, dlm_ptr dx, dlm_ptr dgamma, dlm_ptr dy, dlm_ptr x, dlm_ptr rstd, dlm_ptr gamma,
+                          size_t T, size_t d, enum dlm_dtype act);
+
+    /* Norm over the full width of q and of k, then rotary by position within the sequence (pairs i, i + h/2 of each head).
+     * qh, kh act (T, d); rstd f32 (T, 2) for q and k; qkv act (T, 3d): q, k, v side by side; γq, γk f32 (d);
+     * rope f32 (N, h/2, 2): cos, sin. */
+    void (*qk_rotary)(struct dlm_device *, dlm_ptr qh, dlm_ptr kh, dlm_ptr rstd, dlm_ptr qkv, dlm_ptr gamma_q, dlm_ptr gamma_k,
+                      dlm_ptr rope, size_t B, size_t N, size_t H, size_t h, float eps, enum dlm_dtype act);
+    /* Writes the q and k thirds of dqkv act (T, 3d); dγq, dγk f32 (d) += …; dqh, dkh act (T, d). */
+    void (*qk_rotary_backward)(struct dlm_device *, dlm_ptr dqkv, dlm_ptr dgamma_q, dlm_ptr dgamma_k, dlm_ptr dqh, dlm_ptr dkh,
+                               dlm_ptr qkv, dlm_ptr rstd, dlm_ptr gamma_q, dlm_ptr gamma_k, dlm_ptr rope, size_t B, size_t N,
+                               size_t H, size_t h, enum dlm_dtype act);
+
+    /* Soft-capped attention with one sink key and value a head: s = cap·tanh(q·k/(√h·cap)), o = softmax(s)·v over the visible keys
+     * and the sink, which every query sees. o act (T, d); lse f32 (B, H, N) = log Σ exp s; q, k act (T, d) as qk_rotary leaves them;
+     * v: act (T, ·) with rows `ldv` elements apart (the last third of qkv: ldv = 3d); sink_k, sink_v f32 (H, h);
+     * noisy u8 (T), read only under DLM_ATTEND_PREFIX. No N×N matrix is stored. */
+    void (*attention)(struct dlm_device *, dlm_ptr o, dlm_ptr lse, dlm_ptr q, dlm_ptr k, dlm_ptr v, size_t ldv, dlm_ptr sink_k,
+                      dlm_ptr sink_v, dlm_ptr noisy, enum dlm_attend rule, size_t B, size_t N, size_t H, size_t h, float cap,
+                      enum dlm_dtype act);
+    /* dq, dk act (T, d); dv act rows lddv apart; dsink_k, dsink_v f32 (H, h) += …; do_ act (T, d). */
+    void (*attention_backward)(struct dlm_device *, dlm_ptr dq, dlm_ptr dk, dlm_ptr dv, size_t lddv, dlm_ptr dsink_k, dlm_ptr dsink_v,
+                               dlm_ptr do_, dlm_ptr o, dlm_ptr lse, dlm_ptr q, dlm_ptr k, dlm_ptr v, size_t ldv, dlm_ptr sink_k,
+                               dlm_ptr sink_v, dlm_ptr noisy, enum dlm_attend rule, size_t B, size_t N, size_t H, size_t h, float cap,
+                               enum dlm_dtype act);
+
+    /* a act (T, m) = relu(u + b)²; u act (T, m), b f32 (m). */
+    void (*bias_relu2)(struct dlm_device *, dlm_ptr a, dlm_ptr u, dlm_ptr b, size_t T, size_t m, enum dlm_dtype act);
+    /* du act (T, m) = da·2·relu(u + b); db f32 (m) += its column sums. du may be da. */
+    void (*bias_relu2_backward)(struct dlm_device *, dlm_ptr du, dlm_ptr db, dlm_ptr da, dlm_ptr u, dlm_ptr b, size_t T, size_t m,
+                                enum dlm_dtype act);
+
+    /* x f32 (T, d) += scale·(y + b); y act (T, d); b f32 (d) or none. */
+    void (*residual)(struct dlm_device *, dlm_ptr x, dlm_ptr y, dlm_ptr b, size_t T, size_t d, float scale, enum dlm_dtype act);
+    /* dy act (T, d) = scale·dx; db f32 (d) += its column sums, where db is not none; dx f32 (T, d) stays. */
+    void (*residual_backward)(struct dlm_device *, dlm_ptr dy, dlm_ptr db, dlm_ptr dx, size_t T, size_t d, float scale,
+                              enum dlm_dtype act);
+
+    /* --- head and loss ------------------------------------------------------------------------------------------------------- */
+
+    /* y act (n, d) = x[index]; index u32 (n), ascending. */
+    void (*gather_rows)(struct dlm_device *, dlm_ptr y, dlm_ptr x, dlm_ptr index, size_t n, size_t d, enum dlm_dtype act);
+    /* y[index] = x; the rest of y act (T, d) stays; indices are distinct. */
+    void (*scatter_rows)(struct dlm_device *, dlm_ptr y, dlm_ptr x, dlm_ptr index, size_t n, size_t d, enum dlm_dtype act);
+
+    /* Diffusion loss of n rows. terms f32 (n, 4): weighted loss, ELBO, and the KL and IS parts of the loss; dlogits act (n, V) =
+     * d loss / d logits, 0 at the mask id, or none for no gradient; logits f32 (n, V); x, z u32 (n), x ≠ mask; row (n). dlogits may be
+     * logits when act is DLM_F32. Three passes over the row; sums over V in blocks, so that float32 keeps 1e-9 of the ELBO. */
+    void (*diffusion_loss)(struct dlm_device *, dlm_ptr terms, dlm_ptr dlogits, dlm_ptr logits, dlm_ptr x, dlm_ptr z, dlm_ptr row,
+                           size_t n, size_t V, uint32_t mask, enum dlm_dtype act);
+    /* Cross-entropy over the ids other than the mask: nll f32 (n); the rest as above. */
+    void (*cross_entropy)(struct dlm_device *, dlm_ptr nll, dlm_ptr dlogits, dlm_ptr logits, dlm_ptr target, size_t n, size_t V,
+                          uint32_t mask, enum dlm_dtype act);
+
+    /* --- noise --------------------------------------------------------------------------------------------------------------- */
+
+    /* z u32 (B, N): position p of row b draws w = philox(seed, example[b], p, purpose): keep x where w0 < keep[b,p]; else a uniform id
+     * where w1 < uniform[b,p], namely u = ⌊w2·(V-1)/2³²⌋, one more from the mask id on; else the mask. keep, uniform u64 (B, N) are
+     * ⌊α·2³²⌋ and ⌊ρ·2³²⌋, 2³² meaning always; example u64 (B). A clean position has keep = 2³². */
+    void (*corrupt)(struct dlm_device *, dlm_ptr z, dlm_ptr x, dlm_ptr keep, dlm_ptr uniform, dlm_ptr example, size_t B, size_t N,
+                    uint64_t seed, uint32_t purpose, size_t V, uint32_t mask);
+
+    /* --- optimizer ----------------------------------------------------------------------------------------------------------- */
+
+    /* LaProp (method.md §4) over n elements, all f32; b1, b2 are the bias-corrected b̂; g = grad_scale·grad. grad stays. */
+    void (*laprop)(struct dlm_device *, dlm_ptr theta, dlm_ptr mu, dlm_ptr nu, dlm_ptr grad, size_t n, float lr, float b1, float b2,
+                   float eps, float weight_decay, float grad_scale);
+    /* AdamW: m, v plain moments; θ -= lr·(m/c1/(√(v/c2) + eps) + wd·θ), c1 = 1-b1^t, c2 = 1-b2^t. */
+    void (*adamw)(struct dlm_device *, dlm_ptr theta, dlm_ptr m, dlm_ptr v, dlm_ptr grad, size_t n, float lr, float b1, float b2,
+                  float c1, float c2, float eps, float weight_decay, float grad_scale);
+    /* Σ x² over n f32 elements, in double, in a fixed order. Waits. */
+    double (*sum_squares)(struct dlm_device *, dlm_ptr x, size_t n);
+};
+
+/* The CPU back end; always there. */
+const struct dlm_kernels *dlm_kernels_cpu(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

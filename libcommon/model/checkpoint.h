@@ -1,0 +1,42 @@
+/* Checkpoints: directories as Hugging Face loads them, replaced in one step (toolkit.md, dlm-checkpoint(5)).
+ *
+ * Written as CKPT.new, synced, then exchanged with CKPT by renameat2(RENAME_EXCHANGE) (or, where the file system has none, CKPT → CKPT.old,
+ * CKPT.new → CKPT, and opening recovers from either). So CKPT is at every moment the latest complete checkpoint, or absent before the first.
+ */
+#ifndef DLM_MODEL_CHECKPOINT_H
+#define DLM_MODEL_CHECKPOINT_H
+
+#include "model/config.h"
+#include "model/layout.h"
+
+#include <stdbool.h>
+
+struct dlm_checkpoint_write {
+    const struct dlm_config *config;
+    const struct dlm_layout *layout;
+    const float *weights;             /* (layout total) */
+    const float *mu, *nu;             /* (layout total) moments, or both NULL for no optimizer.safetensors; names are TENSOR.mu, TENSOR.nu */
+    const char *tokenizer;            /* tokenizer.json bytes, or NULL */
+    size_t tokenizer_len;
+    const char *state;                /* text of state.json, or NULL */
+    const char *metrics;              /* text of metrics.tsv so far, or NULL */
+    size_t metrics_len;
+    bool bf16;                        /* store tensors as bf16 */
+};
+
+/* Write and exchange. `keep_as`: when not NULL the new checkpoint is also kept under this name (hard links where possible). On failure
+ * the old CKPT is as it was and nothing is left beside it. */
+int dlm_checkpoint_save(const char *ckpt, const struct dlm_checkpoint_write *w, const char *keep_as, struct dlm_error *err);
+
+/* True when CKPT holds a checkpoint (recovering CKPT.old / CKPT.new when a kill fell between two renames). */
+bool dlm_checkpoint_exists(const char *ckpt);
+
+/* Read config.json. */
+int dlm_checkpoint_config(const char *ckpt, struct dlm_config *c, struct dlm_error *err);
+/* Read model.safetensors, or the shards of model.safetensors.index.json, into w (layout total). Missing, extra, mis-shaped and non-finite are errors. */
+int dlm_checkpoint_weights(const char *ckpt, const struct dlm_layout *l, float *w, struct dlm_error *err);
+int dlm_checkpoint_moments(const char *ckpt, const struct dlm_layout *l, float *mu, float *nu, struct dlm_error *err);
+/* Read a whole small file of the checkpoint ("state.json", "tokenizer.json", "metrics.tsv"); the caller frees *text, NUL-terminated. */
+int dlm_checkpoint_text(const char *ckpt, const char *file, char **text, size_t *len, struct dlm_error *err);
+
+#endif

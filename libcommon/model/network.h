@@ -1,0 +1,73 @@
+/* The network on a device: weights, one forward and backward over the kernel table (method.md §4).
+ *
+ * Owns one allocation each for weights, gradients (training only), packed weights and activations; nothing is allocated inside a pass.
+ * A pass is: forward, then one of the losses or logits on some rows of the final hidden state, then backward when the loss was asked for gradients.
+ * Gradients accumulate over passes until zeroed. The head and the loss run over chunks of rows, so that no (B·N, V) tensor exists; rows not
+ * named in the call are never multiplied by the head. Not for sharing between threads.
+ */
+#ifndef DLM_MODEL_NETWORK_H
+#define DLM_MODEL_NETWORK_H
+
+#include "model/config.h"
+#include "model/layout.h"
+#include "../../kernels/kernels.h"
+
+struct dlm_backend {
+    const struct dlm_kernels *k;
+    struct dlm_device *dev;
+};
+
+struct dlm_network;
+
+struct dlm_network_plan {
+    size_t batch;      /* B: most sequences in a pass */
+    size_t seq_len;    /* N ≤ context */
+    bool train;        /* with gradients and stored activations */
+    enum dlm_dtype act;
+    size_t head_rows;  /* rows of logits at a time; 0: chosen so that a chunk is about 64 MB, at least 64 rows */
+};
+
+/* Bytes on the device, before anything is allocated. */
+struct dlm_network_memory {
+    size_t weights, gradients, packs, activations, head; /* optimizer state is run/'s */
+};
+struct dlm_network_memory dlm_network_memory_of(const struct dlm_backend *b, const struct dlm_config *c, const struct dlm_network_plan *p);
+
+/* Weights are zero until uploaded. DLM_ENOMEM says how much was needed. The backend outlives the network. */
+int dlm_network_new(struct dlm_network **out, const struct dlm_backend *b, const struct dlm_config *c, const struct dlm_network_plan *p,
+                    struct dlm_error *err);
+void dlm_network_free(struct dlm_network *m);
+
+const struct dlm_config *dlm_network_config(const struct dlm_network *m);
+const struct dlm_layout *dlm_network_layout(const struct dlm_network *m);
+dlm_ptr dlm_network_weights(struct dlm_network *m);   /* f32 (layout total) */
+dlm_ptr dlm_network_gradients(struct dlm_network *m); /* f32 (layout total); none when not training */
+/* Call after every change of weights: packs the matrices. */
+void dlm_network_refresh(struct dlm_network *m);
+void dlm_network_zero_gradients(struct dlm_network *m);
+
+/* Final hidden state of B ≤ plan.batch sequences: ids u32 (B, N) and noisy u8 (B, N) on the device (noisy may be none unless the rule is PREFIX).
+ * The two buffers must stay as they are until backward is done. */
+void dlm_network_forward(struct dlm_network *m, dlm_ptr ids, dlm_ptr noisy, enum dlm_attend rule, size_t B);
+
+/* Rows of the last forward to score; all host arrays, borrowed for the call. */
+struct dlm_scored {
+    size_t n;
+    const uint32_t *at;           /* (n) row in [0, B·N), ascending */
+    const uint32_t *target;       /* (n) clean id x */
+    const uint32_t *z;            /* (n) corrupted id; NULL for cross-entropy */
+    const struct dlm_row *row;    /* (n); NULL for cross-entropy */
+};
+
+/* Diffusion terms (n, DLM_TERMS), nats; with `gradient`, the head's gradient is added and d/d(hidden) kept for backward. */
+int dlm_network_diffusion_loss(struct dlm_network *m, const struct dlm_scored *s, bool gradient, float *terms, struct dlm_error *err);
+/* Negative log-likelihood (n), nats; the mask id is excluded. */
+int dlm_network_cross_entropy(struct dlm_network *m, const struct dlm_scored *s, bool gradient, float *nll, struct dlm_error *err);
+/* Raw logits of n rows (ascending `at`) into logits (n, V). */
+int dlm_network_logits(struct dlm_network *m, const uint32_t *at, size_t n, float *logits, struct dlm_error *err);
+/* From d/d(hidden) of the last loss down to the embedding; adds to the gradients. */
+void dlm_network_backward(struct dlm_network *m);
+/* Wait; DLM_EIO with the device's word when something failed. */
+int dlm_network_sync(struct dlm_network *m, struct dlm_error *err);
+
+#endif

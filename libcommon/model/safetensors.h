@@ -1,0 +1,50 @@
+/* safetensors files: an 8-byte length, a JSON header, raw little-endian tensors.
+ *
+ * The reader checks everything before it trusts anything: header length against file size, offsets against the data, no overlap, no gap, shape times
+ * item size equal to the range. It maps the file; tensors are read from the map. The writer streams in the order given.
+ */
+#ifndef DLM_MODEL_SAFETENSORS_H
+#define DLM_MODEL_SAFETENSORS_H
+
+#include "base/error.h"
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum dlm_st_type { DLM_ST_F32, DLM_ST_BF16, DLM_ST_F64, DLM_ST_I32, DLM_ST_I64, DLM_ST_U8, DLM_ST_OTHER };
+
+struct dlm_st_entry {
+    char *name; /* owned */
+    enum dlm_st_type type;
+    unsigned rank;
+    size_t shape[8];
+    size_t n;          /* elements */
+    const void *data;  /* into the map */
+};
+
+struct dlm_st_file {
+    struct dlm_st_entry *entries; /* owned */
+    size_t n;
+    void *map;
+    size_t map_size;
+    char *path; /* owned */
+};
+
+int dlm_st_open(struct dlm_st_file *f, const char *path, struct dlm_error *err);
+void dlm_st_close(struct dlm_st_file *f);
+const struct dlm_st_entry *dlm_st_find(const struct dlm_st_file *f, const char *name);
+/* Elements as float32 (from F32 or BF16) into to (n). DLM_EDATA for other types. */
+int dlm_st_read_f32(const struct dlm_st_file *f, const struct dlm_st_entry *e, float *to, struct dlm_error *err);
+
+struct dlm_st_item {
+    const char *name;
+    enum dlm_st_type type; /* F32 or BF16 as stored */
+    unsigned rank;
+    const size_t *shape;
+    const float *data; /* f32; rounded to nearest even when stored as BF16 */
+};
+/* Write a whole file at `path` (not atomic by itself: checkpoints are directories made aside). Synced. */
+int dlm_st_write(const char *path, const struct dlm_st_item *items, size_t n, struct dlm_error *err);
+
+#endif

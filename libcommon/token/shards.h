@@ -1,0 +1,27 @@
+/* A shard set: a directory of whole N-token sequences, shuffled once, split by content hash (dlm-shards(5)).
+ *
+ * Opening reads and checks manifest.tsv, tokenizer.json and the shards' heads against each other; reading a sequence touches one
+ * frame. One reader per thread.
+ */
+#ifndef DLM_TOKEN_SHARDS_H
+#define DLM_TOKEN_SHARDS_H
+
+#include "base/error.h"
+#include "text/vocab.h"
+
+enum dlm_split { DLM_SPLIT_TRAIN = 0, DLM_SPLIT_VAL = 1 };
+
+struct dlm_shards;
+
+int dlm_shards_open(struct dlm_shards **out, const char *dir, struct dlm_error *err);
+void dlm_shards_close(struct dlm_shards *s);
+size_t dlm_shards_seq_len(const struct dlm_shards *s);
+uint64_t dlm_shards_sequences(const struct dlm_shards *s, enum dlm_split split);
+/* The vocabulary of the set; owned by s. */
+const struct dlm_vocab *dlm_shards_vocab(const struct dlm_shards *s);
+/* XXH64 of manifest.tsv: equal hashes, equal data. */
+uint64_t dlm_shards_hash(const struct dlm_shards *s);
+/* Sequence `index` of a split into ids (N). The last frame is kept, so reading in order decompresses each frame once. */
+int dlm_shards_read(struct dlm_shards *s, enum dlm_split split, uint64_t index, uint32_t *ids, struct dlm_error *err);
+
+#endif
