@@ -1,0 +1,21 @@
+/* From the words `--device` and `--dtype` to an opened back end.
+ *
+ * `auto` takes CUDA where a back end and a GPU are there, else the CPU; this build has the CPU only, so `cuda` is an error. The type `auto` is bf16
+ * where the device multiplies it in hardware and the caller prefers speed, else f32.
+ */
+#ifndef DLM_RUN_DEVICE_H
+#define DLM_RUN_DEVICE_H
+
+#include "base/error.h"
+#include "model/network.h"
+
+enum dlm_dtype_option { DLM_DTYPE_AUTO = 0, DLM_DTYPE_F32 = 1, DLM_DTYPE_BF16 = 2 }; /* the order of --dtype's choices */
+
+/* device: NULL or "auto", "cpu", "cuda", "cuda:N". threads: 0 for the cores this process may use. */
+int dlm_device_open(struct dlm_backend *out, const char *device, int threads, struct dlm_error *err);
+void dlm_device_close(struct dlm_backend *b);
+/* The type to compute in; `fast` says what auto prefers: true for training and sampling, false for scores. */
+enum dlm_dtype dlm_device_dtype(const struct dlm_backend *b, int dtype_option, bool fast);
+const char *dlm_device_dtype_name(enum dlm_dtype t); /* "f32", "bf16" */
+
+#endif

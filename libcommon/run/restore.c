@@ -1,0 +1,80 @@
+/* Opening a checkpoint for use. */
+#include "run/restore.h"
+
+#include "model/checkpoint.h"
+
+#include <stdlib.h>
+
+int dlm_restore_noise(const struct dlm_config *c, struct dlm_noise *out, struct dlm_error *err)
+{
+    if (!c->dlm_noise[0]) {
+        *out = (struct dlm_noise){.shift = c->noise_shift, .slope = 1};
+        return 0;
+    }
+    struct dlm_curriculum cur;
+    int rc = dlm_curriculum_parse(&cur, c->dlm_noise, err);
+    if (!rc)
+        *out = dlm_curriculum_at(&cur, 1);
+    return rc;
+}
+
+static int open_vocab(struct dlm_restored *r, const char *ckpt, const struct dlm_config *c, struct dlm_error *err)
+{
+    char *json;
+    size_t len;
+    int rc = dlm_checkpoint_text(ckpt, "tokenizer.json", &json, &len, err);
+    if (rc)
+        return rc;
+    char name[600];
+    snprintf(name, sizeof name, "%s/tokenizer.json", ckpt);
+    rc = dlm_vocab_parse(&r->vocab, json, len, name, err);
+    free(json);
+    if (!rc && dlm_vocab_size(r->vocab) > c->vocab_size)
+        rc = dlm_fail(err, DLM_EDATA, "%s has %u ids, but the model's vocabulary size is %zu", name, dlm_vocab_size(r->vocab), c->vocab_size);
+    return rc;
+}
+
+int dlm_restore_open(struct dlm_restored *r, const char *ckpt, const struct dlm_backend *b, size_t batch, size_t seq_len, enum dlm_dtype act,
+                     bool need_vocab, struct dlm_error *err)
+{
+    *r = (struct dlm_restored){0};
+    struct dlm_config c;
+    if (!dlm_checkpoint_exists(ckpt))
+        return dlm_fail(err, DLM_EIO, "'%s' is no checkpoint: it has no config.json", ckpt);
+    int rc = dlm_checkpoint_config(ckpt, &c, err);
+    if (!rc && seq_len > c.context)
+        rc = dlm_fail(err, DLM_EDATA, "sequences of %zu tokens are longer than the context of '%s', %zu", seq_len, ckpt, c.context);
+    if (!rc)
+        rc = dlm_restore_noise(&c, &r->noise, err);
+    if (rc)
+        return rc;
+    r->autoregressive = c.causal;
+    if (need_vocab)
+        rc = open_vocab(r, ckpt, &c, err);
+    float *w = NULL;
+    if (!rc) {
+        struct dlm_network_plan p = {.batch = batch, .seq_len = seq_len ? seq_len : c.context, .train = false, .act = act};
+        rc = dlm_network_new(&r->network, b, &c, &p, err);
+    }
+    if (!rc) {
+        const struct dlm_layout *l = dlm_network_layout(r->network);
+        w = calloc(l->total, sizeof *w);
+        rc = w ? dlm_checkpoint_weights(ckpt, l, w, err) : dlm_fail(err, DLM_ENOMEM, "no memory for the weights of '%s'", ckpt);
+        if (!rc) {
+            b->k->upload(b->dev, dlm_network_weights(r->network), w, l->total * sizeof *w);
+            dlm_network_refresh(r->network);
+            rc = dlm_network_sync(r->network, err);
+        }
+    }
+    free(w);
+    if (rc)
+        dlm_restore_close(r);
+    return rc;
+}
+
+void dlm_restore_close(struct dlm_restored *r)
+{
+    dlm_network_free(r->network);
+    dlm_vocab_free(r->vocab);
+    *r = (struct dlm_restored){0};
+}

@@ -1,0 +1,24 @@
+/* A checkpoint opened for use: its network on a device, its vocabulary, its noise type. What dlm-eval and dlm-sample share. */
+#ifndef DLM_RUN_RESTORE_H
+#define DLM_RUN_RESTORE_H
+
+#include "diffuse/noise.h"
+#include "model/network.h"
+#include "text/vocab.h"
+
+struct dlm_restored {
+    struct dlm_network *network;
+    struct dlm_vocab *vocab;      /* NULL when the checkpoint has no tokenizer.json and none was needed */
+    struct dlm_noise noise;       /* evaluation's: the one the training ended with */
+    bool autoregressive;
+};
+
+/* seq_len 0 means the context. `need_vocab`: a checkpoint without tokenizer.json is an error, and its size must fit. */
+int dlm_restore_open(struct dlm_restored *r, const char *ckpt, const struct dlm_backend *b, size_t batch, size_t seq_len, enum dlm_dtype act,
+                     bool need_vocab, struct dlm_error *err);
+void dlm_restore_close(struct dlm_restored *r);
+
+/* Read config.json's noise: dlm_noise where it is set (a curriculum's last type), else the shift. */
+int dlm_restore_noise(const struct dlm_config *c, struct dlm_noise *out, struct dlm_error *err);
+
+#endif
