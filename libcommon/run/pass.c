@@ -1,0 +1,132 @@
+/* One pass of corrupted sequences through a network. */
+#include "run/pass.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int dlm_pass_new(struct dlm_pass *p, const struct dlm_backend *b, const struct dlm_config *c, size_t max_batch, size_t N, struct dlm_error *err)
+{
+    size_t T = max_batch * N;
+    *p = (struct dlm_pass){.b = *b, .max_batch = max_batch, .N = N, .V = c->vocab_size, .mask = c->mask};
+    p->first = c->begin != UINT32_MAX ? c->begin : c->end;
+    p->x = calloc(T, sizeof *p->x);
+    p->log_snr = calloc(T, sizeof *p->log_snr);
+    p->noisy = calloc(T, 1);
+    p->example = calloc(max_batch, sizeof *p->example);
+    p->noise = calloc(max_batch, sizeof *p->noise);
+    p->z = calloc(T, sizeof *p->z);
+    p->terms = calloc(T, DLM_TERMS * sizeof *p->terms);
+    p->at = calloc(T, sizeof *p->at);
+    p->target = calloc(T, sizeof *p->target);
+    p->zs = calloc(T, sizeof *p->zs);
+    p->row = calloc(T, sizeof *p->row);
+    p->keep = calloc(T, sizeof *p->keep);
+    p->uniform = calloc(T, sizeof *p->uniform);
+    bool host = p->x && p->log_snr && p->noisy && p->example && p->noise && p->z && p->terms && p->at && p->target && p->zs && p->row && p->keep &&
+                p->uniform;
+    p->d_x = b->k->alloc(b->dev, T * 4);
+    p->d_z = b->k->alloc(b->dev, T * 4);
+    p->d_keep = b->k->alloc(b->dev, T * 8);
+    p->d_uniform = b->k->alloc(b->dev, T * 8);
+    p->d_example = b->k->alloc(b->dev, max_batch * 8);
+    p->d_noisy = b->k->alloc(b->dev, T);
+    if (!host || !p->d_x.at || !p->d_z.at || !p->d_keep.at || !p->d_uniform.at || !p->d_example.at || !p->d_noisy.at) {
+        dlm_pass_release(p);
+        return dlm_fail(err, DLM_ENOMEM, "no memory for a batch of %zu sequences of %zu tokens", max_batch, N);
+    }
+    return 0;
+}
+
+void dlm_pass_release(struct dlm_pass *p)
+{
+    void *host[] = {p->x, p->log_snr, p->noisy, p->example, p->noise, p->z, p->terms, p->at, p->target, p->zs, p->row, p->keep, p->uniform};
+    for (size_t i = 0; i < sizeof host / sizeof *host; i++)
+        free(host[i]);
+    dlm_ptr device[] = {p->d_x, p->d_z, p->d_keep, p->d_uniform, p->d_example, p->d_noisy};
+    for (size_t i = 0; p->b.dev && i < sizeof device / sizeof *device; i++)
+        if (device[i].at)
+            p->b.k->free(p->b.dev, device[i]);
+    *p = (struct dlm_pass){0};
+}
+
+static int check_ids(const struct dlm_pass *p, size_t T, struct dlm_error *err)
+{
+    for (size_t t = 0; t < T; t++)
+        if (p->x[t] >= p->V || p->x[t] == p->mask)
+            return dlm_fail(err, DLM_EDATA, "the data hold id %u, which is %s", p->x[t], p->x[t] == p->mask ? "the mask" : "outside the vocabulary");
+    return 0;
+}
+
+int dlm_pass_corrupt(struct dlm_pass *p, size_t B, uint64_t seed, uint32_t purpose, struct dlm_error *err)
+{
+    const struct dlm_kernels *k = p->b.k;
+    size_t N = p->N, T = B * N;
+    int rc = check_ids(p, T, err);
+    if (rc)
+        return rc;
+    for (size_t t = 0; t < T; t++) {
+        const struct dlm_noise *n = &p->noise[t / N];
+        p->keep[t] = (uint64_t)1 << 32;
+        p->uniform[t] = 0;
+        if (!p->noisy[t])
+            continue;
+        if (t % N && p->noisy[t - 1] && p->log_snr[t] == p->log_snr[t - 1]) { /* one level for a whole sequence is the common case */
+            p->keep[t] = p->keep[t - 1];
+            p->uniform[t] = p->uniform[t - 1];
+        } else {
+            dlm_noise_thresholds(n, p->log_snr[t], &p->keep[t], &p->uniform[t]);
+        }
+    }
+    struct dlm_device *dev = p->b.dev;
+    k->upload(dev, p->d_x, p->x, T * 4);
+    k->upload(dev, p->d_keep, p->keep, T * 8);
+    k->upload(dev, p->d_uniform, p->uniform, T * 8);
+    k->upload(dev, p->d_example, p->example, B * 8);
+    k->upload(dev, p->d_noisy, p->noisy, T);
+    k->corrupt(dev, p->d_z, p->d_x, p->d_keep, p->d_uniform, p->d_example, B, N, seed, purpose, p->V, p->mask);
+    k->download(dev, p->z, p->d_z, T * 4);
+    size_t n = 0;
+    for (size_t t = 0; t < T; t++) {
+        if (!p->noisy[t])
+            continue;
+        struct dlm_token_noise s = dlm_noise_token(&p->noise[t / N], p->log_snr[t], p->x[t], p->z[t], p->mask, (uint32_t)p->V);
+        if (s.weight == 0 && s.elbo_weight == 0)
+            continue;
+        p->at[n] = (uint32_t)t;
+        p->target[n] = p->x[t];
+        p->zs[n] = p->z[t];
+        p->row[n++] = (struct dlm_row){(float)s.alpha, (float)s.c, (float)s.weight, (float)s.elbo_weight};
+    }
+    p->scored = (struct dlm_scored){.n = n, .at = p->at, .target = p->target, .z = p->zs, .row = p->row};
+    return 0;
+}
+
+int dlm_pass_diffusion(struct dlm_pass *p, struct dlm_network *m, size_t B, bool gradient, struct dlm_error *err)
+{
+    /* The prefix rule equals full visibility where nothing is clean, so one rule serves every batch. */
+    dlm_network_forward(m, p->d_z, p->d_noisy, DLM_ATTEND_PREFIX, B);
+    int rc = dlm_network_diffusion_loss(m, &p->scored, gradient, p->terms, err);
+    if (!rc && gradient)
+        dlm_network_backward(m);
+    return rc;
+}
+
+int dlm_pass_autoregressive(struct dlm_pass *p, struct dlm_network *m, size_t B, bool gradient, struct dlm_error *err)
+{
+    size_t N = p->N, T = B * N;
+    int rc = check_ids(p, T, err);
+    if (rc)
+        return rc;
+    for (size_t t = 0; t < T; t++) {
+        p->z[t] = t % N ? p->x[t - 1] : p->first;
+        p->at[t] = (uint32_t)t;
+        p->target[t] = p->x[t];
+    }
+    p->scored = (struct dlm_scored){.n = T, .at = p->at, .target = p->target};
+    p->b.k->upload(p->b.dev, p->d_z, p->z, T * 4);
+    dlm_network_forward(m, p->d_z, (dlm_ptr){0}, DLM_ATTEND_CAUSAL, B);
+    rc = dlm_network_cross_entropy(m, &p->scored, gradient, p->terms, err);
+    if (!rc && gradient)
+        dlm_network_backward(m);
+    return rc;
+}

@@ -1,0 +1,43 @@
+/* One pass of corrupted sequences through a network: what training and evaluation share.
+ *
+ * The caller fills the host side (clean ids, levels, which positions are noisy, the example's number); the pass computes thresholds, corrupts on
+ * the device, brings the corrupted ids back, and lists the rows whose weight is not zero with the scalars their loss needs (diffuse/noise.h). For the
+ * autoregressive baseline the input is the first id shifted in, and every row is scored. One allocation each, made once for the largest batch.
+ */
+#ifndef DLM_RUN_PASS_H
+#define DLM_RUN_PASS_H
+
+#include "diffuse/noise.h"
+#include "model/network.h"
+
+struct dlm_pass {
+    struct dlm_backend b;
+    size_t max_batch, N, V;
+    uint32_t mask, first; /* mask id; the id in front of an autoregressive input */
+    /* Filled by the caller, (B, N) unless told. */
+    uint32_t *x;          /* clean ids */
+    double *log_snr;
+    uint8_t *noisy;
+    uint64_t *example;    /* (B) the keys of the corruption */
+    struct dlm_noise *noise; /* (B) */
+    /* Results of dlm_pass_corrupt. */
+    uint32_t *z;
+    struct dlm_scored scored; /* points into the arrays below */
+    float *terms;         /* (B·N, DLM_TERMS): the loss's result, row i for scored row i; ar uses one column */
+    /* Private. */
+    uint32_t *at, *target, *zs;
+    struct dlm_row *row;
+    uint64_t *keep, *uniform;
+    dlm_ptr d_x, d_z, d_keep, d_uniform, d_example, d_noisy;
+};
+
+int dlm_pass_new(struct dlm_pass *p, const struct dlm_backend *b, const struct dlm_config *c, size_t max_batch, size_t N, struct dlm_error *err);
+void dlm_pass_release(struct dlm_pass *p);
+/* Corrupt the first B sequences; rows that carry no loss are left out of `scored`. DLM_EDATA when an id is the mask or out of range. */
+int dlm_pass_corrupt(struct dlm_pass *p, size_t B, uint64_t seed, uint32_t purpose, struct dlm_error *err);
+/* Run the network forward on them and fill terms; gradients are added when asked. */
+int dlm_pass_diffusion(struct dlm_pass *p, struct dlm_network *m, size_t B, bool gradient, struct dlm_error *err);
+/* The same for the autoregressive baseline: every row, terms holds one number a row. */
+int dlm_pass_autoregressive(struct dlm_pass *p, struct dlm_network *m, size_t B, bool gradient, struct dlm_error *err);
+
+#endif
