@@ -1,0 +1,64 @@
+/* The reverse process on one position, method.md §9. Not the loop over positions and steps: run/sample.
+ *
+ * q_{t|s}(z_t|v) = α_{t|s}[z_t = v] + κ, where κ = β_t π_t(z_t) - α_{t|s} β_s π_s(z_t) is never negative, as e^{-λ}π(λ) falls in λ for |a| ≤ 1.
+ * It is computed as α_t·(e^{-λ_t} π_t - e^{-λ_s} π_s), which needs no 1-α and is exactly β_t π_t(z_t) for a clean s (e^{-λ_s} = 0).
+ */
+#include "diffuse/reverse.h"
+
+#include <math.h>
+
+void dlm_reverse_softmax(double *s, const float *logits, size_t V, uint32_t mask)
+{
+    double top = -INFINITY, sum = 0;
+    for (size_t v = 0; v < V; v++)
+        if (v != mask && logits[v] > top)
+            top = logits[v];
+    for (size_t v = 0; v < V; v++) {
+        s[v] = v == mask ? 0 : exp(logits[v] - top);
+        sum += s[v];
+    }
+    for (size_t v = 0; v < V; v++)
+        s[v] /= sum;
+}
+
+void dlm_reverse_step(double *p, const struct dlm_noise *n, double log_snr_t, double log_snr_s, uint32_t z_t, const double *s, size_t V,
+                      uint32_t mask)
+{
+    bool clean = isinf(log_snr_s), at_mask = z_t == mask;
+    double alpha_t = dlm_noise_alpha(log_snr_t), alpha_s = clean ? 1 : dlm_noise_alpha(log_snr_s);
+    double beta_s = clean ? 0 : dlm_noise_alpha(-log_snr_s), keep = alpha_t / alpha_s;
+    double kappa = exp(-log_snr_t) * dlm_noise_pi(n, log_snr_t, at_mask, (uint32_t)V);
+    if (!clean)
+        kappa -= exp(-log_snr_s) * dlm_noise_pi(n, log_snr_s, at_mask, (uint32_t)V);
+    kappa = kappa > 0 ? kappa * alpha_t : 0;
+
+    double noise_other = clean ? 0 : beta_s * dlm_noise_pi(n, log_snr_s, false, (uint32_t)V);
+    double noise_mask = clean ? 0 : beta_s * dlm_noise_pi(n, log_snr_s, true, (uint32_t)V), sum = 0;
+    for (size_t v = 0; v < V; v++) {
+        double q_s = alpha_s * s[v] + (v == mask ? noise_mask : noise_other);
+        p[v] = q_s * (v == z_t ? keep + kappa : kappa);
+        sum += p[v];
+    }
+    if (sum > 0) {
+        for (size_t v = 0; v < V; v++)
+            p[v] /= sum;
+        return;
+    }
+    /* The predictor and the noise both deny z_t. A mask says nothing about x, so what is left is q_s; any other id can only have been kept. */
+    for (size_t v = 0; v < V; v++) {
+        p[v] = at_mask ? alpha_s * s[v] + (v == mask ? noise_mask : noise_other) : v == z_t;
+        sum += p[v];
+    }
+    for (size_t v = 0; v < V; v++)
+        p[v] /= sum;
+}
+
+double dlm_reverse_confidence(const struct dlm_noise *n, uint32_t z, const double *s, size_t V, uint32_t mask, uint32_t *best)
+{
+    size_t top = mask == 0 ? 1 : 0;
+    for (size_t v = top + 1; v < V; v++)
+        if (v != mask && s[v] > s[top])
+            top = v;
+    *best = (uint32_t)top;
+    return dlm_noise_pi(n, -DLM_LOG_SNR_MAX, z == mask, (uint32_t)V) * (s[top] - s[z]);
+}
