@@ -10,18 +10,45 @@ static int by_share(const void *a, const void *b)
     return l->share != r->share ? (l->share > r->share ? -1 : 1) : (l->id > r->id) - (l->id < r->id);
 }
 
+/* Let the entry at `at` of a heap of n sink; the least likely is at the root. */
+static void sink(struct dlm_choose_rank *heap, size_t n, size_t at)
+{
+    for (;;) {
+        size_t child = 2 * at + 1;
+        if (child >= n)
+            return;
+        if (child + 1 < n && by_share(&heap[child + 1], &heap[child]) > 0)
+            child++;
+        if (by_share(&heap[child], &heap[at]) <= 0)
+            return;
+        struct dlm_choose_rank swap = heap[at];
+        heap[at] = heap[child];
+        heap[child] = swap;
+        at = child;
+    }
+}
+
 static void cut(double *s, const struct dlm_choose *c, size_t V, struct dlm_choose_rank *rank)
 {
     /* Ids below (1 - top_p)/V cannot be among the fewest that hold top_p: all of them together hold less than is left out. So only few of a large
      * vocabulary need sorting. The margin keeps rounding on the safe side. */
     double least = c->top_p < 1 ? (1 - c->top_p) / (double)V * 0.999 : 0;
-    size_t n = 0;
-    for (size_t v = 0; v < V; v++)
-        if (s[v] > least)
-            rank[n++] = (struct dlm_choose_rank){s[v], (uint32_t)v};
+    size_t n = 0, most = c->top_k && c->top_k < V ? c->top_k : V;
+    for (size_t v = 0; v < V; v++) {
+        struct dlm_choose_rank r = {s[v], (uint32_t)v};
+        if (!(s[v] > least))
+            continue;
+        if (n < most) {
+            rank[n++] = r;
+            if (n == most && most < V)
+                for (size_t at = n / 2; at-- > 0;)
+                    sink(rank, n, at);
+        } else if (by_share(&r, &rank[0]) < 0) { /* likelier than the least likely of the top k */
+            rank[0] = r;
+            sink(rank, n, 0);
+        }
+    }
     qsort(rank, n, sizeof *rank, by_share);
-    if (c->top_k && c->top_k < n)
-        n = c->top_k;
     size_t kept = 0;
     double held = 0;
     while (kept < n && (!kept || held < c->top_p))

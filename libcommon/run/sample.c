@@ -1,0 +1,440 @@
+/* The sampling loops, method.md §9. The arithmetic of one position is diffuse/reverse and diffuse/choose; text and files are the command's.
+ *
+ * A step brings the logits of the rows that may change to the host, item by item and at most `rows` at a time, and finishes each row there in double.
+ * The forward pass is repeated only when an id has changed since the last one.
+ */
+#include "run/sample.h"
+
+#include "base/rng.h"
+#include "base/stop.h"
+#include "diffuse/reverse.h"
+
+#include <assert.h>
+#include <math.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A call of the network holds at least so many tokens: enough to keep matrix products busy, few enough to waste little on a single text. */
+#define CHUNK_TOKENS 256
+/* Rows go to the head in multiples of this, so that few shapes occur while masks grow fewer. */
+#define ROW_STEP 16
+#define LOGIT_BYTES (64u << 20)
+
+struct row_result {
+    uint32_t id;   /* what the position would become */
+    double score;  /* adaptive: how surely what stands there is wrong */
+};
+
+struct dlm_sampler {
+    struct dlm_backend b;
+    struct dlm_network *m;
+    struct dlm_sample_plan p;
+    size_t C, N, V, rows;
+    uint32_t mask, first_id, end;
+    uint32_t *z, *shifted;   /* (C, N) the texts; the autoregressive input */
+    uint8_t *noisy;          /* (C, N) */
+    bool *moved, *done;      /* (C) changed in the last step; nothing more to do */
+    uint32_t *at;            /* (N + ROW_STEP) rows of a head call */
+    uint8_t *want;           /* (N) positions whose logits are wanted */
+    struct row_result *result; /* (N) */
+    uint32_t *order;         /* (N) positions by falling score */
+    float *logits;           /* (rows, V) */
+    double *shares;          /* (threads, 2, V) */
+    struct dlm_choose_rank *rank; /* (threads, V) */
+    dlm_ptr d_ids, d_noisy;
+};
+
+size_t dlm_sample_chunk(size_t length)
+{
+    return length >= CHUNK_TOKENS ? 1 : (CHUNK_TOKENS + length - 1) / length;
+}
+
+/* --- making ---------------------------------------------------------------------------------------------------------------------- */
+
+void dlm_sampler_free(struct dlm_sampler *s)
+{
+    if (!s)
+        return;
+    void *host[] = {s->z, s->shifted, s->noisy, s->moved, s->done, s->at, s->want, s->result, s->order, s->logits, s->shares, s->rank};
+    for (size_t i = 0; i < sizeof host / sizeof *host; i++)
+        free(host[i]);
+    if (s->d_ids.at)
+        s->b.k->free(s->b.dev, s->d_ids);
+    if (s->d_noisy.at)
+        s->b.k->free(s->b.dev, s->d_noisy);
+    free(s);
+}
+
+int dlm_sampler_new(struct dlm_sampler **out, const struct dlm_backend *b, struct dlm_network *m, const struct dlm_sample_plan *p,
+                    struct dlm_error *err)
+{
+    const struct dlm_config *c = dlm_network_config(m);
+    struct dlm_sampler *s = calloc(1, sizeof *s);
+    *out = NULL;
+    if (!s)
+        return dlm_fail(err, DLM_ENOMEM, "no memory for the sampler");
+    s->b = *b;
+    s->m = m;
+    s->p = *p;
+    s->N = p->length;
+    s->C = dlm_sample_chunk(s->N);
+    s->V = c->vocab_size;
+    s->mask = c->mask;
+    s->end = c->end;
+    s->first_id = c->begin < s->V ? c->begin : c->end;
+    if (p->order == DLM_SAMPLE_AUTOREGRESSIVE && s->first_id >= s->V) {
+        free(s);
+        return dlm_fail(err, DLM_EDATA, "the autoregressive model has neither a begin id nor an end id to start from");
+    }
+    size_t fit = LOGIT_BYTES / sizeof(float) / s->V / ROW_STEP * ROW_STEP, most = (s->N + ROW_STEP - 1) / ROW_STEP * ROW_STEP;
+    s->rows = fit < ROW_STEP ? ROW_STEP : fit < most ? fit : most;
+    size_t T = s->C * s->N, threads = (size_t)p->threads;
+    s->z = calloc(T, sizeof *s->z);
+    s->shifted = calloc(T, sizeof *s->shifted);
+    s->noisy = calloc(T, 1);
+    s->moved = calloc(s->C, sizeof *s->moved);
+    s->done = calloc(s->C, sizeof *s->done);
+    s->at = calloc(s->N + ROW_STEP, sizeof *s->at);
+    s->want = calloc(s->N, 1);
+    s->result = calloc(s->N, sizeof *s->result);
+    s->order = calloc(s->N, sizeof *s->order);
+    s->logits = calloc(s->rows * s->V, sizeof *s->logits);
+    s->shares = calloc(threads * 2 * s->V, sizeof *s->shares);
+    s->rank = calloc(threads * s->V, sizeof *s->rank);
+    s->d_ids = b->k->alloc(b->dev, T * sizeof *s->z);
+    s->d_noisy = b->k->alloc(b->dev, T);
+    if (!s->z || !s->shifted || !s->noisy || !s->moved || !s->done || !s->at || !s->want || !s->result || !s->order || !s->logits || !s->shares ||
+        !s->rank || !s->d_ids.at || !s->d_noisy.at) {
+        dlm_sampler_free(s);
+        return dlm_fail(err, DLM_ENOMEM, "no memory to sample %zu texts of %zu tokens at a time", dlm_sample_chunk(p->length), p->length);
+    }
+    *out = s;
+    return 0;
+}
+
+/* --- one position ---------------------------------------------------------------------------------------------------------------- */
+
+/* u in (0, 1) of (item, position, step). Step 0 is the prior. */
+static double unit_at(const struct dlm_sampler *s, uint64_t item, size_t position, uint32_t step)
+{
+    dlm_philox_t w = dlm_philox_at(s->p.seed, (uint64_t)step << 32 | item, (uint32_t)position, DLM_RNG_SAMPLE);
+    return (((uint64_t)w.v[0] << 20 | w.v[1] >> 12) + 0.5) * 0x1p-52;
+}
+
+/* The prior: a uniform id with probability ρ(λ_min), else the mask. */
+static uint32_t prior_at(const struct dlm_sampler *s, uint64_t item, size_t position)
+{
+    dlm_philox_t w = dlm_philox_at(s->p.seed, item, (uint32_t)position, DLM_RNG_SAMPLE);
+    if (dlm_rng_unit(w.v[0]) >= dlm_noise_rho(&s->p.noise, -DLM_LOG_SNR_MAX))
+        return s->mask;
+    uint32_t u = (uint32_t)((w.v[1] * (uint64_t)(s->V - 1)) >> 32);
+    return u + (u >= s->mask);
+}
+
+/* What a row of logits makes of its position. */
+struct task {
+    uint64_t item;
+    uint32_t step;
+    double log_snr_t, log_snr_s; /* ancestral */
+    enum { REVERSE, SCORE, FILL } kind;
+};
+
+static struct row_result finish_row(const struct dlm_sampler *s, const struct task *t, size_t position, uint32_t z, const float *logits,
+                                    double *shares, double *p, struct dlm_choose_rank *rank)
+{
+    struct row_result r = {.id = z};
+    double u = unit_at(s, t->item, position, t->step);
+    if (t->kind == SCORE) { /* the confidence is the model's own, whatever the temperature of the draw */
+        dlm_reverse_softmax(shares, logits, s->V, s->mask);
+        r.score = dlm_reverse_confidence(&s->p.noise, z, shares, s->V, s->mask, &r.id);
+        if (s->p.choose.temperature == 0)
+            return r;
+    }
+    dlm_choose_shares(shares, &s->p.choose, logits, s->V, s->mask, rank);
+    if (t->kind == REVERSE)
+        dlm_reverse_step(p, &s->p.noise, t->log_snr_t, t->log_snr_s, z, shares, s->V, s->mask);
+    r.id = dlm_choose_draw(t->kind == REVERSE ? p : shares, s->V, u);
+    return r;
+}
+
+static bool all_finite(const float *x, size_t n)
+{
+    float sum = 0; /* 0·x is 0 for a number, NaN otherwise */
+    for (size_t i = 0; i < n; i++)
+        sum += 0 * x[i];
+    return sum == 0;
+}
+
+/* Results for the wanted positions of row `c` of the chunk. The head gets multiples of ROW_STEP rows: unwanted positions, in order, make up the number
+ * as far as there are any, which keeps the call's shape a function of the item alone. */
+static int finish_rows(struct dlm_sampler *s, size_t c, const struct task *t, struct dlm_error *err)
+{
+    size_t N = s->N, V = s->V, wanted = 0, extra;
+    for (size_t i = 0; i < N; i++)
+        wanted += s->want[i];
+    if (!wanted)
+        return 0;
+    extra = (ROW_STEP - wanted % ROW_STEP) % ROW_STEP;
+    size_t n = 0;
+    for (size_t i = 0; i < N; i++) {
+        if (s->want[i] || extra)
+            s->at[n++] = (uint32_t)i;
+        extra -= !s->want[i] && extra;
+    }
+    for (size_t first = 0; first < n; first += s->rows) {
+        size_t some = n - first < s->rows ? n - first : s->rows;
+        uint32_t *at = s->at + first;
+        for (size_t i = 0; i < some; i++)
+            at[i] += (uint32_t)(c * N);
+        int rc = dlm_network_logits(s->m, at, some, s->logits, err);
+        if (rc)
+            return rc;
+        bool good = true;
+#pragma omp parallel for num_threads(s->p.threads) schedule(static, 1) reduction(&& : good)
+        for (size_t i = 0; i < some; i++) {
+            size_t position = at[i] - c * N;
+            const float *logits = s->logits + i * V;
+            if (!s->want[position])
+                continue;
+            good = good && all_finite(logits, V);
+            size_t thread = (size_t)omp_get_thread_num();
+            double *shares = s->shares + thread * 2 * V;
+            s->result[position] = finish_row(s, t, position, s->z[c * N + position], logits, shares, shares + V, s->rank + thread * V);
+        }
+        if (!good)
+            return dlm_fail(err, DLM_EDATA, "the model's logits are not finite numbers");
+    }
+    return 0;
+}
+
+/* --- loops ----------------------------------------------------------------------------------------------------------------------- */
+
+struct run {
+    uint64_t first;
+    size_t slot, n; /* rows slot … slot + n - 1 of the chunk */
+    const size_t *prompt;
+    struct dlm_sample_stats *stats;
+    struct dlm_progress *progress;
+    bool current; /* the network holds the hidden states of z */
+};
+
+static int forward(struct dlm_sampler *s, struct run *r, const uint32_t *ids, enum dlm_attend rule, struct dlm_error *err)
+{
+    if (r->current)
+        return 0;
+    s->b.k->upload(s->b.dev, s->d_ids, ids, s->C * s->N * sizeof *ids);
+    dlm_network_forward(s->m, s->d_ids, rule == DLM_ATTEND_PREFIX ? s->d_noisy : (dlm_ptr){0}, rule, s->C);
+    r->stats->model_calls++;
+    r->current = true;
+    return dlm_network_sync(s->m, err);
+}
+
+static int step_done(struct run *r, uint64_t done, struct dlm_error *err)
+{
+    r->stats->steps++;
+    if (r->progress)
+        dlm_progress_update(r->progress, r->progress->begun_at + done, NULL);
+    return dlm_stop_signal() ? dlm_fail(err, DLM_ESTOPPED, "stopped") : 0;
+}
+
+static void put(struct dlm_sampler *s, struct run *r, size_t c, size_t position, uint32_t id)
+{
+    uint32_t *z = &s->z[c * s->N + position];
+    if (*z == id)
+        return;
+    *z = id;
+    s->moved[c] = true;
+    r->current = false;
+}
+
+double dlm_sample_log_snr(const struct dlm_sample_plan *p, uint32_t j)
+{
+    if (j >= p->steps)
+        return INFINITY;
+    double low = dlm_noise_alpha(-DLM_LOG_SNR_MAX), high = dlm_noise_alpha(DLM_LOG_SNR_MAX), f = (double)j / p->steps;
+    if (p->cosine)
+        f = pow(sin(M_PI / 2 * f), 2);
+    /* α and 1-α by interpolation each (1-σ(λ) = σ(-λ)), so that neither loses its digits at an end. */
+    return log(low * (1 - f) + high * f) - log(high * (1 - f) + low * f);
+}
+
+static int run_ancestral(struct dlm_sampler *s, struct run *r, struct dlm_error *err)
+{
+    size_t N = s->N;
+    for (uint32_t j = 1; j <= s->p.steps; j++) {
+        struct task t = {.kind = REVERSE, .step = j, .log_snr_t = dlm_sample_log_snr(&s->p, j - 1), .log_snr_s = dlm_sample_log_snr(&s->p, j)};
+        /* Where no noise could have put an id, it was kept, and stays (masked noise). */
+        bool settled = dlm_noise_pi(&s->p.noise, t.log_snr_t, false, (uint32_t)s->V) == 0;
+        int rc = forward(s, r, s->z, DLM_ATTEND_PREFIX, err);
+        for (size_t i = 0; !rc && i < r->n; i++) {
+            size_t c = r->slot + i;
+            uint32_t *z = s->z + c * N;
+            for (size_t q = 0; q < N; q++)
+                s->want[q] = q >= r->prompt[i] && !(settled && z[q] != s->mask);
+            t.item = r->first + i;
+            rc = finish_rows(s, c, &t, err);
+            for (size_t q = 0; !rc && q < N; q++)
+                if (s->want[q])
+                    put(s, r, c, q, s->result[q].id);
+        }
+        if (!rc)
+            rc = step_done(r, j, err);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+/* Positions with a score above 0, the highest first; equal ones in order of position. */
+static size_t rank_scores(const struct dlm_sampler *s, size_t most)
+{
+    size_t n = 0;
+    for (size_t q = 0; q < s->N; q++) {
+        if (!s->want[q] || !(s->result[q].score > 0))
+            continue;
+        size_t at = n < most ? n++ : n;
+        if (at == most) {
+            if (s->result[s->order[most - 1]].score >= s->result[q].score)
+                continue;
+            at = most - 1;
+        }
+        for (; at > 0 && s->result[s->order[at - 1]].score < s->result[q].score; at--)
+            s->order[at] = s->order[at - 1];
+        s->order[at] = (uint32_t)q;
+    }
+    return n;
+}
+
+static bool has_mask(const struct dlm_sampler *s, size_t c, size_t from)
+{
+    for (size_t q = from; q < s->N; q++)
+        if (s->z[c * s->N + q] == s->mask)
+            return true;
+    return false;
+}
+
+static int run_adaptive(struct dlm_sampler *s, struct run *r, struct dlm_error *err)
+{
+    size_t N = s->N;
+    bool greedy = s->p.choose.temperature == 0;
+    for (uint32_t j = 1; j <= s->p.steps + 1; j++) {
+        bool closing = j == s->p.steps + 1;
+        struct task t = {.kind = closing ? FILL : SCORE, .step = j};
+        bool any = false;
+        for (size_t i = 0; i < r->n; i++) {
+            size_t c = r->slot + i;
+            if (closing)
+                s->done[c] = !has_mask(s, c, r->prompt[i]);
+            else /* without a temperature a step that changed nothing would repeat itself for ever */
+                s->done[c] = s->done[c] || (greedy && !s->moved[c]);
+            s->moved[c] = false;
+            any = any || !s->done[c];
+        }
+        if (!any && closing)
+            return 0;
+        int rc = any ? forward(s, r, s->z, DLM_ATTEND_PREFIX, err) : 0;
+        for (size_t i = 0; !rc && i < r->n; i++) {
+            size_t c = r->slot + i, fill = N - r->prompt[i];
+            if (s->done[c])
+                continue;
+            for (size_t q = 0; q < N; q++)
+                s->want[q] = q >= r->prompt[i] && (!closing || s->z[c * N + q] == s->mask);
+            t.item = r->first + i;
+            rc = finish_rows(s, c, &t, err);
+            if (rc)
+                break;
+            if (closing) {
+                for (size_t q = 0; q < N; q++)
+                    if (s->want[q])
+                        put(s, r, c, q, s->result[q].id);
+                continue;
+            }
+            size_t n = rank_scores(s, (fill + s->p.steps - 1) / s->p.steps);
+            for (size_t k = 0; k < n; k++)
+                put(s, r, c, s->order[k], s->result[s->order[k]].id);
+        }
+        if (!rc && any)
+            rc = step_done(r, j, err);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static int run_autoregressive(struct dlm_sampler *s, struct run *r, struct dlm_error *err)
+{
+    size_t N = s->N;
+    for (size_t q = 0; q < N; q++) {
+        bool any = false, left = false;
+        for (size_t i = 0; i < r->n; i++) {
+            left = left || !s->done[r->slot + i];
+            any = any || (!s->done[r->slot + i] && q >= r->prompt[i]);
+        }
+        if (!left)
+            return 0;
+        if (!any)
+            continue;
+        for (size_t k = 0; k < s->C * N; k++)
+            s->shifted[k] = k % N ? s->z[k - 1] : s->first_id;
+        r->current = false;
+        int rc = forward(s, r, s->shifted, DLM_ATTEND_CAUSAL, err);
+        for (size_t i = 0; !rc && i < r->n; i++) {
+            size_t c = r->slot + i;
+            if (s->done[c] || q < r->prompt[i])
+                continue;
+            struct task t = {.kind = FILL, .step = 1, .item = r->first + i};
+            memset(s->want, 0, N);
+            s->want[q] = 1;
+            rc = finish_rows(s, c, &t, err);
+            if (rc)
+                break;
+            s->z[c * N + q] = s->result[q].id;
+            if (s->result[q].id == s->end) {
+                s->done[c] = true;
+                r->stats->tokens -= N - 1 - q;
+                for (size_t k = q + 1; k < N; k++)
+                    s->z[c * N + k] = s->end;
+            }
+        }
+        if (!rc)
+            rc = step_done(r, q + 1, err);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+int dlm_sampler_run(struct dlm_sampler *s, uint64_t first, size_t n, uint32_t *ids, const size_t *prompt, struct dlm_sample_stats *stats,
+                    struct dlm_progress *progress, struct dlm_error *err)
+{
+    size_t N = s->N, T = s->C * N;
+    struct run r = {.first = first, .slot = first % s->C, .n = n, .prompt = prompt, .stats = stats, .progress = progress};
+    assert(r.slot + n <= s->C && first + n <= (uint64_t)1 << 32);
+    double t0 = dlm_progress_now();
+    /* Rows of the chunk that hold no item are clean zeros. */
+    memset(s->z, 0, T * sizeof *s->z);
+    memset(s->noisy, 0, T);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t *z = s->z + (r.slot + i) * N;
+        for (size_t q = 0; q < N; q++) {
+            bool given = q < prompt[i];
+            if (given && (ids[i * N + q] >= s->V || ids[i * N + q] == s->mask))
+                return dlm_fail(err, DLM_EDATA, "a prompt holds id %u, which is %s", ids[i * N + q],
+                                ids[i * N + q] == s->mask ? "the mask" : "outside the model's vocabulary");
+            s->noisy[(r.slot + i) * N + q] = !given;
+            z[q] = given ? ids[i * N + q] : s->p.order == DLM_SAMPLE_AUTOREGRESSIVE ? 0 : prior_at(s, first + i, q);
+        }
+        s->moved[r.slot + i] = true;
+        s->done[r.slot + i] = prompt[i] >= N;
+        stats->tokens += N - prompt[i];
+    }
+    s->b.k->upload(s->b.dev, s->d_noisy, s->noisy, T);
+    int rc = s->p.order == DLM_SAMPLE_ANCESTRAL ? run_ancestral(s, &r, err)
+             : s->p.order == DLM_SAMPLE_ADAPTIVE ? run_adaptive(s, &r, err)
+                                                 : run_autoregressive(s, &r, err);
+    if (!rc)
+        memcpy(ids, s->z + r.slot * N, n * N * sizeof *ids);
+    stats->seconds += dlm_progress_now() - t0;
+    return rc;
+}

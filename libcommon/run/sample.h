@@ -1,0 +1,59 @@
+/* Sampling: from the prior, or from a prompt and the prior, to finished ids (method.md §9).
+ *
+ * Item k's random numbers are keyed by (seed, k, position, step), every model call has one fixed shape chosen by the length alone, item k always
+ * stands in the same row of it, and head calls hold rows of one item only: so what comes out for item k depends on no other item, nor on how many are
+ * drawn at a time. The given positions are a clean prefix and the attention rule is that of training (clean sees clean, noisy sees all). The mask id is
+ * never in a finished text. An autoregressive network is sampled from left to right.
+ */
+#ifndef DLM_RUN_SAMPLE_H
+#define DLM_RUN_SAMPLE_H
+
+#include "base/progress.h"
+#include "diffuse/choose.h"
+#include "diffuse/noise.h"
+#include "model/network.h"
+
+enum dlm_sample_order {
+    DLM_SAMPLE_ANCESTRAL = 0,   /* T reverse steps over a schedule of α */
+    DLM_SAMPLE_ADAPTIVE = 1,    /* T steps, each on the positions that are most surely wrong */
+    DLM_SAMPLE_AUTOREGRESSIVE,  /* left to right; steps and schedule mean nothing */
+};
+
+struct dlm_sample_plan {
+    enum dlm_sample_order order;
+    struct dlm_noise noise;
+    size_t length;            /* N: positions of a text, prompt included; the network's seq_len */
+    uint32_t steps;           /* T ≥ 1 */
+    bool cosine;              /* α along half a cosine, slow at both ends, else linear */
+    struct dlm_choose choose;
+    uint64_t seed;
+    int threads;              /* for the host's part; ≥ 1 */
+};
+
+struct dlm_sample_stats {
+    uint64_t steps;       /* denoising steps, the closing step of adaptive sampling included; positions when autoregressive */
+    uint64_t model_calls; /* forward passes */
+    uint64_t tokens;      /* positions filled */
+    double seconds;
+};
+
+struct dlm_sampler;
+
+/* Sequences in one model call: a function of the length alone. The network must hold so many. */
+size_t dlm_sample_chunk(size_t length);
+
+/* The backend and the network outlive the sampler. DLM_EDATA when an autoregressive network has no id to begin with. */
+int dlm_sampler_new(struct dlm_sampler **out, const struct dlm_backend *b, struct dlm_network *m, const struct dlm_sample_plan *p,
+                    struct dlm_error *err);
+void dlm_sampler_free(struct dlm_sampler *s);
+
+/* Finish the texts of items first … first + n - 1, which must lie in one chunk (first % chunk + n ≤ chunk; items < 2^32). ids (n, N): the first prompt[i]
+ * ids of row i are given, the rest is written; prompt[i] ≤ N. `stats` are added to; `progress` (counting steps) may be NULL. DLM_ESTOPPED when a signal
+ * came, DLM_EDATA when a given id is the mask or the network's numbers are not finite. */
+int dlm_sampler_run(struct dlm_sampler *s, uint64_t first, size_t n, uint32_t *ids, const size_t *prompt, struct dlm_sample_stats *stats,
+                    struct dlm_progress *progress, struct dlm_error *err);
+
+/* Log-SNR before step j = 1 … T and after it; INFINITY after the last: the text is clean. */
+double dlm_sample_log_snr(const struct dlm_sample_plan *p, uint32_t j);
+
+#endif
