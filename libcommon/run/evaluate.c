@@ -1,6 +1,7 @@
 /* Held-out likelihood. */
 #include "run/evaluate.h"
 
+#include "base/rng.h"
 #include "base/stop.h"
 #include "diffuse/example.h"
 

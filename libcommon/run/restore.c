@@ -3,6 +3,7 @@
 
 #include "model/checkpoint.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 int dlm_restore_noise(const struct dlm_config *c, struct dlm_noise *out, struct dlm_error *err)

@@ -1,0 +1,120 @@
+/* --plan. */
+#include "run/plan.h"
+
+#include "model/count.h"
+#include "run/device.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* FLOP/s of x (T, d) · W (4d, d)ᵀ on this device, the product the network is mostly made of; 0 when there is no memory to measure with. */
+static double matrix_rate(const struct dlm_backend *b, size_t d, enum dlm_dtype act)
+{
+    const struct dlm_kernels *k = b->k;
+    size_t T = 2048, O = 4 * d, item = dlm_dtype_size(act);
+    dlm_ptr w = k->alloc(b->dev, O * d * 4), x = k->alloc(b->dev, T * d * item), y = k->alloc(b->dev, T * O * item);
+    dlm_ptr pack = k->alloc(b->dev, k->linear_pack_size(b->dev, O, d, act));
+    double rate = 0;
+    if (w.at && x.at && y.at && pack.at) {
+        k->linear_pack(b->dev, pack, w, O, d, act);
+        k->linear(b->dev, y, x, pack, T, O, d, act, act, 1);
+        k->sync(b->dev);
+        double t0 = dlm_progress_now(), t = t0;
+        int n = 0;
+        for (; t - t0 < 0.25; n++, t = dlm_progress_now()) {
+            k->linear(b->dev, y, x, pack, T, O, d, act, act, 1);
+            k->sync(b->dev);
+        }
+        rate = 2.0 * n * (double)T * (double)O * (double)d / (t - t0);
+    }
+    dlm_ptr all[] = {w, x, y, pack};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i].at)
+            k->free(b->dev, all[i]);
+    return rate;
+}
+
+static void whole(FILE *f, const char *name, uint64_t v, const char *unit)
+{
+    fprintf(f, "%s\t%" PRIu64 "\t%s\n", name, v, unit);
+}
+
+static void real(FILE *f, const char *name, double v, const char *unit)
+{
+    fprintf(f, "%s\t%.9g\t%s\n", name, v, unit);
+}
+
+static void print(FILE *f, const struct dlm_settings *s, const struct dlm_config *c, size_t N, const struct dlm_backend *b, enum dlm_dtype act,
+                  const struct dlm_network_memory *m)
+{
+    struct dlm_count n = dlm_count_of(c, N);
+    double tokens = (double)s->steps * (double)s->batch * (double)N;
+    uint64_t moments = m->weights * 2, total = m->weights + m->gradients + moments + m->packs + m->activations + m->head;
+    fputs("quantity\tvalue\tunit\n", f);
+    whole(f, "params", n.params, "parameters");
+    whole(f, "params_published", n.params_published, "parameters");
+    whole(f, "params_embedding", n.params_embedding, "parameters");
+    real(f, "flops_tok", n.flops_tok, "FLOP/token");
+    real(f, "flops_tok_6p", n.flops_tok_6p, "FLOP/token");
+    real(f, "flops_tok_head", n.flops_tok_head, "FLOP/token");
+    whole(f, "width", c->width, "elements");
+    whole(f, "layers", c->layers, "layers");
+    whole(f, "heads", c->heads, "heads");
+    whole(f, "seq_len", N, "tokens");
+    whole(f, "batch_tok", s->batch * N, "tokens/step");
+    whole(f, "micro_batch", dlm_train_micro_batch(s, N), "sequences");
+    whole(f, "steps", s->steps, "steps");
+    real(f, "tokens", tokens, "tokens");
+    real(f, "flops", n.flops_tok * tokens, "FLOP");
+    whole(f, "memory_weights", m->weights, "bytes");
+    whole(f, "memory_gradients", m->gradients, "bytes");
+    whole(f, "memory_optimizer", moments, "bytes");
+    whole(f, "memory_packed", m->packs, "bytes");
+    whole(f, "memory_activations", m->activations, "bytes");
+    whole(f, "memory_head", m->head, "bytes");
+    whole(f, "memory_total", total, "bytes");
+    double rate = matrix_rate(b, c->width, act);
+    real(f, "matrix_rate", rate, "FLOP/s");
+    if (rate > 0)
+        real(f, "time", (n.flops_tok + n.flops_tok_head) * tokens / rate, "s");
+    else
+        fputs("time\tNA\ts\n", f);
+    fprintf(f, "dtype\t%s\ttype\ndevice\t%s\tname\n", dlm_device_dtype_name(act), b->k->name);
+}
+
+int dlm_plan(const struct dlm_train_job *job, size_t seq_len, FILE *f, struct dlm_error *err)
+{
+    struct dlm_settings s = job->settings;
+    uint32_t V = (uint32_t)s.vocab_size;
+    struct dlm_specials specials = {0, 1, 2, 3};
+    if (s.data) {
+        struct dlm_shards *shards;
+        int rc = dlm_shards_open(&shards, s.data, err);
+        if (rc)
+            return rc;
+        const struct dlm_vocab *v = dlm_shards_vocab(shards);
+        V = dlm_vocab_size(v);
+        specials = dlm_vocab_specials(v);
+        seq_len = dlm_shards_seq_len(shards);
+        dlm_shards_close(shards);
+    } else if (!V || !seq_len) {
+        return dlm_fail(err, DLM_EUSAGE, "--plan needs --data, or --vocab-size and --seq-len");
+    }
+    if (s.noise && !(s.noise = strdup(s.noise)))
+        return dlm_fail(err, DLM_ENOMEM, "out of memory");
+    struct dlm_config c;
+    struct dlm_backend b = {0};
+    int rc = dlm_train_resolve(&s, job, V, specials, seq_len, &c, err);
+    if (!rc)
+        rc = dlm_device_open(&b, job->device, job->threads, err);
+    if (!rc) {
+        enum dlm_dtype act = dlm_device_dtype(&b, s.dtype, true);
+        struct dlm_network_plan plan = {.batch = dlm_train_micro_batch(&s, seq_len), .seq_len = seq_len, .train = true, .act = act};
+        struct dlm_network_memory m = dlm_network_memory_of(&b, &c, &plan);
+        print(f, &s, &c, seq_len, &b, act, &m);
+        dlm_device_close(&b);
+    }
+    free(s.noise);
+    return rc;
+}

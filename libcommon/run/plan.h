@@ -1,0 +1,12 @@
+/* --plan: what a run would cost, without training: parameters, FLOPs, memory by kind, and time at a matrix rate measured here and now. */
+#ifndef DLM_RUN_PLAN_H
+#define DLM_RUN_PLAN_H
+
+#include "run/train.h"
+
+#include <stdio.h>
+
+/* Print TSV `quantity value unit` to f. Without --data, settings.vocab_size and seq_len must be given. */
+int dlm_plan(const struct dlm_train_job *job, size_t seq_len, FILE *f, struct dlm_error *err);
+
+#endif

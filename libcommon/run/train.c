@@ -1,0 +1,643 @@
+/* The training loop. */
+#include "run/train.h"
+
+#include "base/rng.h"
+#include "base/stop.h"
+#include "batch/order.h"
+#include "diffuse/example.h"
+#include "model/checkpoint.h"
+#include "model/count.h"
+#include "run/device.h"
+#include "run/evaluate.h"
+#include "run/group.h"
+#include "run/journal.h"
+#include "run/optimizer.h"
+#include "run/pass.h"
+#include "run/schedule.h"
+#include "run/state.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { VAL_LEVELS = 4, VAL_SEED = 0, PASS_TOKENS = 8192 };
+
+struct trainer {
+    const struct dlm_train_job *job;
+    struct dlm_state state;
+    struct dlm_shards *shards;
+    struct dlm_backend backend;
+    struct dlm_group group;
+    enum dlm_dtype act;
+    struct dlm_config config;
+    struct dlm_count count;
+    struct dlm_network *network;
+    struct dlm_optimizer optimizer;
+    struct dlm_pass pass;
+    struct dlm_journal journal;
+    struct dlm_curriculum noise;
+    struct dlm_schedule schedule;
+    size_t N, micro;
+    uint64_t unique;        /* sequences that a pass over the data shows */
+    char noise_name[160], eval_noise_name[160], device_name[64];
+    float *host[3];         /* (layout total) each: weights, μ, ν on their way to and from checkpoints */
+    uint64_t *scratch;      /* (N) */
+    double t0, seconds0;    /* clock at start; training seconds before it */
+    double window_t0;       /* clock when the window in hand began, and its step: for tok_s only */
+    uint64_t window_step0, steps_done, window_steps_seen;
+};
+
+static void say(const struct trainer *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void say(const struct trainer *t, const char *fmt, ...)
+{
+    char line[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    if (t->job->say)
+        t->job->say(line);
+}
+
+/* --- settings ---------------------------------------------------------------------------------------------------------------------- */
+
+size_t dlm_train_micro_batch(const struct dlm_settings *s, size_t seq_len)
+{
+    uint64_t n = s->micro_batch ? s->micro_batch : PASS_TOKENS / seq_len;
+    return n < 1 ? 1 : n > s->batch ? s->batch : n;
+}
+
+static int resolve_length(struct dlm_settings *s, const struct dlm_train_job *job, double flops_tok, size_t seq_len, struct dlm_error *err)
+{
+    double step_tokens = (double)s->batch * (double)seq_len, steps = (double)s->steps;
+    if (job->tokens)
+        steps = ceil((double)job->tokens / step_tokens);
+    else if (job->flops > 0)
+        steps = ceil(job->flops / (flops_tok * step_tokens));
+    if (!(steps >= 1 && steps < 0x1p53))
+        return dlm_fail(err, DLM_EUSAGE, "the length of the run is missing: one of --steps, --tokens, --flops");
+    s->steps = (uint64_t)steps;
+    return 0;
+}
+
+int dlm_train_resolve(struct dlm_settings *s, const struct dlm_train_job *job, uint32_t data_vocab, struct dlm_specials specials, size_t seq_len,
+                      struct dlm_config *c, struct dlm_error *err)
+{
+    size_t width = s->width, layers = s->layers, heads = s->heads, mlp = s->mlp;
+    if (job->preset) {
+        size_t w, l, h;
+        if (!dlm_config_preset(job->preset, &w, &l, &h))
+            return dlm_fail(err, DLM_EUSAGE, "--model '%s' is unknown: a label such as L8-D512, or --width, --layers and --heads", job->preset);
+        width = width ? width : w, layers = layers ? layers : l, heads = heads ? heads : h;
+    }
+    if (!width || !layers)
+        return dlm_fail(err, DLM_EUSAGE, "the model is missing: --model, or --width and --layers");
+    if (!heads)
+        heads = width % 64 || width < 128 ? 1 : width / 64;
+    if (!s->vocab_size)
+        s->vocab_size = data_vocab;
+    if (s->vocab_size < data_vocab)
+        return dlm_fail(err, DLM_EUSAGE, "--vocab-size %llu is smaller than the data's vocabulary, %u", (unsigned long long)s->vocab_size, data_vocab);
+    dlm_config_default(c, width, layers, heads, mlp, s->vocab_size, seq_len);
+    s->width = width, s->layers = layers, s->heads = heads, s->mlp = c->mlp;
+    c->begin = specials.begin, c->end = specials.end, c->pad = specials.pad, c->mask = specials.mask;
+    int rc = dlm_config_check(c, err);
+    if (rc)
+        return rc;
+    if (specials.mask == DLM_NO_ID)
+        return dlm_fail(err, DLM_EDATA, "the data's vocabulary has no mask id");
+    c->causal = s->objective == DLM_OBJECTIVE_AR;
+    if (c->causal && s->noise)
+        return dlm_fail(err, DLM_EUSAGE, "--noise does not apply to --objective ar");
+    if (!c->causal) {
+        struct dlm_curriculum cur;
+        if (!s->noise)
+            return dlm_fail(err, DLM_EUSAGE, "the noise type is missing: --noise, or --objective ar");
+        if ((rc = dlm_curriculum_parse(&cur, s->noise, err)))
+            return rc;
+        char canonical[160];
+        dlm_curriculum_print(&cur, canonical, sizeof canonical);
+        char *copy = strdup(canonical);
+        if (!copy)
+            return dlm_fail(err, DLM_ENOMEM, "out of memory");
+        free(s->noise);
+        s->noise = copy;
+        struct dlm_noise last = dlm_curriculum_at(&cur, 1);
+        c->noise_shift = last.shift;
+        if (cur.moves || last.mix || last.slope != 1)
+            snprintf(c->dlm_noise, sizeof c->dlm_noise, "%s", canonical);
+        if (s->max_empty > 0 && specials.pad == DLM_NO_ID)
+            return dlm_fail(err, DLM_EDATA, "the data's vocabulary has no pad id, which --max-empty needs");
+    }
+    if (isnan(s->beta2))
+        s->beta2 = s->batch >= 256 ? 0.98 : 0.99;
+    if (isnan(s->eps))
+        s->eps = 1e-8 / ((double)width * (double)layers);
+    struct dlm_count count = dlm_count_of(c, seq_len);
+    if ((rc = resolve_length(s, job, count.flops_tok, seq_len, err)))
+        return rc;
+    if (s->warmup >= s->steps)
+        return dlm_fail(err, DLM_EUSAGE, "--warmup %llu is as long as the run of %llu steps", (unsigned long long)s->warmup,
+                        (unsigned long long)s->steps);
+    return 0;
+}
+
+/* How many sequences a pass over the data shows, and whether the run asks for more passes than it may. */
+static int check_data(struct trainer *t, struct dlm_error *err)
+{
+    const struct dlm_settings *s = &t->state.settings;
+    uint64_t have = dlm_shards_sequences(t->shards, DLM_SPLIT_TRAIN), want = s->steps * s->batch;
+    t->unique = s->unique_tokens ? s->unique_tokens / t->N : have;
+    if (t->unique > have)
+        return dlm_fail(err, DLM_EDATA, "--unique-tokens %llu: '%s' holds %llu", (unsigned long long)s->unique_tokens, s->data,
+                        (unsigned long long)(have * t->N));
+    if (!t->unique)
+        return dlm_fail(err, DLM_EDATA, s->unique_tokens ? "--unique-tokens is less than one sequence" : "the train split is empty");
+    double passes = (double)want / (double)t->unique, may = isfinite(s->epochs) ? s->epochs : s->unique_tokens ? INFINITY : 1;
+    if (passes > may)
+        return dlm_fail(err, DLM_EDATA, "the run takes %.3g passes over '%s' (%llu tokens of %llu): give --epochs or --unique-tokens to repeat data", passes,
+                        s->data, (unsigned long long)(want * t->N), (unsigned long long)(t->unique * t->N));
+    return 0;
+}
+
+/* --- rows -------------------------------------------------------------------------------------------------------------------------- */
+
+static struct dlm_metric row_of(const struct trainer *t, const char *kind, const char *noise)
+{
+    const struct dlm_settings *s = &t->state.settings;
+    uint64_t tokens = t->state.step * s->batch * t->N, unique = t->unique * t->N;
+    return (struct dlm_metric){
+        .run = s->run, .kind = kind, .noise = noise, .objective = t->config.causal ? "ar" : "diffusion", .params = t->count.params,
+        .flops_tok = t->count.flops_tok, .width = t->config.width, .layers = t->config.layers, .seq_len = t->N, .batch_tok = s->batch * t->N,
+        .lr = s->lr, .seed = s->seed, .step = t->state.step, .tokens = tokens, .unique_tokens = tokens < unique ? tokens : unique,
+        .flops = t->count.flops_tok * (double)tokens, .loss = NAN, .elbo = NAN, .elbo_se = NAN, .kl = NAN, .is = NAN, .bpb = NAN, .grad_norm = NAN,
+        .tok_s = NAN, .mfu = NAN, .joules = NAN, .seconds = t->state.seconds, .dtype = dlm_device_dtype_name(t->act), .device = t->device_name,
+    };
+}
+
+static double clock_seconds(const struct trainer *t)
+{
+    return t->seconds0 + dlm_progress_now() - t->t0;
+}
+
+static int write_train_row(struct trainer *t, struct dlm_error *err)
+{
+    struct dlm_window *w = &t->state.window;
+    struct dlm_metric m = row_of(t, "train", t->noise_name);
+    double n = w->noisy, q = (double)w->sequences, mean = w->sequence_elbo / q, now = dlm_progress_now();
+    m.loss = w->loss / n;
+    m.elbo = w->elbo / n;
+    m.elbo_se = w->sequences > 1 ? sqrt(fmax(0, w->sequence_elbo2 / q - mean * mean) / (q - 1)) : NAN;
+    if (!t->config.causal) {
+        m.kl = w->kl / n;
+        m.is = w->is / n;
+    }
+    m.grad_norm = w->grad_norm / (double)w->steps;
+    if (t->window_steps_seen && now > t->window_t0)
+        m.tok_s = (double)(t->window_steps_seen * t->state.settings.batch * t->N) / (now - t->window_t0);
+    int rc = dlm_journal_add(&t->journal, &m, err);
+    *w = (struct dlm_window){0};
+    t->window_t0 = now;
+    t->window_steps_seen = 0;
+    return rc;
+}
+
+static int write_val_row(struct trainer *t, struct dlm_error *err)
+{
+    if (!dlm_shards_sequences(t->shards, DLM_SPLIT_VAL))
+        return 0; /* dlm-shard --val 0 was asked for */
+    struct dlm_evaluation_plan plan = {.shards = t->shards, .split = DLM_SPLIT_VAL, .tokens = t->state.settings.eval_tokens, .levels = VAL_LEVELS,
+                                       .seed = VAL_SEED, .noise = dlm_curriculum_at(&t->noise, 1), .autoregressive = t->config.causal};
+    struct dlm_evaluation e;
+    double began = dlm_progress_now();
+    int rc = dlm_evaluate(t->network, &t->pass, &plan, NULL, &e, err);
+    if (rc)
+        return rc;
+    struct dlm_metric m = row_of(t, "val", t->eval_noise_name);
+    m.loss = e.loss;
+    m.elbo = e.elbo;
+    m.elbo_se = e.elbo_se;
+    m.kl = e.kl;
+    m.is = e.is;
+    m.bpb = e.bpb;
+    t->window_t0 += dlm_progress_now() - began; /* the clock of the training rows counts training only */
+    return dlm_journal_add(&t->journal, &m, err);
+}
+
+/* --- checkpoints ------------------------------------------------------------------------------------------------------------------- */
+
+static int save(struct trainer *t, struct dlm_error *err)
+{
+    const struct dlm_kernels *k = t->backend.k;
+    const struct dlm_layout *l = dlm_network_layout(t->network);
+    dlm_ptr from[3] = {dlm_network_weights(t->network), t->optimizer.mu, t->optimizer.nu};
+    for (int i = 0; i < 3; i++)
+        k->download(t->backend.dev, t->host[i], from[i], l->total * sizeof(float));
+    int rc = dlm_network_sync(t->network, err);
+    if (rc || t->group.rank)
+        return rc;
+    t->state.seconds = clock_seconds(t);
+    char *state = dlm_state_format(&t->state);
+    if (!state)
+        return dlm_fail(err, DLM_ENOMEM, "no memory for the training state");
+    size_t len;
+    const char *json = dlm_vocab_json(dlm_shards_vocab(t->shards), &len);
+    char keep[4096] = "";
+    if (t->state.settings.keep && snprintf(keep, sizeof keep, "%s.%llu", t->job->ckpt, (unsigned long long)t->state.step) >= (int)sizeof keep)
+        keep[0] = 0;
+    struct dlm_checkpoint_write w = {.config = &t->config, .layout = l, .weights = t->host[0], .mu = t->host[1], .nu = t->host[2], .tokenizer = json,
+                                     .tokenizer_len = len, .state = state, .metrics = t->journal.text, .metrics_len = t->journal.len};
+    rc = dlm_checkpoint_save(t->job->ckpt, &w, keep[0] ? keep : NULL, err);
+    free(state);
+    return rc;
+}
+
+static int load(struct trainer *t, const char *ckpt, bool moments, struct dlm_error *err)
+{
+    const struct dlm_layout *l = dlm_network_layout(t->network);
+    dlm_ptr to[3] = {dlm_network_weights(t->network), t->optimizer.mu, t->optimizer.nu};
+    int rc = dlm_checkpoint_weights(ckpt, l, t->host[0], err);
+    if (!rc && moments)
+        rc = dlm_checkpoint_moments(ckpt, l, t->host[1], t->host[2], err);
+    for (int i = 0; !rc && i < (moments ? 3 : 1); i++)
+        t->backend.k->upload(t->backend.dev, to[i], t->host[i], l->total * sizeof(float));
+    return rc;
+}
+
+/* --- one step ---------------------------------------------------------------------------------------------------------------------- */
+
+/* Example numbers [first, first + B) into the pass. */
+static int fill_pass(struct trainer *t, uint64_t first, size_t B, struct dlm_noise noise, struct dlm_error *err)
+{
+    const struct dlm_settings *s = &t->state.settings;
+    struct dlm_pass *p = &t->pass;
+    struct dlm_example_options o = {s->p_independent, s->p_prompt, s->max_empty, s->levels_drawn == DLM_LEVELS_STRATIFIED};
+    for (size_t b = 0; b < B; b++) {
+        uint64_t i = first + b;
+        uint32_t *x = p->x + b * t->N;
+        int rc = dlm_shards_read(t->shards, DLM_SPLIT_TRAIN, dlm_order_at(s->seed, t->unique, i), x, err);
+        if (rc)
+            return rc;
+        p->example[b] = i;
+        p->noise[b] = noise;
+        bool prompted;
+        if (!t->config.causal)
+            dlm_example_draw(&o, s->seed, i, x, t->N, t->config.pad, p->log_snr + b * t->N, p->noisy + b * t->N, &prompted, t->scratch);
+    }
+    return 0;
+}
+
+/* Add the pass's terms to the window, sequence by sequence. */
+static void add_terms(struct trainer *t, size_t B)
+{
+    struct dlm_window *w = &t->state.window;
+    const struct dlm_pass *p = &t->pass;
+    bool ar = t->config.causal;
+    size_t r = 0;
+    for (size_t b = 0; b < B; b++) {
+        double sum[DLM_TERMS] = {0}, noisy = 0;
+        for (size_t i = 0; i < t->N; i++)
+            noisy += ar || p->noisy[b * t->N + i];
+        for (; r < p->scored.n && p->scored.at[r] < (b + 1) * t->N; r++)
+            for (int j = 0; j < DLM_TERMS; j++)
+                sum[j] += ar ? p->terms[r] : p->terms[r * DLM_TERMS + (size_t)j];
+        w->noisy += noisy;
+        w->loss += sum[DLM_TERM_LOSS];
+        w->elbo += sum[DLM_TERM_ELBO];
+        w->kl += ar ? 0 : sum[DLM_TERM_KL];
+        w->is += ar ? 0 : sum[DLM_TERM_IS];
+        if (noisy > 0) { /* a whole sequence may be prompt */
+            double mean = sum[DLM_TERM_ELBO] / noisy;
+            w->sequences++;
+            w->sequence_elbo += mean;
+            w->sequence_elbo2 += mean * mean;
+        }
+    }
+}
+
+static int step(struct trainer *t, struct dlm_error *err)
+{
+    const struct dlm_settings *s = &t->state.settings;
+    uint64_t k = t->state.step + 1; /* schedules count from 1 */
+    struct dlm_noise noise = dlm_curriculum_at(&t->noise, (double)(k - 1) / (double)s->steps);
+    struct dlm_window before = t->state.window;
+    dlm_network_zero_gradients(t->network);
+    uint64_t share = s->batch / (uint64_t)t->group.size, first = t->state.step * s->batch + (uint64_t)t->group.rank * share;
+    for (uint64_t at = 0; at < share; at += t->micro) {
+        size_t B = share - at < t->micro ? share - at : t->micro;
+        int rc = fill_pass(t, first + at, B, noise, err);
+        if (!rc && t->config.causal)
+            rc = dlm_pass_autoregressive(&t->pass, t->network, B, true, err);
+        else if (!rc && !(rc = dlm_pass_corrupt(&t->pass, B, s->seed, DLM_RNG_CORRUPT, err)))
+            rc = dlm_pass_diffusion(&t->pass, t->network, B, true, err);
+        if (!rc)
+            rc = dlm_network_sync(t->network, err);
+        if (rc)
+            return rc;
+        add_terms(t, B);
+    }
+    size_t total = dlm_network_layout(t->network)->total;
+    int rc = dlm_group_all_reduce(&t->group, dlm_network_gradients(t->network), total, err);
+    if (rc)
+        return rc;
+    struct dlm_window *w = &t->state.window;
+    double noisy = w->noisy - before.noisy, loss = w->loss - before.loss;
+    double norm = sqrt(t->backend.k->sum_squares(t->backend.dev, dlm_network_gradients(t->network), total)) / fmax(noisy, 1);
+    if (!isfinite(loss) || !isfinite(norm))
+        return dlm_fail(err, DLM_EDIVERGED, "diverged: the loss is not finite at step %llu (--lr %g)", (unsigned long long)k, s->lr);
+    w->grad_norm += norm;
+    w->steps++;
+    double scale = s->clip > 0 && norm > s->clip ? s->clip / norm : 1;
+    dlm_optimizer_step(&t->optimizer, t->network, s, k, dlm_schedule_at(&t->schedule, k, s->steps), scale);
+    t->state.step = k;
+    t->window_steps_seen++;
+    return dlm_network_sync(t->network, err);
+}
+
+static int run(struct trainer *t, struct dlm_progress *progress, struct dlm_error *err)
+{
+    const struct dlm_settings *s = &t->state.settings;
+    bool saved = t->state.step > 0; /* what we resume from is on disk */
+    for (;;) {
+        struct dlm_state *at = &t->state;
+        int rc = 0;
+        if (at->val_pending) {
+            rc = write_val_row(t, err);
+            at->val_pending = rc != 0;
+            saved = saved && rc;
+            if (rc && rc != DLM_ESTOPPED)
+                return rc;
+        }
+        bool stop = rc == DLM_ESTOPPED || dlm_stop_signal(), last = at->step >= s->steps;
+        bool due = at->step && s->save_every && at->step % s->save_every == 0;
+        if ((stop || last || due) && !saved) {
+            int rc2 = save(t, err);
+            if (rc2)
+                return rc2;
+            saved = true;
+        }
+        if (stop)
+            return dlm_fail(err, DLM_ESTOPPED, "stopped at step %llu", (unsigned long long)at->step);
+        if (last)
+            return 0;
+        if ((rc = step(t, err)))
+            return rc;
+        saved = false;
+        char note[64];
+        snprintf(note, sizeof note, "loss %.4f", at->window.loss / fmax(at->window.noisy, 1));
+        dlm_progress_update(progress, at->step * s->batch * t->N, note);
+        last = at->step >= s->steps;
+        at->seconds = clock_seconds(t);
+        if ((s->log_every && at->step % s->log_every == 0) || last)
+            if ((rc = write_train_row(t, err)))
+                return rc;
+        at->val_pending = last || (s->eval_every && at->step % s->eval_every == 0);
+    }
+}
+
+/* --- beginning --------------------------------------------------------------------------------------------------------------------- */
+
+static int read_state(struct trainer *t, char **metrics, size_t *metrics_len, struct dlm_error *err)
+{
+    const char *ckpt = t->job->ckpt;
+    char *text, name[4096];
+    size_t len;
+    int rc = dlm_checkpoint_text(ckpt, "state.json", &text, &len, err);
+    if (rc)
+        return rc;
+    snprintf(name, sizeof name, "%s/state.json", ckpt);
+    rc = dlm_state_parse(&t->state, text, len, name, err);
+    free(text);
+    return rc ? rc : dlm_checkpoint_text(ckpt, "metrics.tsv", metrics, metrics_len, err);
+}
+
+static int copy_text(char **field, struct dlm_error *err)
+{
+    if (*field && !(*field = strdup(*field)))
+        return dlm_fail(err, DLM_ENOMEM, "out of memory");
+    return 0;
+}
+
+/* The settings of a new run, as owned copies. */
+static int new_settings(struct trainer *t, struct dlm_error *err)
+{
+    struct dlm_settings *s = &t->state.settings;
+    *s = t->job->settings;
+    char *run = s->run;
+    if (!run) { /* the last part of -o */
+        const char *ckpt = t->job->ckpt;
+        size_t n = strlen(ckpt);
+        while (n > 1 && ckpt[n - 1] == '/')
+            n--;
+        size_t from = n;
+        while (from && ckpt[from - 1] != '/')
+            from--;
+        run = strndup(ckpt + from, n - from);
+        if (!run)
+            return dlm_fail(err, DLM_ENOMEM, "out of memory");
+        s->run = run;
+    } else if (copy_text(&s->run, err)) {
+        return DLM_ENOMEM;
+    }
+    int rc = copy_text(&s->data, err);
+    rc = rc ? rc : copy_text(&s->noise, err);
+    return rc ? rc : copy_text(&s->init, err);
+}
+
+/* What a run that goes on may ask for: the same but for what may change, and more steps only where the schedule allows. */
+static int adopt_changes(struct trainer *t, struct dlm_error *err)
+{
+    const struct dlm_train_job *job = t->job;
+    struct dlm_settings asked = job->settings, *s = &t->state.settings;
+    struct dlm_given given = job->given;
+    uint64_t steps = s->steps;
+    struct dlm_curriculum cur;
+    char canonical[160];
+    if (given.noise && asked.noise) { /* compared as printed */
+        int rc = dlm_curriculum_parse(&cur, asked.noise, err);
+        if (rc)
+            return rc;
+        dlm_curriculum_print(&cur, canonical, sizeof canonical);
+        asked.noise = canonical;
+    }
+    if (given.dtype && asked.dtype == DLM_DTYPE_AUTO)
+        given.dtype = false;
+    if (job->preset) {
+        size_t w, l, h;
+        if (!dlm_config_preset(job->preset, &w, &l, &h))
+            return dlm_fail(err, DLM_EUSAGE, "--model '%s' is unknown", job->preset);
+        if ((!given.width && w != s->width) || (!given.layers && l != s->layers) || (!given.heads && h != s->heads))
+            return dlm_fail(err, DLM_EUSAGE, "--model differs from the run that is to go on");
+    }
+    if (job->tokens || job->flops > 0) {
+        struct dlm_settings length = *s;
+        int rc = resolve_length(&length, job, t->count.flops_tok, t->N, err);
+        if (rc)
+            return rc;
+        asked.steps = length.steps;
+        given.steps = true;
+    }
+    int rc = dlm_settings_resume(s, &asked, &given, err);
+    if (rc || s->steps == steps)
+        return rc;
+    struct dlm_schedule sched = {.kind = (enum dlm_schedule_kind)s->schedule, .warmup = s->warmup, .cooldown = s->cooldown};
+    if (!dlm_schedule_extends(&sched, t->state.step, steps))
+        return dlm_fail(err, DLM_EUSAGE, "--steps cannot change from %llu to %llu: the learning rate at step %llu already depends on it",
+                        (unsigned long long)steps, (unsigned long long)s->steps, (unsigned long long)t->state.step);
+    if (!t->config.causal) {
+        if ((rc = dlm_curriculum_parse(&cur, s->noise, err)))
+            return rc;
+        if (cur.moves && t->state.step > 0 && (double)(t->state.step - 1) / (double)steps > cur.p0)
+            return dlm_fail(err, DLM_EUSAGE, "--steps cannot change once the curriculum '%s' moves", s->noise);
+    }
+    return 0;
+}
+
+static int open_data(struct trainer *t, const char *dir, struct dlm_error *err)
+{
+    int rc = dlm_shards_open(&t->shards, dir, err);
+    if (!rc)
+        t->N = dlm_shards_seq_len(t->shards);
+    return rc;
+}
+
+static int begin(struct trainer *t, struct dlm_error *err)
+{
+    const struct dlm_train_job *job = t->job;
+    bool exists = dlm_checkpoint_exists(job->ckpt), resume = job->mode == DLM_TRAIN_RESUME || (job->mode == DLM_TRAIN_CONTINUE && exists);
+    char *metrics = NULL;
+    size_t metrics_len = 0;
+    int rc = 0;
+    if (exists && !resume)
+        return dlm_fail(err, DLM_EIO, "'%s' exists: give --resume or --continue to go on, or another -o", job->ckpt);
+    if (resume && !exists)
+        return dlm_fail(err, DLM_EIO, "'%s' is no checkpoint to resume from", job->ckpt);
+    if ((rc = dlm_device_open(&t->backend, job->device, job->threads, err)))
+        return rc;
+    if ((rc = dlm_group_open(&t->group, &t->backend, err)))
+        return rc;
+    struct dlm_settings *s = &t->state.settings;
+    if (resume) {
+        rc = read_state(t, &metrics, &metrics_len, err);
+        if (!rc)
+            rc = dlm_checkpoint_config(job->ckpt, &t->config, err);
+        if (!rc)
+            rc = open_data(t, job->given.data ? job->settings.data : s->data, err);
+        if (!rc && dlm_shards_hash(t->shards) != t->state.data_hash)
+            rc = dlm_fail(err, DLM_EDATA, "'%s' is not the shard set that '%s' was trained on", job->given.data ? job->settings.data : s->data, job->ckpt);
+        if (!rc && t->config.context != t->N)
+            rc = dlm_fail(err, DLM_EDATA, "'%s' has a context of %zu tokens, the data have sequences of %zu", job->ckpt, t->config.context, t->N);
+        if (!rc) {
+            t->count = dlm_count_of(&t->config, t->N);
+            rc = adopt_changes(t, err);
+        }
+    } else {
+        rc = new_settings(t, err);
+        if (!rc)
+            rc = open_data(t, s->data, err);
+        if (!rc && s->init) { /* the shape comes from there unless told */
+            struct dlm_config from;
+            rc = dlm_checkpoint_config(s->init, &from, err);
+            if (!rc && !job->preset) {
+                s->width = s->width ? s->width : from.width, s->layers = s->layers ? s->layers : from.layers;
+                s->heads = s->heads ? s->heads : from.heads, s->mlp = s->mlp ? s->mlp : from.mlp;
+            }
+            if (!rc && !s->vocab_size)
+                s->vocab_size = from.vocab_size;
+        }
+        if (!rc) {
+            const struct dlm_vocab *v = dlm_shards_vocab(t->shards);
+            rc = dlm_train_resolve(s, job, dlm_vocab_size(v), dlm_vocab_specials(v), t->N, &t->config, err);
+        }
+        if (!rc) {
+            t->state.data_hash = dlm_shards_hash(t->shards);
+            t->state.val_pending = true;
+            t->count = dlm_count_of(&t->config, t->N);
+            s->dtype = dlm_device_dtype(&t->backend, s->dtype, true) == DLM_BF16 ? DLM_DTYPE_BF16 : DLM_DTYPE_F32;
+        }
+    }
+    if (!rc)
+        rc = check_data(t, err);
+    if (!rc && !t->config.causal)
+        rc = dlm_curriculum_parse(&t->noise, s->noise, err);
+    if (!rc) {
+        t->act = dlm_device_dtype(&t->backend, s->dtype, true);
+        t->schedule = (struct dlm_schedule){(enum dlm_schedule_kind)s->schedule, s->lr, s->min_lr, s->warmup, s->cooldown};
+        snprintf(t->device_name, sizeof t->device_name, "%s", t->backend.k->name);
+        strcpy(t->noise_name, "none");
+        strcpy(t->eval_noise_name, "none");
+        if (!t->config.causal) {
+            struct dlm_noise last = dlm_curriculum_at(&t->noise, 1);
+            dlm_curriculum_print(&t->noise, t->noise_name, sizeof t->noise_name);
+            dlm_noise_print(&last, t->eval_noise_name, sizeof t->eval_noise_name);
+        }
+        t->micro = dlm_train_micro_batch(s, t->N);
+        size_t eval = dlm_evaluation_batch(t->N), most = t->micro > eval ? t->micro : eval;
+        struct dlm_network_plan plan = {.batch = most, .seq_len = t->N, .train = true, .act = t->act};
+        rc = dlm_network_new(&t->network, &t->backend, &t->config, &plan, err);
+        if (!rc)
+            rc = dlm_optimizer_new(&t->optimizer, &t->backend, t->network, err);
+        if (!rc)
+            rc = dlm_pass_new(&t->pass, &t->backend, &t->config, most, t->N, err);
+    }
+    for (int i = 0; !rc && i < 3; i++)
+        if (!(t->host[i] = calloc(dlm_network_layout(t->network)->total, sizeof(float))))
+            rc = dlm_fail(err, DLM_ENOMEM, "no memory for a copy of the weights");
+    if (!rc && !(t->scratch = calloc(t->N, sizeof *t->scratch)))
+        rc = dlm_fail(err, DLM_ENOMEM, "out of memory");
+    if (!rc) {
+        if (resume || s->init) {
+            rc = load(t, resume ? job->ckpt : s->init, resume, err);
+        } else {
+            const struct dlm_layout *l = dlm_network_layout(t->network);
+            dlm_layout_fill(l, s->seed, t->host[0]);
+            t->backend.k->upload(t->backend.dev, dlm_network_weights(t->network), t->host[0], l->total * sizeof(float));
+        }
+    }
+    if (!rc)
+        rc = dlm_group_broadcast(&t->group, dlm_network_weights(t->network), dlm_network_layout(t->network)->total, 0, err);
+    if (!rc) {
+        dlm_network_refresh(t->network);
+        rc = dlm_network_sync(t->network, err);
+    }
+    if (!rc)
+        rc = dlm_journal_open(&t->journal, job->metrics, resume ? metrics : NULL, metrics_len, err);
+    if (!rc && resume)
+        say(t, t->state.step >= s->steps && !t->state.val_pending ? "'%s' is at its last step, %llu, already" : "'%s' goes on from step %llu", job->ckpt,
+            (unsigned long long)t->state.step);
+    free(metrics);
+    return rc;
+}
+
+int dlm_train(const struct dlm_train_job *job, struct dlm_error *err)
+{
+    struct trainer t = {.job = job};
+    int rc = begin(&t, err);
+    if (!rc) {
+        const struct dlm_settings *s = &t.state.settings;
+        uint64_t step_tokens = s->batch * t.N;
+        struct dlm_progress progress;
+        dlm_progress_init(&progress, s->run, "tokens", s->steps * step_tokens, t.state.step * step_tokens, (enum dlm_progress_mode)job->progress);
+        t.t0 = t.window_t0 = dlm_progress_now();
+        t.seconds0 = t.state.seconds;
+        rc = run(&t, &progress, err);
+        dlm_progress_release(&progress);
+    }
+    struct dlm_error second = {{0}};
+    int rc2 = dlm_journal_close(&t.journal, &second);
+    if (!rc && rc2) {
+        rc = rc2;
+        *err = second;
+    }
+    for (int i = 0; i < 3; i++)
+        free(t.host[i]);
+    free(t.scratch);
+    dlm_pass_release(&t.pass);
+    dlm_optimizer_release(&t.optimizer);
+    dlm_network_free(t.network);
+    dlm_group_close(&t.group);
+    dlm_device_close(&t.backend);
+    dlm_shards_close(t.shards);
+    dlm_settings_release(&t.state.settings);
+    return rc;
+}
