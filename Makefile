@@ -74,9 +74,51 @@ $B/tests/%: tests/unit/%.c tests/unit/tap.h $B/libdlm.a
 
 units: $(UNITS)
 
+# Preparation comes first and in a make of its own, since the libraries' flags are read when make starts.
+prepare:
+	@.ci/prepare
+check: prepare
+	@$(MAKE) --no-print-directory check-built
+check-built: $(BINS) units
+	@tests/run $B $(ONLY)
+check-long: prepare
+	@DLM_TEST_LONG=1 $(MAKE) --no-print-directory check-built
+
+# The whole pipeline, in demo/: examples/study.mk with the corpus of a Debian package (or CORPUS=path), one run a core.
+demo: prepare
+	@$(MAKE) --no-print-directory all
+	@examples/demo $(CURDIR)/$B
+
+bench: prepare
+	@$(MAKE) --no-print-directory $B/bench/train
+	@$B/bench/train
+$B/bench/%: tests/bench/%.c $B/libdlm.a
+	@mkdir -p $(@D)
+	$(if $Q,@echo "  LD $@")
+	$Q$(CC) $(CFLAGS) $(COMMON) -Ikernels -Itests/unit $(LDFLAGS) -o $@ $< $B/libdlm.a $(KERLIBS) $(LIBS)
+
+# --- installation -----------------------------------------------------------------------------------------------------------------
+
+bindir   = $(DESTDIR)$(PREFIX)/bin
+mandir   = $(DESTDIR)$(PREFIX)/share/man
+compdir  = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+exdir    = $(DESTDIR)$(PREFIX)/share/doc/dlm/examples
+install: all
+	install -d $(bindir) $(mandir)/man1 $(mandir)/man5 $(mandir)/man7 $(compdir) $(exdir)
+	install -m 755 $(BINS) $(bindir)
+	install -m 644 man/*.1 $(mandir)/man1
+	install -m 644 man/*.5 $(mandir)/man5
+	install -m 644 man/*.7 $(mandir)/man7
+	install -m 644 cmd/completion.bash $(compdir)/dlm-train
+	for c in $(filter-out dlm-train,$(COMMANDS)); do ln -sf dlm-train $(compdir)/$$c; done
+	install -m 644 examples/study.mk $(exdir)
+uninstall:
+	rm -f $(COMMANDS:%=$(bindir)/%) $(COMMANDS:%=$(compdir)/%) $(exdir)/study.mk
+	for m in man/*.[157]; do rm -f $(mandir)/man$${m##*.}/$${m#man/}; done
+
 clean:
 	rm -rf build build-san build-plain build-san-plain
 
--include $(LIBOBJ:.o=.d) $(KEROBJ:.o=.d) $(wildcard $B/cmd/*.d $B/tests/*.d)
-.PHONY: all units clean
+-include $(LIBOBJ:.o=.d) $(KEROBJ:.o=.d) $(wildcard $B/cmd/*.d $B/tests/*.d $B/bench/*.d)
+.PHONY: all units prepare check check-built check-long demo bench install uninstall clean
 .DELETE_ON_ERROR:

@@ -1,0 +1,69 @@
+# A scaling study as a Makefile: objectives × sizes, each run for its own share of tokens, then the laws.
+#
+#   make -f study.mk -j2                         make is the scheduler: two runs at a time
+#   make -f study.mk RUN='mpirun -n 4'           a prefix before each training command (or 'srun --gpus-per-task=1 -n 4')
+#   make -f study.mk CORPUS=books.jsonl.zst      any text, JSON Lines (field "text") or zstd file of either
+#
+# Interrupt it anywhere and repeat it: finished targets stay, a killed run goes on from its checkpoint. Edit the tables below for a study of your own.
+
+CORPUS     ?= corpus.txt
+RUN        ?=
+THREADS    ?= 1
+V          ?= 4096
+N          ?= 128
+BATCH      ?= 32
+SEED       ?= 0
+OBJECTIVES ?= masked balanced uniform ar
+SIZES      ?= s1 s2 s3 s4 s5
+
+# A size: width, layers, heads, steps. Wider models get more tokens, so that the runs spread over budgets.
+shape-s1   ?= --width 32 --layers 2 --heads 2 --steps 300
+shape-s2   ?= --width 48 --layers 3 --heads 3 --steps 400
+shape-s3   ?= --width 64 --layers 3 --heads 4 --steps 500
+shape-s4   ?= --width 96 --layers 4 --heads 6 --steps 600
+shape-s5   ?= --width 128 --layers 4 --heads 4 --steps 800
+LR         ?= 0.3
+WARMUP     ?= 40
+EVAL       ?= --eval-every 100 --eval-tokens 65536
+TRAIN      ?= --batch $(BATCH) --lr $(LR) --warmup $(WARMUP) --log-every 20 $(EVAL) --save-every 100 --dtype f32
+
+objective   = $(if $(filter ar,$1),--objective ar,--noise $1)
+INPUT       = $(if $(findstring .jsonl,$(CORPUS)),--jsonl text,--split blank)
+NAMES       = $(foreach o,$(OBJECTIVES),$(foreach s,$(SIZES),$o-$s))
+RUNS        = $(NAMES:%=runs/%.tsv)
+EVALS       = $(NAMES:%=runs/%.eval)
+
+all: law.tsv law.svg eval.tsv
+
+vocab.json: $(CORPUS)
+	dlm-tokenize --train -V $(V) $(INPUT) -o $@ $(CORPUS)
+
+# dlm-shard writes a directory whole or not at all.
+data/manifest.tsv: vocab.json $(CORPUS)
+	rm -rf data
+	dlm-tokenize -t vocab.json $(INPUT) $(CORPUS) | dlm-shard -n $(N) --val 0.02 -s $(SEED) -o data
+
+# The words of runs/OBJECTIVE-SIZE.
+define run
+runs/$1-$2.tsv: data/manifest.tsv
+	@mkdir -p runs
+	$(RUN) dlm-train --continue -d data -o runs/$1-$2.ckpt --run $1-$2 --metrics $$@.part $(call objective,$1) $(shape-$2) $(TRAIN) \
+	    -s $(SEED) -j $(THREADS) && mv $$@.part $$@
+	@echo "$1-$2: $$$$(awk -F'\t' '$$$$2 == "val" { last = $$$$18 " ± " $$$$19 " nats/token after " $$$$14 " tokens" } END { print last }' $$@)"
+endef
+$(foreach o,$(OBJECTIVES),$(foreach s,$(SIZES),$(eval $(call run,$o,$s))))
+
+runs/%.eval: runs/%.tsv
+	dlm-eval -c runs/$*.ckpt -d data -s $(SEED) -j $(THREADS) -o $@
+
+eval.tsv: $(EVALS)
+	awk 'FNR > 1 || NR == 1' $^ > $@.part && mv $@.part $@
+
+law.tsv: $(RUNS)
+	cat $^ | dlm-fitlaw loss -s $(SEED) -o $@
+
+law.svg: $(RUNS)
+	dlm-fitlaw plot -s $(SEED) -o $@ $^
+
+.PHONY: all
+.DELETE_ON_ERROR:
