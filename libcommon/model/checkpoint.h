@@ -28,6 +28,9 @@ struct dlm_checkpoint_write {
  * the old CKPT is as it was and nothing is left beside it. */
 int dlm_checkpoint_save(const char *ckpt, const struct dlm_checkpoint_write *w, const char *keep_as, struct dlm_error *err);
 
+/* Remove a whole checkpoint, one that --keep no longer wants; absent is fine. A file in it that is none of a checkpoint's stays and is an error. */
+int dlm_checkpoint_remove(const char *ckpt, struct dlm_error *err);
+
 /* True when CKPT holds a checkpoint (recovering CKPT.old / CKPT.new when a kill fell between two renames). */
 bool dlm_checkpoint_exists(const char *ckpt);
 

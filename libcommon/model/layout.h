@@ -2,7 +2,8 @@
  *
  * All parameters live in one float32 array of `total` elements; gradients and optimizer moments are arrays of the same layout. The bulk
  * matrices come first, then the auxiliary tensors, so that each learning-rate group is one contiguous range. Within a layer q, k and v
- * projections are adjacent, so that they multiply as one (3d, d) matrix. Tensors start at multiples of 16 elements; the gaps are zero.
+ * projections are adjacent, so that they multiply as one (3d, d) matrix. Tensors start at multiples of 16 elements (k and v,
+ * which continue q, wherever q ends); the gaps are zero.
  */
 #ifndef DLM_MODEL_LAYOUT_H
 #define DLM_MODEL_LAYOUT_H

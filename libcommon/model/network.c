@@ -1,0 +1,624 @@
+/* Forward and backward of the transformer over the kernel table, and the head in chunks of rows (method.md §4).
+ *
+ *     x₀ = E[z];  x ← x + (R/L)·Attn(norm(x));  x ← x + (R/L)·MLP(norm(x));  logits = (512/d)·norm(x) Wᵀ
+ *
+ * All places in the arenas are planned before anything is allocated, by one function that both dlm_network_memory_of and dlm_network_new
+ * follow. A training pass stores what backward reads of every layer; an evaluation pass has one layer's buffers for all. The squared relu is
+ * computed again in backward: it costs one pass over u and saves 4d of 14d activations a token and layer. Not here: noise, optimizer, files.
+ */
+#include "model/network.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Rows of logits at a time when nobody asks for gradients. Every such product has this many rows, the last ones repeated, so that a row's result does not
+ * hang on how many others were scored with it. */
+#define EVAL_ROWS ((size_t)256)
+
+/* --- plan of the arenas ------------------------------------------------------------------------------------------------------ */
+
+struct arena {
+    size_t size;
+    bool overflow;
+};
+
+/* The place of rows × columns items; every place is a multiple of 64 bytes. */
+static size_t take(struct arena *a, size_t rows, size_t columns, size_t item)
+{
+    size_t bytes, at = a->size;
+    if (__builtin_mul_overflow(rows, columns, &bytes) || __builtin_mul_overflow(bytes, item, &bytes) || bytes > SIZE_MAX / 2 - a->size) {
+        a->overflow = true;
+        return 0;
+    }
+    a->size = (at + bytes + 63) & ~(size_t)63;
+    return at;
+}
+
+/* Offsets into the activations of one layer's stored buffers, from its own start. T = batch·seq_len rows. */
+struct layer_plan {
+    size_t x_attn, rstd_attn, y_attn; /* f32 (T, d), f32 (T), act (T, d): the sublayer's input and its norm */
+    size_t qkv, qh, kh, rstd_qk;      /* act (T, 3d), act (T, d) twice, f32 (T, 2) */
+    size_t lse, o;                    /* f32 (B, H, N), act (T, d) */
+    size_t x_mlp, rstd_mlp, y_mlp;    /* as for attention */
+    size_t u;                         /* act (T, m) */
+    size_t size;
+};
+
+struct plan {
+    size_t B, N, T, d, m, H, h, L, V;
+    size_t item; /* bytes of act */
+    size_t head_rows, eval_rows; /* rows of a chunk with and without gradient */
+    struct layer_plan layer;
+    size_t layers_at, layer_stride; /* stride 0 when nothing is kept for backward */
+    size_t rope;                    /* f32 (N, h/2, 2) */
+    size_t x_final, rstd_final, hidden; /* f32 (T, d), f32 (T), act (T, d) */
+    size_t wide, wide_half;         /* act (T, m): relu² of u; in backward also dq and, wide_half bytes on, dk, each act (T, d) */
+    size_t branch;                  /* act (T, d): what a sublayer adds; in backward its gradient */
+    /* training only */
+    size_t wide2;                   /* act (T, max(m, 3d)): da, du; dqkv */
+    size_t branch2;                 /* act (T, d): d(attention output) */
+    size_t dx, dhidden;             /* f32 (T, d), act (T, d) */
+    size_t activations;
+    /* head */
+    size_t index, x, z, row, terms; /* u32 (R) three times, rows (R), f32 (R, 4) */
+    size_t picked, logits, dlogits, dpicked; /* act (R, d), f32 (R, V), act (R, V), act (R, d) */
+    size_t head;
+    /* packed weights */
+    size_t pack_qkv, pack_o, pack_up, pack_down; /* from a layer's start */
+    size_t pack_layer, pack_head, packs;
+    size_t weights, gradients; /* bytes */
+    bool overflow;
+};
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static void plan_activations(struct plan *p, const struct dlm_network_plan *want)
+{
+    struct arena l = {0};
+    const size_t T = p->T, d = p->d;
+    const bool train = want->train;
+    struct layer_plan *s = &p->layer;
+    s->x_attn = take(&l, T, d, 4);
+    s->rstd_attn = take(&l, T, 1, 4);
+    s->y_attn = take(&l, T, d, p->item);
+    s->qkv = take(&l, T, 3 * d, p->item);
+    s->qh = take(&l, T, d, p->item);
+    s->kh = take(&l, T, d, p->item);
+    s->rstd_qk = take(&l, T, 2, 4);
+    s->lse = take(&l, T, p->H, 4);
+    s->o = take(&l, T, d, p->item);
+    /* Without backward the residual stream is one buffer, and the MLP may write over what attention has left. */
+    s->x_mlp = train ? take(&l, T, d, 4) : s->x_attn;
+    s->rstd_mlp = train ? take(&l, T, 1, 4) : s->rstd_attn;
+    s->y_mlp = train ? take(&l, T, d, p->item) : s->y_attn;
+    s->u = train || p->m > 3 * d ? take(&l, T, p->m, p->item) : s->qkv;
+    s->size = l.size;
+
+    struct arena a = {0};
+    p->layer_stride = train ? s->size : 0;
+    p->layers_at = take(&a, train ? p->L : 1, s->size, 1);
+    p->rope = take(&a, p->N, p->h, 4);
+    p->x_final = train ? take(&a, T, d, 4) : p->layers_at + s->x_attn;
+    p->rstd_final = take(&a, T, 1, 4);
+    p->hidden = take(&a, T, d, p->item);
+    struct arena w = {0}, pair = {0};
+    (void)take(&w, T, p->m, p->item);
+    (void)take(&pair, T, d, p->item);
+    p->wide_half = take(&pair, T, d, p->item);
+    p->wide = take(&a, larger(w.size, train ? pair.size : 0), 1, 1);
+    p->branch = take(&a, T, d, p->item);
+    if (train) {
+        p->wide2 = take(&a, T, larger(p->m, 3 * d), p->item);
+        p->branch2 = take(&a, T, d, p->item);
+        p->dx = take(&a, T, d, 4);
+        p->dhidden = take(&a, T, d, p->item);
+    }
+    p->activations = a.size;
+    p->overflow |= l.overflow | a.overflow | w.overflow | pair.overflow;
+}
+
+static void plan_head(struct plan *p, const struct dlm_network_plan *want)
+{
+    size_t rows = want->head_rows;
+    if (!rows)
+        rows = larger(((size_t)64 << 20) / (4 * p->V) & ~(size_t)63, 64);
+    p->eval_rows = smaller(rows, EVAL_ROWS);
+    p->head_rows = smaller(rows, p->T);
+    const size_t R = want->train ? larger(p->head_rows, p->eval_rows) : p->eval_rows;
+    struct arena a = {0};
+    p->index = take(&a, R, 1, 4);
+    p->x = take(&a, R, 1, 4);
+    p->z = take(&a, R, 1, 4);
+    p->row = take(&a, R, 1, sizeof(struct dlm_row));
+    p->terms = take(&a, R, DLM_TERMS, 4);
+    p->picked = take(&a, R, p->d, p->item);
+    p->logits = take(&a, R, p->V, 4);
+    if (want->train) {
+        p->dlogits = want->act == DLM_F32 ? p->logits : take(&a, p->head_rows, p->V, p->item);
+        p->dpicked = take(&a, p->head_rows, p->d, p->item);
+    }
+    p->head = a.size;
+    p->overflow |= a.overflow;
+}
+
+static void plan_packs(struct plan *p, const struct dlm_backend *b, enum dlm_dtype act)
+{
+    struct arena l = {0}, a = {0};
+    const size_t d = p->d, m = p->m;
+    p->pack_qkv = take(&l, b->k->linear_pack_size(b->dev, 3 * d, d, act), 1, 1);
+    p->pack_o = take(&l, b->k->linear_pack_size(b->dev, d, d, act), 1, 1);
+    p->pack_up = take(&l, b->k->linear_pack_size(b->dev, m, d, act), 1, 1);
+    p->pack_down = take(&l, b->k->linear_pack_size(b->dev, d, m, act), 1, 1);
+    p->pack_layer = l.size;
+    (void)take(&a, p->L, l.size, 1);
+    p->pack_head = take(&a, b->k->linear_pack_size(b->dev, p->V, d, act), 1, 1);
+    p->packs = a.size;
+    p->overflow |= l.overflow | a.overflow;
+}
+
+/* `c` has passed dlm_config_check. */
+static struct plan make_plan(const struct dlm_backend *b, const struct dlm_config *c, const struct dlm_network_plan *want, size_t total)
+{
+    struct plan p = {.B = want->batch, .N = want->seq_len, .d = c->width, .m = c->mlp, .H = c->heads, .h = c->width / c->heads,
+                     .L = c->layers, .V = c->vocab_size, .item = dlm_dtype_size(want->act)};
+    p.overflow = __builtin_mul_overflow(p.B, p.N, &p.T);
+    plan_activations(&p, want);
+    plan_head(&p, want);
+    plan_packs(&p, b, want->act);
+    struct arena a = {0};
+    (void)take(&a, total, 1, 4);
+    p.weights = a.size;
+    p.gradients = want->train ? a.size : 0;
+    p.overflow |= a.overflow;
+    return p;
+}
+
+struct dlm_network_memory dlm_network_memory_of(const struct dlm_backend *b, const struct dlm_config *c, const struct dlm_network_plan *want)
+{
+    struct dlm_layout l;
+    struct dlm_error ignored;
+    struct dlm_network_memory m = {SIZE_MAX, SIZE_MAX, SIZE_MAX, SIZE_MAX, SIZE_MAX};
+    if (dlm_layout_init(&l, c, &ignored))
+        return m;
+    struct plan p = make_plan(b, c, want, l.total);
+    dlm_layout_release(&l);
+    if (!p.overflow)
+        m = (struct dlm_network_memory){p.weights, p.gradients, p.packs, p.activations, p.head};
+    return m;
+}
+
+/* --- life -------------------------------------------------------------------------------------------------------------------- */
+
+struct dlm_network {
+    struct dlm_backend b;
+    struct dlm_config config;
+    struct dlm_layout layout;
+    struct plan p;
+    enum dlm_dtype act;
+    bool train;
+    dlm_ptr weights, gradients, packs, activations, head;
+    uint32_t *stage_ids;        /* (3, R): index, x, z of a chunk, repeated rows included */
+    struct dlm_row *stage_rows; /* (R) */
+    /* the last forward */
+    dlm_ptr ids, noisy;
+    enum dlm_attend rule;
+    size_t batch;
+};
+
+static int upload_rope(struct dlm_network *m, struct dlm_error *err)
+{
+    const size_t N = m->p.N, half = m->p.h / 2;
+    float *t = malloc(N * half * 2 * sizeof *t);
+    if (!t)
+        return dlm_fail(err, DLM_ENOMEM, "no memory for a table of %zu positions", N);
+    for (size_t i = 0; i < half; i++) {
+        double frequency = pow(m->config.rope_theta, -2.0 * (double)i / (double)m->p.h);
+        for (size_t n = 0; n < N; n++) {
+            double angle = (double)n * frequency;
+            t[(n * half + i) * 2] = (float)cos(angle);
+            t[(n * half + i) * 2 + 1] = (float)sin(angle);
+        }
+    }
+    m->b.k->upload(m->b.dev, dlm_ptr_at(m->activations, m->p.rope), t, N * half * 2 * sizeof *t);
+    const char *word = m->b.k->sync(m->b.dev); /* the table is ours to free only once it has arrived */
+    free(t);
+    return word ? dlm_fail(err, DLM_EIO, "%s: %s", m->b.k->name, word) : 0;
+}
+
+static int allocate(struct dlm_network *m, struct dlm_error *err)
+{
+    const struct plan *p = &m->p;
+    const struct {
+        dlm_ptr *to;
+        size_t size;
+    } wants[] = {{&m->weights, p->weights}, {&m->gradients, p->gradients}, {&m->packs, p->packs}, {&m->activations, p->activations},
+                 {&m->head, p->head}};
+    double all = 0;
+    for (int i = 0; i < 5; i++)
+        all += (double)wants[i].size;
+    bool good = !p->overflow;
+    for (int i = 0; good && i < 5; i++)
+        if (wants[i].size) {
+            *wants[i].to = m->b.k->alloc(m->b.dev, wants[i].size);
+            good = wants[i].to->at != 0;
+        }
+    const size_t R = larger(p->head_rows, p->eval_rows);
+    if (good) {
+        m->stage_ids = calloc(3 * R, sizeof *m->stage_ids);
+        m->stage_rows = calloc(R, sizeof *m->stage_rows);
+        good = m->stage_ids && m->stage_rows;
+    }
+    if (good)
+        return 0;
+    if (p->overflow)
+        return dlm_fail(err, DLM_ENOMEM, "no memory for the model: %zu sequences of %zu tokens need more than can be counted", p->B, p->N);
+    return dlm_fail(err, DLM_ENOMEM,
+                    "no memory for the model: %.3g GB needed (weights %.3g, gradients %.3g, packed weights %.3g, activations %.3g, head %.3g)", all / 1e9,
+                    (double)p->weights / 1e9, (double)p->gradients / 1e9, (double)p->packs / 1e9, (double)p->activations / 1e9, (double)p->head / 1e9);
+}
+
+int dlm_network_new(struct dlm_network **out, const struct dlm_backend *b, const struct dlm_config *c, const struct dlm_network_plan *want,
+                    struct dlm_error *err)
+{
+    *out = NULL;
+    if (!want->batch || !want->seq_len || want->seq_len > c->context)
+        return dlm_fail(err, DLM_EUSAGE, "%zu sequences of %zu tokens do not fit a context of %zu", want->batch, want->seq_len, c->context);
+    struct dlm_network *m = calloc(1, sizeof *m);
+    if (!m)
+        return dlm_fail(err, DLM_ENOMEM, "no memory for the model");
+    m->b = *b;
+    m->config = *c;
+    m->act = want->act;
+    m->train = want->train;
+    int rc = dlm_layout_init(&m->layout, c, err);
+    if (!rc) {
+        m->p = make_plan(b, c, want, m->layout.total);
+        rc = allocate(m, err);
+    }
+    if (!rc)
+        rc = upload_rope(m, err);
+    if (rc) {
+        dlm_network_free(m);
+        return rc;
+    }
+    *out = m;
+    return 0;
+}
+
+void dlm_network_free(struct dlm_network *m)
+{
+    if (!m)
+        return;
+    const dlm_ptr all[] = {m->weights, m->gradients, m->packs, m->activations, m->head};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i].at)
+            m->b.k->free(m->b.dev, all[i]);
+    free(m->stage_ids);
+    free(m->stage_rows);
+    dlm_layout_release(&m->layout);
+    free(m);
+}
+
+const struct dlm_config *dlm_network_config(const struct dlm_network *m)
+{
+    return &m->config;
+}
+
+const struct dlm_layout *dlm_network_layout(const struct dlm_network *m)
+{
+    return &m->layout;
+}
+
+dlm_ptr dlm_network_weights(struct dlm_network *m)
+{
+    return m->weights;
+}
+
+dlm_ptr dlm_network_gradients(struct dlm_network *m)
+{
+    return m->gradients;
+}
+
+void dlm_network_zero_gradients(struct dlm_network *m)
+{
+    assert(m->train);
+    m->b.k->zero(m->b.dev, m->gradients, m->p.gradients);
+}
+
+int dlm_network_sync(struct dlm_network *m, struct dlm_error *err)
+{
+    const char *word = m->b.k->sync(m->b.dev);
+    return word ? dlm_fail(err, DLM_EIO, "%s: %s", m->b.k->name, word) : 0;
+}
+
+/* --- places ------------------------------------------------------------------------------------------------------------------ */
+
+static dlm_ptr tensor(const struct dlm_network *m, dlm_ptr array, enum dlm_tensor_kind kind, size_t layer)
+{
+    return dlm_ptr_at(array, dlm_layout_find(&m->layout, kind, layer)->offset * sizeof(float));
+}
+
+static dlm_ptr weight(const struct dlm_network *m, enum dlm_tensor_kind kind, size_t layer)
+{
+    return tensor(m, m->weights, kind, layer);
+}
+
+static dlm_ptr gradient_of(const struct dlm_network *m, enum dlm_tensor_kind kind, size_t layer)
+{
+    return tensor(m, m->gradients, kind, layer);
+}
+
+static dlm_ptr pack(const struct dlm_network *m, size_t layer, size_t which)
+{
+    return dlm_ptr_at(m->packs, layer * m->p.pack_layer + which);
+}
+
+static dlm_ptr of_layer(const struct dlm_network *m, size_t layer, size_t which)
+{
+    return dlm_ptr_at(m->activations, m->p.layers_at + layer * m->p.layer_stride + which);
+}
+
+static dlm_ptr shared(const struct dlm_network *m, size_t which)
+{
+    return dlm_ptr_at(m->activations, which);
+}
+
+static dlm_ptr in_head(const struct dlm_network *m, size_t which)
+{
+    return dlm_ptr_at(m->head, which);
+}
+
+/* The input of the norm after `layer`'s MLP: the next layer's, or the last norm's. */
+static dlm_ptr x_after(const struct dlm_network *m, size_t layer)
+{
+    return layer + 1 < m->p.L ? of_layer(m, layer + 1, m->p.layer.x_attn) : shared(m, m->p.x_final);
+}
+
+void dlm_network_refresh(struct dlm_network *m)
+{
+    const struct dlm_kernels *k = m->b.k;
+    struct dlm_device *dev = m->b.dev;
+    const struct plan *p = &m->p;
+    for (size_t i = 0; i < p->L; i++) {
+        k->linear_pack(dev, pack(m, i, p->pack_qkv), weight(m, DLM_TENSOR_Q, i), 3 * p->d, p->d, m->act);
+        k->linear_pack(dev, pack(m, i, p->pack_o), weight(m, DLM_TENSOR_O, i), p->d, p->d, m->act);
+        k->linear_pack(dev, pack(m, i, p->pack_up), weight(m, DLM_TENSOR_UP, i), p->m, p->d, m->act);
+        k->linear_pack(dev, pack(m, i, p->pack_down), weight(m, DLM_TENSOR_DOWN, i), p->d, p->m, m->act);
+    }
+    k->linear_pack(dev, dlm_ptr_at(m->packs, p->pack_head), weight(m, DLM_TENSOR_HEAD, 0), p->V, p->d, m->act);
+}
+
+/* --- forward ----------------------------------------------------------------------------------------------------------------- */
+
+/* The residual stream goes on in another buffer where the old one is kept. */
+static void carry(const struct dlm_network *m, dlm_ptr to, dlm_ptr from, size_t T)
+{
+    if (to.at != from.at)
+        m->b.k->copy(m->b.dev, to, from, T * m->p.d * sizeof(float));
+}
+
+static void forward_attention(struct dlm_network *m, size_t i, size_t T)
+{
+    const struct dlm_kernels *k = m->b.k;
+    struct dlm_device *dev = m->b.dev;
+    const struct plan *p = &m->p;
+    const struct layer_plan *s = &p->layer;
+    const float eps = (float)m->config.norm_eps, scale = (float)m->config.weight_scaling;
+    const size_t d = p->d;
+    dlm_ptr x = of_layer(m, i, s->x_attn), y = of_layer(m, i, s->y_attn), qkv = of_layer(m, i, s->qkv), qh = of_layer(m, i, s->qh);
+    dlm_ptr kh = of_layer(m, i, s->kh), o = of_layer(m, i, s->o), branch = shared(m, p->branch), next = of_layer(m, i, s->x_mlp);
+    k->norm(dev, y, of_layer(m, i, s->rstd_attn), x, weight(m, DLM_TENSOR_ATTN_NORM, i), T, d, eps, m->act);
+    k->linear(dev, qkv, y, pack(m, i, p->pack_qkv), T, 3 * d, d, m->act, m->act, scale);
+    k->qk_rotary(dev, qh, kh, of_layer(m, i, s->rstd_qk), qkv, weight(m, DLM_TENSOR_Q_NORM, i), weight(m, DLM_TENSOR_K_NORM, i),
+                 shared(m, p->rope), m->batch, p->N, p->H, p->h, eps, m->act);
+    k->attention(dev, o, of_layer(m, i, s->lse), qh, kh, dlm_ptr_at(qkv, 2 * d * p->item), 3 * d, weight(m, DLM_TENSOR_K_BIAS, i),
+                 weight(m, DLM_TENSOR_V_BIAS, i), m->noisy, m->rule, m->batch, p->N, p->H, p->h, (float)m->config.soft_cap, m->act);
+    k->linear(dev, branch, o, pack(m, i, p->pack_o), T, d, d, m->act, m->act, scale);
+    carry(m, next, x, T);
+    k->residual(dev, next, branch, (dlm_ptr){0}, T, d, (float)(m->config.resid_scale / (double)p->L), m->act);
+}
+
+static void forward_mlp(struct dlm_network *m, size_t i, size_t T)
+{
+    const struct dlm_kernels *k = m->b.k;
+    struct dlm_device *dev = m->b.dev;
+    const struct plan *p = &m->p;
+    const struct layer_plan *s = &p->layer;
+    const float scale = (float)m->config.weight_scaling;
+    dlm_ptr x = of_layer(m, i, s->x_mlp), y = of_layer(m, i, s->y_mlp), u = of_layer(m, i, s->u), a = shared(m, p->wide);
+    dlm_ptr branch = shared(m, p->branch), next = x_after(m, i);
+    k->norm(dev, y, of_layer(m, i, s->rstd_mlp), x, weight(m, DLM_TENSOR_MLP_NORM, i), T, p->d, (float)m->config.norm_eps, m->act);
+    k->linear(dev, u, y, pack(m, i, p->pack_up), T, p->m, p->d, m->act, m->act, scale);
+    k->bias_relu2(dev, a, u, weight(m, DLM_TENSOR_UP_BIAS, i), T, p->m, m->act);
+    k->linear(dev, branch, a, pack(m, i, p->pack_down), T, p->d, p->m, m->act, m->act, scale);
+    carry(m, next, x, T);
+    k->residual(dev, next, branch, weight(m, DLM_TENSOR_DOWN_BIAS, i), T, p->d, (float)(m->config.resid_scale / (double)p->L), m->act);
+}
+
+void dlm_network_forward(struct dlm_network *m, dlm_ptr ids, dlm_ptr noisy, enum dlm_attend rule, size_t B)
+{
+    const struct plan *p = &m->p;
+    assert(B >= 1 && B <= p->B && (noisy.at || rule != DLM_ATTEND_PREFIX));
+    m->ids = ids;
+    m->noisy = noisy;
+    m->rule = rule;
+    m->batch = B;
+    const size_t T = B * p->N;
+    m->b.k->embed(m->b.dev, of_layer(m, 0, p->layer.x_attn), ids, weight(m, DLM_TENSOR_EMBED, 0), T, p->d);
+    for (size_t i = 0; i < p->L; i++) {
+        forward_attention(m, i, T);
+        forward_mlp(m, i, T);
+    }
+    m->b.k->norm(m->b.dev, shared(m, p->hidden), shared(m, p->rstd_final), shared(m, p->x_final), weight(m, DLM_TENSOR_FINAL_NORM, 0), T, p->d,
+                 (float)m->config.norm_eps, m->act);
+}
+
+/* --- head and loss ----------------------------------------------------------------------------------------------------------- */
+
+/* Rows [at, at + n) of `s` on the device, with the last repeated up to `rows`. */
+static void upload_chunk(struct dlm_network *m, const uint32_t *index, const uint32_t *x, const uint32_t *z, const struct dlm_row *row, size_t n,
+                         size_t rows)
+{
+    const struct dlm_kernels *k = m->b.k;
+    const uint32_t *const from[] = {index, x, z};
+    const size_t to[] = {m->p.index, m->p.x, m->p.z}, R = larger(m->p.head_rows, m->p.eval_rows);
+    for (int j = 0; j < 3; j++) {
+        if (!from[j])
+            continue;
+        uint32_t *stage = m->stage_ids + (size_t)j * R;
+        for (size_t i = 0; i < rows; i++)
+            stage[i] = from[j][i < n ? i : n - 1];
+        k->upload(m->b.dev, in_head(m, to[j]), stage, rows * sizeof *stage);
+    }
+    if (row) {
+        for (size_t i = 0; i < rows; i++)
+            m->stage_rows[i] = row[i < n ? i : n - 1];
+        k->upload(m->b.dev, in_head(m, m->p.row), m->stage_rows, rows * sizeof *row);
+    }
+}
+
+/* logits f32 (rows, V) of the chunk whose index was uploaded. */
+static void head_forward(struct dlm_network *m, size_t rows)
+{
+    const struct plan *p = &m->p;
+    m->b.k->gather_rows(m->b.dev, in_head(m, p->picked), shared(m, p->hidden), in_head(m, p->index), rows, p->d, m->act);
+    m->b.k->linear(m->b.dev, in_head(m, p->logits), in_head(m, p->picked), dlm_ptr_at(m->packs, p->pack_head), rows, p->V, p->d, m->act, DLM_F32,
+                   (float)m->config.head_scaling);
+}
+
+static void head_backward(struct dlm_network *m, size_t rows)
+{
+    const struct dlm_kernels *k = m->b.k;
+    const struct plan *p = &m->p;
+    const float scale = (float)m->config.head_scaling;
+    dlm_ptr dlogits = in_head(m, p->dlogits), dpicked = in_head(m, p->dpicked);
+    k->linear_dw(m->b.dev, gradient_of(m, DLM_TENSOR_HEAD, 0), dlogits, in_head(m, p->picked), rows, p->V, p->d, m->act, scale);
+    k->linear_dx(m->b.dev, dpicked, dlogits, dlm_ptr_at(m->packs, p->pack_head), rows, p->V, p->d, m->act, m->act, scale);
+    k->scatter_rows(m->b.dev, shared(m, p->dhidden), dpicked, in_head(m, p->index), rows, p->d, m->act);
+}
+
+/* Both losses: `columns` figures a row into `out`. */
+static int score(struct dlm_network *m, const struct dlm_scored *s, bool diffusion, bool gradient, float *out, struct dlm_error *err)
+{
+    const struct dlm_kernels *k = m->b.k;
+    struct dlm_device *dev = m->b.dev;
+    const struct plan *p = &m->p;
+    const size_t columns = diffusion ? DLM_TERMS : 1, most = gradient ? p->head_rows : p->eval_rows;
+    const uint32_t mask = m->config.mask;
+    assert(m->train || !gradient);
+    if (gradient)
+        k->zero(dev, shared(m, p->dhidden), m->batch * p->N * p->d * p->item); /* rows not scored have no gradient */
+    for (size_t at = 0; at < s->n; at += most) {
+        const size_t n = smaller(most, s->n - at), rows = gradient ? n : most;
+        upload_chunk(m, s->at + at, s->target + at, diffusion ? s->z + at : NULL, diffusion ? s->row + at : NULL, n, rows);
+        head_forward(m, rows);
+        dlm_ptr dlogits = gradient ? in_head(m, p->dlogits) : (dlm_ptr){0};
+        if (diffusion)
+            k->diffusion_loss(dev, in_head(m, p->terms), dlogits, in_head(m, p->logits), in_head(m, p->x), in_head(m, p->z), in_head(m, p->row),
+                              rows, p->V, mask, m->act);
+        else
+            k->cross_entropy(dev, in_head(m, p->terms), dlogits, in_head(m, p->logits), in_head(m, p->x), rows, p->V, mask, m->act);
+        if (gradient)
+            head_backward(m, rows);
+        k->download(dev, out + at * columns, in_head(m, p->terms), n * columns * sizeof *out);
+    }
+    return dlm_network_sync(m, err);
+}
+
+int dlm_network_diffusion_loss(struct dlm_network *m, const struct dlm_scored *s, bool gradient, float *terms, struct dlm_error *err)
+{
+    return score(m, s, true, gradient, terms, err);
+}
+
+int dlm_network_cross_entropy(struct dlm_network *m, const struct dlm_scored *s, bool gradient, float *nll, struct dlm_error *err)
+{
+    return score(m, s, false, gradient, nll, err);
+}
+
+int dlm_network_logits(struct dlm_network *m, const uint32_t *at, size_t n, float *logits, struct dlm_error *err)
+{
+    const struct plan *p = &m->p;
+    for (size_t done = 0; done < n; done += p->eval_rows) {
+        const size_t k = smaller(p->eval_rows, n - done);
+        upload_chunk(m, at + done, NULL, NULL, NULL, k, p->eval_rows);
+        head_forward(m, p->eval_rows);
+        m->b.k->download(m->b.dev, logits + done * p->V, in_head(m, p->logits), k * p->V * sizeof *logits);
+    }
+    return dlm_network_sync(m, err);
+}
+
+/* --- backward ---------------------------------------------------------------------------------------------------------------- */
+
+/* dx enters as the gradient after the MLP and leaves as the gradient before it; the path around the sublayer is in place already. */
+static void backward_mlp(struct dlm_network *m, size_t i, size_t T)
+{
+    const struct dlm_kernels *k = m->b.k;
+    struct dlm_device *dev = m->b.dev;
+    const struct plan *p = &m->p;
+    const struct layer_plan *s = &p->layer;
+    const float scale = (float)m->config.weight_scaling;
+    const size_t d = p->d, w = p->m;
+    dlm_ptr dx = shared(m, p->dx), dy = shared(m, p->branch), a = shared(m, p->wide), du = shared(m, p->wide2);
+    dlm_ptr u = of_layer(m, i, s->u), y = of_layer(m, i, s->y_mlp), bias = weight(m, DLM_TENSOR_UP_BIAS, i);
+    k->residual_backward(dev, dy, gradient_of(m, DLM_TENSOR_DOWN_BIAS, i), dx, T, d, (float)(m->config.resid_scale / (double)p->L), m->act);
+    k->bias_relu2(dev, a, u, bias, T, w, m->act);
+    k->linear_dw(dev, gradient_of(m, DLM_TENSOR_DOWN, i), dy, a, T, d, w, m->act, scale);
+    k->linear_dx(dev, du, dy, pack(m, i, p->pack_down), T, d, w, m->act, m->act, scale);
+    k->bias_relu2_backward(dev, du, gradient_of(m, DLM_TENSOR_UP_BIAS, i), du, u, bias, T, w, m->act);
+    k->linear_dw(dev, gradient_of(m, DLM_TENSOR_UP, i), du, y, T, w, d, m->act, scale);
+    k->linear_dx(dev, dy, du, pack(m, i, p->pack_up), T, w, d, m->act, m->act, scale);
+    k->norm_backward(dev, dx, gradient_of(m, DLM_TENSOR_MLP_NORM, i), dy, of_layer(m, i, s->x_mlp), of_layer(m, i, s->rstd_mlp),
+                     weight(m, DLM_TENSOR_MLP_NORM, i), T, d, m->act);
+}
+
+static void backward_attention(struct dlm_network *m, size_t i, size_t T)
+{
+    const struct dlm_kernels *k = m->b.k;
+    struct dlm_device *dev = m->b.dev;
+    const struct plan *p = &m->p;
+    const struct layer_plan *s = &p->layer;
+    const float scale = (float)m->config.weight_scaling;
+    const size_t d = p->d;
+    dlm_ptr dx = shared(m, p->dx), dy = shared(m, p->branch), d_o = shared(m, p->branch2), dqkv = shared(m, p->wide2);
+    dlm_ptr dqh = shared(m, p->wide), dkh = dlm_ptr_at(dqh, p->wide_half);
+    dlm_ptr qkv = of_layer(m, i, s->qkv), qh = of_layer(m, i, s->qh), kh = of_layer(m, i, s->kh), o = of_layer(m, i, s->o);
+    dlm_ptr y = of_layer(m, i, s->y_attn), third = dlm_ptr_at(qkv, 2 * d * p->item), dv = dlm_ptr_at(dqkv, 2 * d * p->item);
+    k->residual_backward(dev, dy, (dlm_ptr){0}, dx, T, d, (float)(m->config.resid_scale / (double)p->L), m->act);
+    k->linear_dw(dev, gradient_of(m, DLM_TENSOR_O, i), dy, o, T, d, d, m->act, scale);
+    k->linear_dx(dev, d_o, dy, pack(m, i, p->pack_o), T, d, d, m->act, m->act, scale);
+    k->attention_backward(dev, dqh, dkh, dv, 3 * d, gradient_of(m, DLM_TENSOR_K_BIAS, i), gradient_of(m, DLM_TENSOR_V_BIAS, i), d_o, o,
+                          of_layer(m, i, s->lse), qh, kh, third, 3 * d, weight(m, DLM_TENSOR_K_BIAS, i), weight(m, DLM_TENSOR_V_BIAS, i), m->noisy,
+                          m->rule, m->batch, p->N, p->H, p->h, (float)m->config.soft_cap, m->act);
+    k->qk_rotary_backward(dev, dqkv, gradient_of(m, DLM_TENSOR_Q_NORM, i), gradient_of(m, DLM_TENSOR_K_NORM, i), dqh, dkh, qkv,
+                          of_layer(m, i, s->rstd_qk), weight(m, DLM_TENSOR_Q_NORM, i), weight(m, DLM_TENSOR_K_NORM, i), shared(m, p->rope), m->batch,
+                          p->N, p->H, p->h, m->act);
+    k->linear_dw(dev, gradient_of(m, DLM_TENSOR_Q, i), dqkv, y, T, 3 * d, d, m->act, scale);
+    k->linear_dx(dev, dy, dqkv, pack(m, i, p->pack_qkv), T, 3 * d, d, m->act, m->act, scale);
+    k->norm_backward(dev, dx, gradient_of(m, DLM_TENSOR_ATTN_NORM, i), dy, of_layer(m, i, s->x_attn), of_layer(m, i, s->rstd_attn),
+                     weight(m, DLM_TENSOR_ATTN_NORM, i), T, d, m->act);
+}
+
+void dlm_network_backward(struct dlm_network *m)
+{
+    const struct plan *p = &m->p;
+    const size_t T = m->batch * p->N;
+    assert(m->train && m->batch);
+    m->b.k->zero(m->b.dev, shared(m, p->dx), T * p->d * sizeof(float));
+    m->b.k->norm_backward(m->b.dev, shared(m, p->dx), gradient_of(m, DLM_TENSOR_FINAL_NORM, 0), shared(m, p->dhidden), shared(m, p->x_final),
+                          shared(m, p->rstd_final), weight(m, DLM_TENSOR_FINAL_NORM, 0), T, p->d, m->act);
+    for (size_t i = p->L; i-- > 0;) {
+        backward_mlp(m, i, T);
+        backward_attention(m, i, T);
+    }
+    m->b.k->embed_backward(m->b.dev, gradient_of(m, DLM_TENSOR_EMBED, 0), shared(m, p->dx), m->ids, T, p->d, p->V);
+}
