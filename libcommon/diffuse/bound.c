@@ -3,7 +3,7 @@
  * With c = βρ/(V-1) = q(v|x) for v other than x and m, and s̄ = Σ_{v≠x} s(v) = 1 - s(x) summed rather than subtracted:
  *
  *     KL = (α+c)·log1p(α s̄ / (α s(x) + c)) - c·Σ_{v≠x,m} log1p(α s(v)/c)       (-α log s(x) when c = 0)
- *     IS = d - log1p(d), d = (q(z) - p(z))/p(z);  exactly 0 at z = m, where q = p
+ *     IS = d - log r, d = r - 1 = (q(z) - p(z))/p(z);  exactly 0 at z = m, where q = p
  *     grad(v) = h(v) - s(v)·Σ h,  h(v) = s(v)·α·g(v)
  *
  * p(z) is guarded by 1e-12, and where the guard holds IS is constant in the logits.
@@ -39,9 +39,9 @@ struct dlm_bound dlm_bound_token(const struct dlm_noise *n, double log_snr, uint
     struct dlm_token_noise t = dlm_noise_token(n, log_snr, x, z, mask, (uint32_t)V);
     if (grad)
         memset(grad, 0, V * sizeof *grad);
-    if (t.weight == 0 && t.elbo_weight == 0)
-        return (struct dlm_bound){0};
     double *s = scratch, alpha = t.alpha, c = t.c < C_MIN ? 0 : t.c;
+    if ((t.weight == 0 && t.elbo_weight == 0) || (c == 0 && z != x && z != mask)) /* nothing to learn, or nothing that can happen */
+        return (struct dlm_bound){0};
     double log_sx = softmax(s, logits, V, mask, x);
 
     double rest = 0, sum = 0;
@@ -57,13 +57,15 @@ struct dlm_bound dlm_bound_token(const struct dlm_noise *n, double log_snr, uint
     double is = 0, pull = 0; /* pull: what the IS term adds to g(z) / w */
     if (z != mask) {
         double q = z == x ? alpha + c : c, p = alpha * s[z] + c, d = z == x ? alpha * rest / p : -alpha * s[z] / p;
+        double log_r = z == x ? log1p(d) : -log1p(alpha * s[z] / c); /* the second keeps its digits where r is nearly 0 */
         if (p < P_MIN) {
             p = P_MIN;
             d = q / p - 1;
+            log_r = log(q / p);
         } else {
             pull = -d / p; /* 1/p - q/p² */
         }
-        is = d - log1p(d);
+        is = d - log_r;
     }
     struct dlm_bound b = {.loss = t.weight * (kl + is), .elbo = t.elbo_weight * (kl + is), .kl = t.weight * kl, .is = t.weight * is};
     if (!grad)
