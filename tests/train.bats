@@ -1,0 +1,273 @@
+# dlm-train and dlm-eval: rows, exact resumption, what may change, and every bad input.
+load setup
+
+setup_file() {
+    load setup
+    cd "$BATS_FILE_TMPDIR"
+    corpus 120000 >corpus.txt
+    dlm-tokenize --train -V 300 --split blank -o vocab.json corpus.txt 2>/dev/null
+    dlm-tokenize -t vocab.json --split blank corpus.txt 2>/dev/null | dlm-shard -q -n 32 --val 0.1 -o data
+    corpus 60000 7 | dlm-tokenize --train -V 290 --split blank -o other.json 2>/dev/null
+    corpus 60000 7 | dlm-tokenize -t other.json --split blank 2>/dev/null | dlm-shard -q -n 32 --val 0.1 -o other
+}
+
+setup() {
+    cd "$BATS_TEST_TMPDIR"
+    data=$BATS_FILE_TMPDIR/data
+    shape="--width 16 --layers 2 --heads 2 --batch 8 --warmup 4 --lr 0.2 -j 2 --dtype f32"
+}
+
+# rows FILE: the rows without the clock columns tok_s and seconds.
+rows() { awk -F'\t' -v OFS='\t' 'NR == 1 { for (i = 1; i <= NF; i++) if ($i == "tok_s" || $i == "seconds") drop[i] = 1 } { for (i in drop) $i = ""; print }' "$@"; }
+# column NAME FILE [KIND]: a column's values.
+column_of() { awk -F'\t' -v name="$1" -v kind="${3:-}" 'NR == 1 { for (i = 1; i <= NF; i++) { if ($i == name) c = i; if ($i == "kind") k = i } next } kind == "" || $k == kind { print $c }' "$2"; }
+# near A B TOLERANCE
+near() { awk -v a="$1" -v b="$2" -v t="$3" 'BEGIN { d = a - b; if (d < 0) d = -d; if (!(d <= t)) { print a, b, "differ by more than", t; exit 1 } }'; }
+
+@test "a run writes its rows and its checkpoint; the untrained loss is log(V-1)" {
+    for type in "--noise masked" "--noise shift:1.5" "--noise uniform" "--objective ar"; do
+        rm -rf run && dlm-train -d "$data" -o run $shape $type --steps 20 --eval-every 10 --log-every 5 >run.tsv
+        [ "$(head -n 1 run.tsv)" = "$(printf 'run\tkind\tnoise\tobjective\tparams\tflops_tok\twidth\tlayers\tseq_len\tbatch_tok\tlr\tseed\tstep\ttokens\tunique_tokens\tflops\tloss\telbo\telbo_se\tkl\tis\tbpb\tgrad_norm\ttok_s\tmfu\tjoules\tseconds\tdtype\tdevice')" ]
+        [ "$(column_of step run.tsv val | tr '\n' ' ')" = "0 10 20 " ]
+        [ "$(column_of step run.tsv train | tr '\n' ' ')" = "5 10 15 20 " ]
+        elbo=$(column_of elbo run.tsv val | head -n 1) se=$(column_of elbo_se run.tsv val | head -n 1)
+        near "$elbo" 5.700444 "$(awk -v s="$se" 'BEGIN { print 4 * s + 0.006 }')"
+        last=$(column_of elbo run.tsv val | tail -n 1)
+        awk -v a="$last" -v b="$elbo" 'BEGIN { exit !(a < b - 0.1) }'
+        for f in model.safetensors optimizer.safetensors config.json tokenizer.json state.json metrics.tsv; do [ -s run/$f ]; done
+        cmp run/tokenizer.json "$BATS_FILE_TMPDIR/vocab.json"
+        diff run.tsv run/metrics.tsv
+        # The evaluator says the same as the last validation row.
+        dlm-eval -c run -d "$data" --tokens 262144 -j 2 >eval.tsv
+        near "$(column_of elbo eval.tsv)" "$last" 2e-6
+        near "$(column_of bpb eval.tsv)" "$(column_of bpb run.tsv val | tail -n 1)" 2e-6
+    done
+}
+
+@test "bits per byte count the bytes of the data" {
+    dlm-train -d "$data" -o run $shape --noise masked --steps 6 --eval-tokens 0 >run.tsv
+    dlm-eval -c run -d "$data" -j 2 >eval.tsv
+    bytes=$(dlm-shard --cat "$data" --split val | dlm-tokenize -d | wc -c)
+    tokens=$(dlm-shard --cat "$data" --split val | zstd -dc | od -An -v -tu2 -w2 | wc -l)
+    [ "$(column_of bytes eval.tsv)" -eq "$bytes" ]
+    [ "$(column_of tokens eval.tsv)" -eq "$tokens" ]
+    near "$(column_of bpb eval.tsv)" "$(awk -v e="$(column_of elbo eval.tsv)" -v t="$tokens" -v b="$bytes" 'BEGIN { print e / log(2) * t / b }')" 1e-4
+}
+
+@test "killed at any moment and continued, the same rows and the same bytes" {
+    run_it() { dlm-train --continue -d "$data" -o "$1" --run r $shape --noise balanced --steps 60 --eval-every 15 --log-every 4 --save-every 5 --metrics "$1.tsv" -q; }
+    run_it whole
+    kills=0 rounds=0
+    until [ -s killed.done ]; do
+        rounds=$((rounds + 1))
+        ( run_it killed && echo yes >killed.done ) &
+        pid=$!
+        # From nearly at once to most of a run, by turns.
+        sleep "0.$((rounds * 7 % 10))$((rounds % 10))"
+        if [ ! -s killed.done ] && pkill -9 -P $pid dlm-train; then kills=$((kills + 1)); fi
+        wait $pid || true
+        if [ -e killed ]; then # never half a checkpoint
+            for f in model.safetensors optimizer.safetensors config.json state.json metrics.tsv; do [ -s killed/$f ]; done
+            dlm-eval -c killed -d "$data" --tokens 64 -j 2 >/dev/null
+        fi
+        [ $rounds -lt 60 ] || { echo "never finished"; return 1; }
+    done
+    echo "$kills kills in $rounds rounds"
+    [ $kills -ge 2 ]
+    diff <(rows whole.tsv) <(rows killed.tsv)
+    cmp whole/model.safetensors killed/model.safetensors
+    cmp whole/optimizer.safetensors killed/optimizer.safetensors
+    diff <(rows whole/metrics.tsv) <(rows killed/metrics.tsv)
+    [ "$(ls -d killed*)" = "$(printf 'killed\nkilled.done\nkilled.tsv')" ]
+}
+
+@test "SIGTERM ends the step, writes a checkpoint, and ends by the signal" {
+    dlm-train -d "$data" -o whole --run r $shape --noise masked --steps 400 --log-every 50 -q >/dev/null
+    dlm-train -d "$data" -o cut --run r $shape --noise masked --steps 400 --log-every 50 -q >cut.tsv &
+    pid=$!
+    until [ "$(wc -l <cut.tsv)" -ge 3 ]; do sleep 0.02; done
+    kill -TERM $pid
+    code=0; wait $pid || code=$?
+    [ $code -eq 143 ]
+    dlm-train --resume cut -q >rest.tsv
+    cmp whole/model.safetensors cut/model.safetensors
+    diff <(rows whole/metrics.tsv) <(rows cut/metrics.tsv)
+}
+
+@test "SIGUSR1 asks for one line of progress" {
+    dlm-train -d "$data" -o run $shape --noise masked --steps 3000 >run.tsv 2>err &
+    pid=$!
+    until [ "$(wc -l <run.tsv)" -ge 4 ]; do sleep 0.02; done
+    kill -USR1 $pid
+    for i in $(seq 100); do [ -s err ] && break; sleep 0.02; done
+    kill -TERM $pid; wait $pid || true
+    [ "$(wc -l <err)" -eq 1 ]
+    grep -qE '^run: .*tokens, .*/s.*left, loss [0-9.]+$' err
+}
+
+@test "what may change on resuming changes nothing; the rest is refused by name" {
+    dlm-train -d "$data" -o whole --run r $shape --noise balanced --steps 40 --log-every 10 -q >/dev/null
+    dlm-train -d "$data" -o half --run r $shape --noise balanced --steps 20 --log-every 10 -q >/dev/null
+    cp -r "$data" moved
+    dlm-train --resume half -d moved --steps 40 --save-every 7 --keep 1 --progress never --metrics half.tsv -q -j 2
+    cmp whole/model.safetensors half/model.safetensors
+    [ "$(ls -d half.[0-9]*)" = half.35 ]
+    for change in "--lr 0.3" "--batch 16" "--noise masked" "--width 32" "--seed 1" "--warmup 5" "--run x" "--objective ar" "--schedule wsd" "--beta2 0.9"; do
+        name=${change%% *}
+        run --separate-stderr dlm-train --resume half $change
+        fails_with 2 "^dlm-train: $name differs from the run"
+        run --separate-stderr dlm-train --continue -d "$data" -o half --run r $shape --noise balanced --steps 40 --log-every 10 $change
+        fails_with 2 "^dlm-train: $name differs from the run"
+    done
+    run --separate-stderr dlm-train --resume half -d "$BATS_FILE_TMPDIR/other"
+    fails_with 1 "is not the shard set that 'half' was trained on"
+    run -0 --separate-stderr dlm-train --resume half
+    [[ $stderr == *"is at its last step, 40, already" ]]
+    dlm-train -d "$data" -o cos $shape --noise balanced --schedule cosine --steps 12 -q >/dev/null
+    run --separate-stderr dlm-train --resume cos --steps 14
+    fails_with 2 "^dlm-train: --steps cannot change from 12 to 14"
+    dlm-train -d "$data" -o wsd $shape --noise balanced --schedule wsd --cooldown 0.5 --steps 12 -q >/dev/null
+    run --separate-stderr dlm-train --resume wsd --steps 14
+    fails_with 2 "^dlm-train: --steps cannot change"
+}
+
+@test "micro-batch and threads change float rounding at most, at step 50" {
+    for type in "--noise uniform" "--objective ar"; do
+        rm -rf a b c d
+        dlm-train -d "$data" -o a $shape $type --steps 50 --log-every 50 >a.tsv
+        dlm-train -d "$data" -o b $shape $type --steps 50 --log-every 50 --micro-batch 3 >b.tsv
+        dlm-train -d "$data" -o c $shape $type --steps 50 --log-every 50 -j 1 >c.tsv
+        dlm-train -d "$data" -o d $shape $type --steps 50 --log-every 50 >d.tsv
+        for o in b c; do
+            near "$(column_of loss a.tsv train)" "$(column_of loss $o.tsv train)" 2e-3
+            near "$(column_of elbo a.tsv val | tail -n 1)" "$(column_of elbo $o.tsv val | tail -n 1)" 5e-3
+        done
+        cmp a/model.safetensors d/model.safetensors
+    done
+}
+
+@test "scores do not depend on --batch, the seed is part of them, and the noise type can be named" {
+    dlm-train -d "$data" -o run $shape --noise balanced --steps 20 -q >/dev/null
+    dlm-eval -c run -d "$data" -j 2 >a; dlm-eval -c run -d "$data" -j 2 --batch 3 >b; cmp a b
+    dlm-eval -c run -d "$data" -j 2 -s 5 >c
+    [ "$(column_of elbo a)" != "$(column_of elbo c)" ]
+    near "$(column_of elbo a)" "$(column_of elbo c)" "$(awk -v s="$(column_of elbo_se a)" 'BEGIN { print 8 * s }')"
+    [ "$(dlm-eval -c run -d "$data" -j 2 --noise masked --tokens 3200 | column_of noise /dev/stdin)" = masked ]
+    [ "$(dlm-eval -c run -d "$data" --split train --tokens 33 | column_of tokens /dev/stdin)" = 64 ]
+}
+
+@test "curricula, unique tokens, epochs, schedules, AdamW, clipping, fine-tuning" {
+    dlm-train -d "$data" -o a $shape --noise 'masked>uniform@0.2:0.8' --steps 20 --schedule wsd --clip 0.5 -q >a.tsv
+    [ "$(column_of noise a.tsv train | sort -u)" = "masked..uniform@0.2:0.8" ]
+    [ "$(column_of noise a.tsv val | sort -u)" = uniform ]
+    dlm-train -d "$data" -o b $shape --noise masked --steps 20 --schedule cosine --min-lr 0.01 --optimizer adamw --lr 0.05 --weight-decay 0.1 --unique-tokens 320 -q >b.tsv
+    [ "$(column_of unique_tokens b.tsv | tail -n 1)" = 320 ]
+    sequences=$(awk -F'\t' '$1 == "train" { n += $3 } END { print n }' "$data/manifest.tsv")
+    run --separate-stderr dlm-train -d "$data" -o c $shape --noise masked --steps $((sequences / 8 + 1)) -q
+    fails_with 1 "passes over .*--epochs or --unique-tokens"
+    [ ! -e c ]
+    dlm-train -d "$data" -o d $shape --noise uniform --init a --steps 5 --warmup 1 -q >d.tsv
+    first=$(column_of elbo d.tsv val | head -n 1)
+    near "$first" "$(column_of elbo a.tsv val | tail -n 1)" 1e-5
+}
+
+@test "--plan says what a run would cost and trains nothing" {
+    dlm-train --plan --model L8-D512 --vocab-size 131072 --seq-len 2048 --noise masked --flops 1e16 >plan.tsv
+    value() { awk -F'\t' -v q="$1" '$1 == q { print $2 }' plan.tsv; }
+    [ "$(value params_published)" = 25223680 ]
+    p=$(value params)
+    [ "$(value params_embedding)" = 134217728 ]
+    near "$(value flops_tok)" "$(awk -v p="$p" 'BEGIN { printf "%d", 6 * p + 12 * 8 * 512 * 2048 }')" 1
+    [ "$(value memory_total)" -gt 100000000 ]
+    dlm-train --plan -d "$data" $shape --noise masked --tokens 1000 >plan.tsv
+    [ "$(value steps)" = 4 ]
+    [ "$(value params)" = "$(dlm-train -d "$data" -o run $shape --noise masked --steps 5 | column_of params /dev/stdin | head -n 1)" ]
+}
+
+@test "misuse is told by the option's name, with status 2" {
+    check() { local want=$1; shift; run --separate-stderr dlm-train "$@"; fails_with 2 "^dlm-train: .*$want"; }
+    check "-o CKPT is missing" -d "$data" $shape --noise masked --steps 5
+    check "-d DIR is missing" -o x $shape --noise masked --steps 5
+    check "--noise, or --objective ar" -d "$data" -o x $shape --steps 5
+    check "the model is missing" -d "$data" -o x --noise masked --steps 5
+    check "one of --steps, --tokens, --flops" -d "$data" -o x $shape --noise masked
+    check "one of --steps" -d "$data" -o x $shape --noise masked --steps 5 --tokens 7
+    check "--warmup 4 is as long" -d "$data" -o x $shape --noise masked --steps 4
+    check "'masqued'" -d "$data" -o x $shape --noise masqued --steps 5
+    check "shift:1,2" -d "$data" -o x $shape --noise shift:1,2 --steps 5
+    check "does not apply" -d "$data" -o x $shape --noise masked --objective ar --steps 5
+    check "heads" -d "$data" -o x --width 16 --layers 1 --heads 3 --noise masked --steps 5 --warmup 0
+    check "--lr takes a number" -d "$data" -o x $shape --noise masked --steps 5 --lr fast
+    check "--vocab-size" -d "$data" -o x $shape --noise masked --steps 5 --vocab-size 10
+    check "--state-dtype is not available" -d "$data" -o x $shape --noise masked --steps 5 --state-dtype bf16
+    check "--compat is not available" -d "$data" -o x $shape --noise masked --steps 5 --compat release
+    check "operand 'y'" -d "$data" -o x $shape --noise masked --steps 5 y
+    [ ! -e x ]
+    run --separate-stderr dlm-eval -d "$data"
+    fails_with 2 "^dlm-eval: -c CKPT is missing"
+    run --separate-stderr dlm-eval -c x --task y.jsonl
+    fails_with 2 "^dlm-eval: --task is not available"
+}
+
+@test "failures are one clear line, with status 1, and leave earlier results intact" {
+    check() { local want=$1; shift; run --separate-stderr dlm-train "$@"; fails_with 1 "^dlm-train: .*$want"; }
+    check "'nowhere'" -d nowhere -o x $shape --noise masked --steps 5
+    check "corpus.txt" -d "$BATS_FILE_TMPDIR/corpus.txt" -o x $shape --noise masked --steps 5
+    check "no CUDA" -d "$data" -o x $shape --noise masked --steps 5 --device cuda
+    check "'x' is no checkpoint" --resume x
+    check "no memory|cannot allocate|memory" -d "$data" -o x --width 65536 --layers 8000 --heads 1024 --noise masked --steps 5 --warmup 0
+    OMPI_COMM_WORLD_SIZE=2 check "one of 2 processes" -d "$data" -o x $shape --noise masked --steps 5
+    [ ! -e x ]
+    dlm-train -d "$data" -o run $shape --noise masked --steps 6 -q >run.tsv
+    cp -r run before
+    check "'run' exists" -d "$data" -o run $shape --noise masked --steps 6
+    diff -r run before
+    # A full disk while the next checkpoint is written: the old one stands, nothing lies beside it.
+    run --separate-stderr bash -c "trap '' XFSZ; ulimit -f 20; dlm-train --resume run --steps 12 --save-every 3 -q >/dev/null"
+    fails_with 1 "^dlm-train: .*(File too large|cannot write)"
+    diff -r run before
+    [ "$(ls -d run*)" = "$(printf 'run\nrun.tsv')" ]
+    run --separate-stderr bash -c "dlm-train -d '$data' -o full $shape --noise masked --steps 5 -q >/dev/full"
+    fails_with 1 "^dlm-train: cannot write standard output: No space left"
+    run --separate-stderr bash -c "set -o pipefail; dlm-train -d '$data' -o pipe $shape --noise masked --steps 3000 -q | head -n 2 >/dev/null; exit \${PIPESTATUS[0]}"
+    [ "$status" -eq 141 ] && [ -z "$stderr" ]
+}
+
+@test "a diverged run ends with status 3 and keeps its last good checkpoint" {
+    dlm-train -d "$data" -o run $shape --noise masked --steps 6 -q >/dev/null
+    cp -r run before
+    run --separate-stderr dlm-train -d "$data" -o bad $shape --noise masked --steps 60 --lr 1e30 --warmup 0 --save-every 0 --log-every 1000 --eval-every 1000
+    [ "$status" -eq 3 ]
+    [[ ${stderr_lines[0]} =~ ^dlm-train:\ diverged ]]
+    [ ! -e bad ]
+}
+
+@test "checkpoints that are damaged or do not fit are refused, with the file and the tensor" {
+    dlm-train -d "$data" -o run $shape --noise masked --steps 6 -q >/dev/null
+    check() { local want=$1; run --separate-stderr dlm-eval -c bad -d "$data"; fails_with 1 "^dlm-eval: .*bad.*$want" && rm -rf bad; }
+    cp -r run bad; truncate -s -1 bad/model.safetensors; check "model.safetensors"
+    cp -r run bad; sed -i 's/"hidden_size": 16/"hidden_size": 32/' bad/config.json; check "model.safetensors.*(shape|mis-shaped|is)"
+    cp -r run bad; sed -i 's/"num_hidden_layers": 2/"num_hidden_layers": 3/' bad/config.json; check "model.layers.2"
+    cp -r run bad; sed -i 's/"num_hidden_layers": 2/"num_hidden_layers": 1/' bad/config.json; check "model.layers.1"
+    cp -r run bad; sed -i '/hidden_size/d' bad/config.json; check "hidden_size"
+    cp -r run bad; printf '{' >bad/config.json; check "config.json"
+    cp -r run bad; rm bad/model.safetensors; check "model.safetensors"
+    cp -r run bad; cp "$BATS_FILE_TMPDIR/other.json" bad/tokenizer.json
+    run --separate-stderr dlm-eval -c bad -d "$data"
+    fails_with 1 "different vocabularies"
+    run --separate-stderr dlm-eval -c run -d "$BATS_FILE_TMPDIR/other"
+    fails_with 1 "different vocabularies"
+    rm -rf bad; cp -r run bad; sed -i 's/"step": 6/"step": "six"/' bad/state.json
+    run --separate-stderr dlm-train --resume bad
+    fails_with 1 "state.json is not a training state"
+    rm -rf bad; cp -r run bad; rm bad/optimizer.safetensors
+    run --separate-stderr dlm-train --resume bad --steps 9
+    fails_with 1 "optimizer.safetensors"
+}
+
+@test "dlm-train | tee | dlm-fitlaw works, and dlm-tokenize | dlm-shard" {
+    corpus 30000 3 | dlm-tokenize -t "$BATS_FILE_TMPDIR/vocab.json" --split blank 2>/dev/null | dlm-shard -q -n 16 --val 0.1 -o d2
+    dlm-train -d d2 -o run $shape --noise masked --steps 30 --eval-every 5 -q | tee run.tsv | dlm-fitlaw power -x tokens -y elbo --where 'kind == "val" && step > 0' -q --bootstrap 50 >law.tsv
+    [ "$(head -n 1 law.tsv | cut -f1-4)" = "$(printf 'law\tgroup\tterm\tvalue')" ]
+    [ "$(awk -F'\t' '$3 == "k" { n++ } END { print n }' law.tsv)" = 1 ]
+}
