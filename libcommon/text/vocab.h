@@ -19,12 +19,23 @@ struct dlm_specials {
     uint32_t begin, end, pad, mask; /* DLM_NO_ID where the vocabulary has none */
 };
 
+enum dlm_token_kind {
+    DLM_TOKEN_UNUSED,  /* a hole in the numbering */
+    DLM_TOKEN_BYTE,    /* one byte */
+    DLM_TOKEN_MERGE,   /* longer */
+    DLM_TOKEN_ADDED,   /* an added token that is text, found whole before anything is merged */
+    DLM_TOKEN_SPECIAL, /* stands for no text */
+};
+
 struct dlm_vocab;
 
-/* Read FILE: tokenizer.json, or a tiktoken rank file when `pattern` is not NULL (issue: later). */
+/* Read a tokenizer.json. */
 int dlm_vocab_load(struct dlm_vocab **out, const char *path, struct dlm_error *err);
 /* The same from memory; `name` stands in errors. The bytes are copied. */
 int dlm_vocab_parse(struct dlm_vocab **out, const void *json, size_t len, const char *name, struct dlm_error *err);
+/* Give *v the end, pad and mask ids that it lacks, as added tokens behind its last id: *v is replaced by a vocabulary with a json of
+ * its own (indented as Hugging Face writes it). `told` receives "<|pad|> 50257, <|mask|> 50258", or "" when nothing was missing. */
+int dlm_vocab_complete(struct dlm_vocab **v, const char *name, char *told, size_t told_size, struct dlm_error *err);
 void dlm_vocab_free(struct dlm_vocab *v);
 
 /* The tokenizer.json bytes; owned by v. */
@@ -34,6 +45,7 @@ uint64_t dlm_vocab_fingerprint(const struct dlm_vocab *v);
 /* Number of ids: the largest id + 1, special ids included. */
 uint32_t dlm_vocab_size(const struct dlm_vocab *v);
 struct dlm_specials dlm_vocab_specials(const struct dlm_vocab *v);
+enum dlm_token_kind dlm_vocab_kind(const struct dlm_vocab *v, uint32_t id);
 /* True for special ids, which stand for no text bytes. */
 bool dlm_vocab_is_special(const struct dlm_vocab *v, uint32_t id);
 /* The text bytes of an id (0 bytes for a special one and for unused ids); owned by v. */

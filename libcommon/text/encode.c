@@ -1,0 +1,316 @@
+/* Text to ids: added tokens are taken out, the rest is split into pieces, each piece is merged by rank.
+ *
+ * Merging a piece of n bytes takes O(n log n): neighbours in a linked list, candidate merges in a heap by (rank, position). A
+ * candidate is stale when its pair no longer makes the id it was entered with; that is the comparison of Hugging Face's merge_all
+ * and must stay it, for vocabularies in which several pairs make one id. Words repeat, so the ids of short pieces are cached.
+ */
+#include "text/encode.h"
+
+#include "text/vocab_body.h"
+
+#include <stdlib.h>
+#include <string.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+enum {
+    CACHE_SLOTS = 1 << 16, /* direct-mapped: a newcomer replaces the word that was there, so memory is fixed */
+    CACHE_TEXT = 24,       /* longest cached piece, bytes */
+    CACHE_IDS = 9,         /* most ids of a cached piece */
+};
+
+struct cached {
+    uint8_t len, n; /* len 0: empty */
+    uint8_t text[CACHE_TEXT];
+    uint32_t ids[CACHE_IDS];
+};
+
+struct candidate {
+    uint32_t rank, at, id;
+};
+
+struct symbol {
+    uint32_t id; /* DLM_NO_ID once merged into the one before */
+    uint32_t prev, next; /* DLM_NO_ID at the ends */
+};
+
+struct dlm_encoder {
+    const struct dlm_vocab *vocab;
+    struct dlm_split_scratch *scratch;
+    bool parse_special, may_cut;
+    struct dlm_added *look[2]; /* tokens looked for in the text: those of raw text, then those of normalised text; longest first */
+    size_t n_look[2];
+    bool begins[2][256];       /* bytes that some such token begins with */
+    struct cached *cache;
+    struct symbol *symbols;
+    size_t cap_symbols;
+    struct candidate *heap;
+    size_t n_heap, cap_heap;
+    struct dlm_ids *ids; /* of the run under way */
+};
+
+static int no_memory(struct dlm_error *err)
+{
+    return dlm_fail(err, DLM_ENOMEM, "out of memory");
+}
+
+static bool letter(uint8_t c)
+{
+    return (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
+}
+
+int dlm_encoder_new(struct dlm_encoder **out, const struct dlm_vocab *v, bool parse_special, struct dlm_error *err)
+{
+    struct dlm_encoder *e = calloc(1, sizeof *e);
+    if (!e)
+        return no_memory(err);
+    e->vocab = v;
+    e->parse_special = parse_special;
+    e->may_cut = dlm_split_may_cut(v->split);
+    int rc = dlm_split_scratch_new(&e->scratch, v->split, err);
+    e->cache = calloc(CACHE_SLOTS, sizeof *e->cache);
+    for (int i = 0; i < 2; i++)
+        e->look[i] = malloc((v->n_added ? v->n_added : 1) * sizeof *e->look[i]);
+    if (!rc && (!e->cache || !e->look[0] || !e->look[1]))
+        rc = no_memory(err);
+    for (size_t i = 0; i < v->n_added && !rc; i++) {
+        const struct dlm_added *a = &v->added[i];
+        if (a->special && !parse_special)
+            continue;
+        if (a->awkward)
+            rc = dlm_fail(err, DLM_EDATA, "added token '%.60s': lstrip, rstrip and single_word are not implemented", a->text);
+        e->look[a->normalized][e->n_look[a->normalized]++] = *a;
+        e->begins[a->normalized][(uint8_t)a->text[0]] = true;
+        /* a cut must neither part a token nor give as context a letter that a token takes away */
+        if (letter((uint8_t)a->text[0]) || dlm_split_cut((const uint8_t *)a->text, 0, a->len))
+            e->may_cut = false;
+    }
+    if (!rc && e->n_look[1] && dlm_split_normalizes(v->split))
+        rc = dlm_fail(err, DLM_EDATA, "added token '%.60s': a token of normalised text is not implemented together with a normalizer", e->look[1][0].text);
+    if (rc) {
+        dlm_encoder_free(e);
+        return rc;
+    }
+    *out = e;
+    return 0;
+}
+
+void dlm_encoder_free(struct dlm_encoder *e)
+{
+    if (!e)
+        return;
+    dlm_split_scratch_free(e->scratch);
+    free(e->look[0]);
+    free(e->look[1]);
+    free(e->cache);
+    free(e->symbols);
+    free(e->heap);
+    free(e);
+}
+
+bool dlm_encoder_may_cut(const struct dlm_encoder *e)
+{
+    return e->may_cut;
+}
+
+static int reserve(struct dlm_ids *ids, size_t more, struct dlm_error *err)
+{
+    if (ids->n + more <= ids->cap)
+        return 0;
+    size_t cap = 2 * (ids->n + more);
+    uint32_t *at = realloc(ids->at, cap * sizeof *at);
+    if (!at)
+        return no_memory(err);
+    ids->at = at;
+    ids->cap = cap;
+    return 0;
+}
+
+int dlm_ids_push(struct dlm_ids *ids, uint32_t id, struct dlm_error *err)
+{
+    int rc = reserve(ids, 1, err);
+    if (!rc)
+        ids->at[ids->n++] = id;
+    return rc;
+}
+
+/* --- merging ------------------------------------------------------------------------------------------------------------------ */
+
+static bool before(const struct candidate *a, const struct candidate *b)
+{
+    return a->rank != b->rank ? a->rank < b->rank : a->at < b->at;
+}
+
+/* Room was made for it: a piece of n bytes enters at most 3n candidates. */
+static void heap_push(struct dlm_encoder *e, struct candidate c)
+{
+    size_t i = e->n_heap++;
+    for (; i; i = (i - 1) / 2) {
+        size_t up = (i - 1) / 2;
+        if (!before(&c, &e->heap[up]))
+            break;
+        e->heap[i] = e->heap[up];
+    }
+    e->heap[i] = c;
+}
+
+static struct candidate heap_pop(struct dlm_encoder *e)
+{
+    struct candidate top = e->heap[0], last = e->heap[--e->n_heap];
+    size_t i = 0;
+    for (size_t k; (k = 2 * i + 1) < e->n_heap; i = k) {
+        if (k + 1 < e->n_heap && before(&e->heap[k + 1], &e->heap[k]))
+            k++;
+        if (!before(&e->heap[k], &last))
+            break;
+        e->heap[i] = e->heap[k];
+    }
+    e->heap[i] = last;
+    return top;
+}
+
+static void consider(struct dlm_encoder *e, uint32_t at)
+{
+    const struct symbol *s = e->symbols;
+    const struct dlm_merge *m = dlm_merge_find(e->vocab, s[at].id, s[s[at].next].id);
+    if (m)
+        heap_push(e, (struct candidate){m->rank, at, m->id});
+}
+
+static int merge_piece(struct dlm_encoder *e, const uint8_t *text, size_t n, struct dlm_error *err)
+{
+    if (n > UINT32_MAX / 4)
+        return dlm_fail(err, DLM_EDATA, "a piece of %zu bytes without a break is too long", n);
+    if (n > e->cap_symbols) {
+        size_t cap = n < 1024 ? 1024 : n + n / 2;
+        free(e->symbols);
+        free(e->heap);
+        e->symbols = malloc(cap * sizeof *e->symbols);
+        e->heap = malloc(3 * cap * sizeof *e->heap);
+        e->cap_symbols = e->symbols && e->heap ? cap : 0;
+        if (!e->cap_symbols)
+            return no_memory(err);
+    }
+    struct symbol *s = e->symbols;
+    for (size_t i = 0; i < n; i++) {
+        s[i] = (struct symbol){e->vocab->byte_id[text[i]], i ? (uint32_t)i - 1 : DLM_NO_ID, i + 1 < n ? (uint32_t)i + 1 : DLM_NO_ID};
+        if (s[i].id == DLM_NO_ID)
+            return dlm_fail(err, DLM_EDATA, "the vocabulary has no token for the byte 0x%02x", text[i]);
+    }
+    e->n_heap = 0;
+    for (uint32_t i = 0; i + 1 < n; i++)
+        consider(e, i);
+    while (e->n_heap) {
+        struct candidate c = heap_pop(e);
+        uint32_t next = s[c.at].next;
+        if (s[c.at].id == DLM_NO_ID || next == DLM_NO_ID)
+            continue;
+        const struct dlm_merge *m = dlm_merge_find(e->vocab, s[c.at].id, s[next].id);
+        if (!m || m->id != c.id)
+            continue;
+        s[c.at].id = c.id;
+        s[c.at].next = s[next].next;
+        if (s[next].next != DLM_NO_ID)
+            s[s[next].next].prev = c.at;
+        s[next].id = DLM_NO_ID;
+        if (s[c.at].prev != DLM_NO_ID)
+            consider(e, s[c.at].prev);
+        if (s[c.at].next != DLM_NO_ID)
+            consider(e, c.at);
+    }
+    int rc = 0;
+    for (uint32_t i = 0; i != DLM_NO_ID && !rc; i = s[i].next)
+        rc = dlm_ids_push(e->ids, s[i].id, err);
+    return rc;
+}
+
+/* The id of a piece that is a token, DLM_NO_ID otherwise. */
+static uint32_t whole_word(const struct dlm_vocab *v, const uint8_t *text, size_t n)
+{
+    for (size_t i = XXH3_64bits(text, n) & v->word_mask; v->word_ids[i] != DLM_NO_ID; i = (i + 1) & v->word_mask) {
+        uint32_t id = v->word_ids[i];
+        if (v->len[id] == n && !memcmp(v->blob + v->at[id], text, n))
+            return id;
+    }
+    return DLM_NO_ID;
+}
+
+static int encode_uncached(struct dlm_encoder *e, const uint8_t *text, size_t n, struct dlm_error *err)
+{
+    uint32_t id = e->vocab->whole_words ? whole_word(e->vocab, text, n) : DLM_NO_ID;
+    return id != DLM_NO_ID ? dlm_ids_push(e->ids, id, err) : merge_piece(e, text, n, err);
+}
+
+static int encode_piece(void *to, const uint8_t *text, size_t n, struct dlm_error *err)
+{
+    struct dlm_encoder *e = to;
+    if (n > CACHE_TEXT)
+        return encode_uncached(e, text, n, err);
+    struct cached *c = &e->cache[XXH3_64bits(text, n) & (CACHE_SLOTS - 1)];
+    if (c->len == n && !memcmp(c->text, text, n)) {
+        int rc = reserve(e->ids, c->n, err);
+        if (rc)
+            return rc;
+        memcpy(e->ids->at + e->ids->n, c->ids, c->n * sizeof *c->ids);
+        e->ids->n += c->n;
+        return 0;
+    }
+    size_t first = e->ids->n;
+    int rc = encode_uncached(e, text, n, err);
+    size_t made = e->ids->n - first;
+    if (rc || made > CACHE_IDS)
+        return rc;
+    c->len = (uint8_t)n;
+    c->n = (uint8_t)made;
+    memcpy(c->text, text, n);
+    memcpy(c->ids, e->ids->at + first, made * sizeof *c->ids);
+    return 0;
+}
+
+/* --- added tokens ------------------------------------------------------------------------------------------------------------- */
+
+/* Take out the tokens of look[level], leftmost first and of those the longest; what lies between goes through the next level. */
+static int encode_level(struct dlm_encoder *e, int level, const uint8_t *text, size_t len, size_t context, struct dlm_error *err)
+{
+    if (!len)
+        return 0;
+    if (level == 2)
+        return dlm_split_run(e->vocab->split, e->scratch, text, len, context, encode_piece, e, err);
+    size_t from = 0;
+    for (size_t at = 0; e->n_look[level] && at < len; at++) {
+        if (!e->begins[level][text[at]])
+            continue;
+        for (size_t i = 0; i < e->n_look[level]; i++) {
+            const struct dlm_added *a = &e->look[level][i];
+            if (a->len > len - at || memcmp(a->text, text + at, a->len))
+                continue;
+            int rc = encode_level(e, level + 1, text + from, at - from, 0, err);
+            rc = rc ? rc : dlm_ids_push(e->ids, a->id, err);
+            if (rc)
+                return rc;
+            from = at + a->len;
+            at = from - 1;
+            break;
+        }
+    }
+    return encode_level(e, level + 1, text + from, len - from, context, err);
+}
+
+int dlm_encoder_run_part(struct dlm_encoder *e, const void *text, size_t len, size_t context, bool first, bool last, struct dlm_ids *ids,
+                         struct dlm_error *err)
+{
+    const struct dlm_vocab *v = e->vocab;
+    int rc = 0;
+    e->ids = ids;
+    for (size_t i = 0; first && i < v->n_before && !rc; i++)
+        rc = dlm_ids_push(ids, v->before[i], err);
+    rc = rc ? rc : encode_level(e, 0, text, len, context, err);
+    for (size_t i = 0; last && i < v->n_after && !rc; i++)
+        rc = dlm_ids_push(ids, v->after[i], err);
+    return rc;
+}
+
+int dlm_encoder_run(struct dlm_encoder *e, const void *text, size_t len, struct dlm_ids *ids, struct dlm_error *err)
+{
+    return dlm_encoder_run_part(e, text, len, 0, true, true, ids, err);
+}

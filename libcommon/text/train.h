@@ -1,0 +1,45 @@
+/* Training a byte-level BPE vocabulary.
+ *
+ * Texts are split into words, distinct words are counted, and the most frequent pair of neighbouring tokens becomes a token until the
+ * vocabulary is full; of equally frequent pairs the one with the smaller ids comes first. That is the rule of Hugging Face's
+ * BpeTrainer, and the order of ids is its order, too: special tokens, the 256 bytes by the characters that stand for them, merges.
+ * So a smaller vocabulary is a prefix of a larger one. Memory goes with the distinct words, not with the text.
+ *
+ * Counting may run in several threads, each with a lane of its own; the result does not depend on who counted what.
+ */
+#ifndef DLM_TEXT_TRAIN_H
+#define DLM_TEXT_TRAIN_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct dlm_trainer;
+
+/* regex: of the pieces (dlm_split_pattern() of a name); borrowed. lanes ≥ 1. */
+int dlm_trainer_new(struct dlm_trainer **out, const char *regex, size_t lanes, struct dlm_error *err);
+void dlm_trainer_free(struct dlm_trainer *t);
+
+/* True when texts may be counted in parts that end at dlm_split_cut's places. */
+bool dlm_trainer_may_cut(const struct dlm_trainer *t);
+/* Count the words of text[0..len); the `context` bytes behind it are only looked at. One thread a lane at a time. */
+int dlm_trainer_count(struct dlm_trainer *t, size_t lane, const void *text, size_t len, size_t context, struct dlm_error *err);
+
+struct dlm_trained {
+    char *json;      /* tokenizer.json, malloc'ed, NUL-terminated */
+    size_t size;     /* ids; less than asked for when the text has no more pairs */
+    size_t words;    /* distinct */
+    uint64_t bytes;  /* counted */
+};
+
+/* Called now and then with the ids made so far; non-zero ends the training with that value. May be NULL. */
+typedef int dlm_trained_fn(void *to, size_t size);
+
+/* Make the vocabulary: `size` ids in all, of which the first are the specials (n_specials written forms); pairs seen less than
+ * min_frequency times are left alone. Once per trainer. DLM_EDATA when no text was counted. */
+int dlm_trainer_finish(struct dlm_trainer *t, const char *const *specials, size_t n_specials, size_t size, uint64_t min_frequency,
+                       dlm_trained_fn *progress, void *to, struct dlm_trained *out, struct dlm_error *err);
+
+#endif
