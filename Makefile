@@ -52,9 +52,9 @@ $B/%.o: %.c
 	$Q$(CC) $(CFLAGS) $(if $(filter kernels/%,$<),$(KERFLAGS),$(LIBFLAGS)) -c -o $@ $<
 
 $B/libdlm-plain.a: $(PLAINOBJ)
-	$Qrm -f $@ && ar rcs $@ $^
+	$Qrm -f $@ && ar rcsP $@ $^
 $B/libdlm.a: $(LIBOBJ) $(KEROBJ)
-	$Qrm -f $@ && ar rcs $@ $^
+	$Qrm -f $@ && ar rcsP $@ $^
 
 $B/dlm-tokenize $B/dlm-shard $B/dlm-fitlaw: $B/%: $B/cmd/%.o $B/cmd/frame.o $B/libdlm-plain.a
 	$(if $Q,@echo "  LD $@")

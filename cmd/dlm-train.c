@@ -54,7 +54,7 @@ static const struct dlm_option options[] = {
     {"epochs",        0,   DLM_OPT_REAL,   "E",       "allow as many passes over the data (1)", S(epochs), 1e-9, 1e9, NULL, G(epochs)},
     {"unique-tokens", 0,   DLM_OPT_COUNT,  "U",       "use only the first U tokens, as often as the run needs", S(unique_tokens), 1, 1e18, NULL, G(unique_tokens)},
     {NULL, 0, DLM_OPT_GROUP, NULL, "Optimizer:", NULL, 0, 0, NULL, NULL},
-    {"lr",            0,   DLM_OPT_REAL,   "ETA",     "learning rate; matrices use it over the width (0.5)", S(lr), 1e-12, 1e6, NULL, G(lr)},
+    {"lr",            0,   DLM_OPT_REAL,   "ETA",     "learning rate; matrices use it over the width (0.5)", S(lr), 1e-12, 1e38, NULL, G(lr)},
     {"aux-lr",        0,   DLM_OPT_REAL,   "F",       "factor for embeddings, head, norms, biases (0.02)", S(aux_lr), 1e-12, 1e6, NULL, G(aux_lr)},
     {"warmup",        0,   DLM_OPT_COUNT,  "N",       "steps of linear warm-up (2000)", S(warmup), 0, 1e15, NULL, G(warmup)},
     {"schedule",      0,   DLM_OPT_CHOICE, "NAME",    "constant, wsd or cosine (constant)", S(schedule), 0, 0, "constant|wsd|cosine", G(schedule)},
