@@ -187,8 +187,13 @@ static int recover(const struct names *n, struct dlm_error *err)
     const char *from = where(n);
     if (from == n->at)
         return 0;
-    if (rename(from, n->at) && !is_checkpoint(n->at)) /* another process may have been faster */
-        return dlm_fail_errno(err, DLM_EIO, "cannot rename '%s' to '%s'", from, n->at);
+    if (rename(from, n->at)) {
+        int saved = errno;
+        if (!is_checkpoint(n->at)) { /* another process may have been faster */
+            errno = saved;
+            return dlm_fail_errno(err, DLM_EIO, "cannot rename '%s' to '%s'", from, n->at);
+        }
+    }
     return sync_parent(n->at, err);
 }
 
@@ -331,11 +336,14 @@ static int put_in_place(const struct names *n, const char **leftover, struct dlm
     if (rename(n->at, n->old))
         return dlm_fail_errno(err, DLM_EIO, "cannot rename '%s' to '%s'", n->at, n->old);
     struct dlm_error ignored;
-    if (sync_parent(n->at, &ignored) || (rename(n->new, n->at) && !is_checkpoint(n->at))) {
-        int rc = dlm_fail_errno(err, DLM_EIO, "cannot rename '%s' to '%s'", n->new, n->at);
-        if (rename(n->old, n->at))
-            rc = dlm_fail_in(err, rc, "the checkpoint is now '%s'", n->old);
-        return rc;
+    (void)sync_parent(n->at, &ignored);
+    if (rename(n->new, n->at)) {
+        int saved = errno;
+        if (!is_checkpoint(n->at)) { /* else another process has recovered meanwhile */
+            errno = saved;
+            int rc = dlm_fail_errno(err, DLM_EIO, "cannot rename '%s' to '%s'", n->new, n->at);
+            return rename(n->old, n->at) ? dlm_fail_in(err, rc, "the checkpoint is now '%s'", n->old) : rc;
+        }
     }
     *leftover = n->old;
     return 0;
