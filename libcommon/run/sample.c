@@ -230,11 +230,11 @@ static int forward(struct dlm_sampler *s, struct run *r, const uint32_t *ids, en
     return dlm_network_sync(s->m, err);
 }
 
-static int step_done(struct run *r, uint64_t done, struct dlm_error *err)
+static int step_done(struct run *r, struct dlm_error *err)
 {
     r->stats->steps++;
     if (r->progress)
-        dlm_progress_update(r->progress, r->progress->begun_at + done, NULL);
+        dlm_progress_update(r->progress, r->stats->steps, NULL);
     return dlm_stop_signal() ? dlm_fail(err, DLM_ESTOPPED, "stopped") : 0;
 }
 
@@ -279,7 +279,7 @@ static int run_ancestral(struct dlm_sampler *s, struct run *r, struct dlm_error 
                     put(s, r, c, q, s->result[q].id);
         }
         if (!rc)
-            rc = step_done(r, j, err);
+            rc = step_done(r, err);
         if (rc)
             return rc;
     }
@@ -355,7 +355,7 @@ static int run_adaptive(struct dlm_sampler *s, struct run *r, struct dlm_error *
                 put(s, r, c, s->order[k], s->result[s->order[k]].id);
         }
         if (!rc && any)
-            rc = step_done(r, j, err);
+            rc = step_done(r, err);
         if (rc)
             return rc;
     }
@@ -398,7 +398,7 @@ static int run_autoregressive(struct dlm_sampler *s, struct run *r, struct dlm_e
             }
         }
         if (!rc)
-            rc = step_done(r, q + 1, err);
+            rc = step_done(r, err);
         if (rc)
             return rc;
     }

@@ -48,7 +48,7 @@ int dlm_sampler_new(struct dlm_sampler **out, const struct dlm_backend *b, struc
 void dlm_sampler_free(struct dlm_sampler *s);
 
 /* Finish the texts of items first … first + n - 1, which must lie in one chunk (first % chunk + n ≤ chunk; items < 2^32). ids (n, N): the first prompt[i]
- * ids of row i are given, the rest is written; prompt[i] ≤ N. `stats` are added to; `progress` (counting steps) may be NULL. DLM_ESTOPPED when a signal
+ * ids of row i are given, the rest is written; prompt[i] ≤ N. `stats` are added to; `progress` shows stats->steps and may be NULL. DLM_ESTOPPED when a signal
  * came, DLM_EDATA when a given id is the mask or the network's numbers are not finite. */
 int dlm_sampler_run(struct dlm_sampler *s, uint64_t first, size_t n, uint32_t *ids, const size_t *prompt, struct dlm_sample_stats *stats,
                     struct dlm_progress *progress, struct dlm_error *err);

@@ -1,0 +1,194 @@
+/* dlm-sample: texts from a checkpoint. */
+#include "frame.h"
+
+#include "base/build.h"
+#include "base/output.h"
+#include "model/checkpoint.h"
+#include "run/device.h"
+#include "run/restore.h"
+#include "run/sample.h"
+#include "run/transcript.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SAMPLER_BLOCK = 2 };
+
+static struct dlm_common common;
+static struct dlm_compute_options compute;
+static uint64_t count = 1, length, steps = 128, batch, top_k;
+static int sampler, schedule, format;
+static double temperature, top_p = 1;
+static const char *prompt_text, *field;
+static bool stats_wanted, sampler_given, steps_given, schedule_given, temperature_given;
+
+/* clang-format off */
+static const struct dlm_option options[] = {
+    {"count",       'n', DLM_OPT_COUNT,  "COUNT",  "texts, or texts for each prompt (1)", &count, 1, 0x1p32, NULL, NULL},
+    {"length",      'l', DLM_OPT_COUNT,  "LENGTH", "tokens of a text, its prompt included (the model's context)", &length, 1, 1e9, NULL, NULL},
+    {"sampler",     0,   DLM_OPT_CHOICE, "NAME",   "ancestral or adaptive (ancestral)", &sampler, 0, 0, "ancestral|adaptive|block", &sampler_given},
+    {"steps",       0,   DLM_OPT_COUNT,  "T",      "denoising steps (128)", &steps, 1, 1e9, NULL, &steps_given},
+    {"schedule",    0,   DLM_OPT_CHOICE, "NAME",   "how alpha rises over ancestral steps: linear or cosine (linear)", &schedule, 0, 0, "linear|cosine", &schedule_given},
+    {"prompt",      0,   DLM_OPT_TEXT,   "TEXT",   "every text begins with this", &prompt_text, 0, 0, NULL, NULL},
+    {"jsonl",       0,   DLM_OPT_TEXT,   "FIELD",  "prompts: this string of every line of the JSON Lines files", &field, 0, 0, NULL, NULL},
+    {"temperature", 0,   DLM_OPT_REAL,   "X",      "logits are divided by it; 0 takes the likeliest (1; adaptive: 0)", &temperature, 0, 1e6, NULL, &temperature_given},
+    {"top-k",       0,   DLM_OPT_COUNT,  "K",      "draw among the K likeliest ids (all)", &top_k, 1, 1e18, NULL, NULL},
+    {"top-p",       0,   DLM_OPT_REAL,   "SHARE",  "draw among the fewest ids that hold this share (1)", &top_p, 1e-12, 1, NULL, NULL},
+    {"batch",       0,   DLM_OPT_COUNT,  "N",      "at most N texts at a time; no text depends on it", &batch, 1, 1e9, NULL, NULL},
+    {"format",      0,   DLM_OPT_CHOICE, "NAME",   "text, jsonl or tokens (text)", &format, 0, 0, "text|jsonl|tokens", NULL},
+    {"stats",       0,   DLM_OPT_FLAG,   NULL,     "TSV of steps, model calls and tokens per second on standard error", &stats_wanted, 0, 0, NULL, NULL},
+    {"block",       0,   DLM_OPT_LATER,  "LEN",    "", NULL, 0, 0, NULL, NULL},
+    {"infill",      0,   DLM_OPT_LATER,  NULL,     "", NULL, 0, 0, NULL, NULL},
+    {"revise",      0,   DLM_OPT_LATER,  "FILE",   "", NULL, 0, 0, NULL, NULL},
+    {"watch",       0,   DLM_OPT_LATER,  NULL,     "", NULL, 0, 0, NULL, NULL},
+    DLM_OPTIONS_COMPUTE(compute),
+    DLM_OPTIONS_COMMON(common),
+};
+/* clang-format on */
+
+static const struct dlm_command command = {
+    .name = "dlm-sample",
+    .purpose = "texts from a checkpoint, from nothing or from prompts",
+    .synopsis = "-c CKPT [-n COUNT] [-l LENGTH] [--sampler ancestral|adaptive] [--steps T] [option...]\n"
+                "-c CKPT --prompt TEXT [option...]\n"
+                "-c CKPT --jsonl FIELD [option...] [FILE...]",
+    .options = options,
+    .n_options = sizeof options / sizeof *options,
+};
+
+/* The plan and the network's shape from the options and the checkpoint's configuration. */
+static int plan_of(struct dlm_sample_plan *p, const struct dlm_config *c, struct dlm_error *err)
+{
+    if (length > c->context)
+        return dlm_fail(err, DLM_EUSAGE, "--length %" PRIu64 " is longer than the context of '%s', %zu", length, compute.checkpoint, c->context);
+    if (c->causal && (sampler_given || steps_given || schedule_given))
+        return dlm_fail(err, DLM_EUSAGE, "'%s' is autoregressive: --%s does not apply", compute.checkpoint,
+                        sampler_given ? "sampler" : steps_given ? "steps" : "schedule");
+    if (sampler == DLM_SAMPLE_ADAPTIVE && schedule_given)
+        return dlm_fail(err, DLM_EUSAGE, "--schedule does not apply to adaptive sampling");
+    *p = (struct dlm_sample_plan){
+        .order = c->causal ? DLM_SAMPLE_AUTOREGRESSIVE : (enum dlm_sample_order)sampler,
+        .length = length ? length : c->context,
+        .steps = (uint32_t)steps,
+        .cosine = schedule == 1,
+        .choose = {.temperature = temperature_given ? temperature : sampler == DLM_SAMPLE_ADAPTIVE ? 0 : 1, .top_k = top_k, .top_p = top_p},
+        .seed = common.seed,
+        .threads = common.threads ? (int)common.threads : dlm_build_cores(),
+    };
+    return 0;
+}
+
+static int read_prompts(struct dlm_prompts *prompts, const struct dlm_vocab *v, size_t most, char **files, int n_files, struct dlm_error *err)
+{
+    int rc = 0;
+    if (prompt_text)
+        rc = dlm_prompts_add(prompts, v, prompt_text, strlen(prompt_text), most, err);
+    if (field && !n_files)
+        rc = dlm_prompts_read(prompts, v, "-", field, most, err);
+    for (int i = 0; field && !rc && i < n_files; i++)
+        rc = dlm_prompts_read(prompts, v, files[i], field, most, err);
+    if (!rc && field && !prompts->n)
+        rc = dlm_fail(err, DLM_EDATA, "there are no prompts to begin from");
+    if (!rc && count * (field ? prompts->n : 1) > (uint64_t)1 << 32)
+        rc = dlm_fail(err, DLM_EUSAGE, "more than 2^32 texts");
+    return rc;
+}
+
+/* Item k is text k % count of prompt k / count. A group lies within one chunk, so that an item's place in the model call is its own. */
+static int sample_all(struct dlm_sampler *s, const struct dlm_sample_plan *p, const struct dlm_prompts *prompts, struct dlm_transcript *t,
+                      struct dlm_sample_stats *stats, struct dlm_error *err)
+{
+    size_t N = p->length, chunk = dlm_sample_chunk(N), at_once = batch && batch < chunk ? batch : chunk;
+    uint64_t total = count * (field ? prompts->n : 1), groups = (total + at_once - 1) / at_once;
+    uint32_t *ids = calloc(at_once * N, sizeof *ids);
+    size_t *given = calloc(at_once, sizeof *given);
+    int rc = ids && given ? 0 : dlm_fail(err, DLM_ENOMEM, "no memory for %zu texts of %zu tokens", at_once, N);
+    struct dlm_progress progress;
+    dlm_progress_init(&progress, command.name, "steps", groups * (p->order == DLM_SAMPLE_AUTOREGRESSIVE ? N : p->steps), 0,
+                      common.quiet ? DLM_PROGRESS_NEVER : (enum dlm_progress_mode)common.progress);
+    for (uint64_t first = 0, n; !rc && first < total; first += n) {
+        n = chunk - first % chunk < at_once ? chunk - first % chunk : at_once;
+        n = n < total - first ? n : total - first;
+        for (size_t i = 0; i < n; i++) {
+            const struct dlm_prompt *prompt = prompts->n ? &prompts->at[(first + i) / count] : NULL;
+            given[i] = prompt ? prompt->n : 0;
+            if (given[i])
+                memcpy(ids + i * N, prompt->ids, given[i] * sizeof *ids);
+        }
+        rc = dlm_sampler_run(s, first, n, ids, given, stats, &progress, err);
+        for (size_t i = 0; !rc && i < n; i++)
+            rc = dlm_transcript_add(t, first + i, ids + i * N, N, prompts->n ? &prompts->at[(first + i) / count] : NULL, err);
+        fflush(t->file); /* finished texts are seen at once; a failure shows at the end */
+    }
+    dlm_progress_release(&progress);
+    free(ids);
+    free(given);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    struct dlm_error err = {{0}};
+    int first = dlm_frame_begin(&command, argc, argv);
+    if (!compute.checkpoint)
+        dlm_frame_misuse(&command, "-c CKPT is missing");
+    if (sampler == SAMPLER_BLOCK)
+        dlm_frame_misuse(&command, "--sampler block is not available in this version");
+    if (prompt_text && field)
+        dlm_frame_misuse(&command, "--prompt and --jsonl exclude each other");
+    if (first < argc && !field)
+        dlm_frame_misuse(&command, "operand '%s': files are read with --jsonl FIELD", argv[first]);
+
+    struct dlm_backend b = {0};
+    struct dlm_restored model = {0};
+    struct dlm_config config;
+    struct dlm_sample_plan plan;
+    struct dlm_prompts prompts = {0};
+    struct dlm_sampler *s = NULL;
+    struct dlm_output out = {0};
+    struct dlm_transcript transcript = {0};
+    struct dlm_sample_stats stats = {0};
+    enum dlm_dtype act = DLM_F32;
+    int rc = dlm_device_open(&b, compute.device, (int)common.threads, &err);
+    if (!rc && !dlm_checkpoint_exists(compute.checkpoint))
+        rc = dlm_fail(&err, DLM_EIO, "'%s' is no checkpoint: it has no config.json", compute.checkpoint);
+    if (!rc)
+        rc = dlm_checkpoint_config(compute.checkpoint, &config, &err);
+    if (!rc)
+        rc = plan_of(&plan, &config, &err);
+    if (!rc) {
+        act = dlm_device_dtype(&b, compute.dtype, true);
+        rc = dlm_restore_open(&model, compute.checkpoint, &b, dlm_sample_chunk(plan.length), plan.length, act, true, &err);
+    }
+    if (!rc) {
+        plan.noise = model.noise;
+        rc = read_prompts(&prompts, model.vocab, plan.length, argv + first, argc - first, &err);
+    }
+    if (!rc)
+        rc = dlm_sampler_new(&s, &b, model.network, &plan, &err);
+    if (!rc)
+        rc = (format == DLM_TRANSCRIPT_TOKENS ? dlm_output_open_binary : dlm_output_open)(&out, common.output, &err);
+    if (!rc)
+        rc = dlm_transcript_open(&transcript, out.file, dlm_output_name(&out), (enum dlm_transcript_format)format, model.vocab, common.seed, &err);
+    if (!rc)
+        rc = sample_all(s, &plan, &prompts, &transcript, &stats, &err);
+    if (!rc)
+        rc = dlm_transcript_finish(&transcript, &err);
+    if (!rc)
+        rc = dlm_output_commit(&out, &err);
+    if (!rc && stats_wanted)
+        fprintf(stderr, "sampler\ttexts\tlength\tsteps\tmodel_calls\ttokens\tseconds\ttok_s\tdtype\tdevice\n"
+                        "%s\t%" PRIu64 "\t%zu\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%.6g\t%.6g\t%s\t%s\n",
+                plan.order == DLM_SAMPLE_AUTOREGRESSIVE ? "autoregressive" : sampler ? "adaptive" : "ancestral", count * (field ? prompts.n : 1),
+                plan.length, stats.steps, stats.model_calls, stats.tokens, stats.seconds, stats.seconds > 0 ? (double)stats.tokens / stats.seconds : 0,
+                dlm_device_dtype_name(act), b.k->name);
+    dlm_transcript_release(&transcript);
+    dlm_sampler_free(s);
+    dlm_prompts_release(&prompts);
+    dlm_restore_close(&model);
+    dlm_device_close(&b);
+    if (rc)
+        dlm_frame_fail(&command, rc, &err);
+    return dlm_frame_end(&command);
+}
