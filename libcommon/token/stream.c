@@ -872,3 +872,8 @@ void dlm_stream_index_close(struct dlm_stream_index *x)
     free(x->raw);
     free(x);
 }
+
+const char *dlm_stream_zstd_version(void)
+{
+    return ZSTD_versionString();
+}

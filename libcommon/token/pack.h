@@ -1,0 +1,44 @@
+/* Making a shard set: documents of token streams, shuffled, split by content, packed into whole sequences.
+ *
+ * The set appears whole under its name or not at all: everything is written into DIR.tmp-XXXXXX beside it, synced, and renamed. Same
+ * input, options and seed give the same bytes, whatever memory and threads. Not a reader of sets: that is token/shards.h.
+ */
+#ifndef DLM_TOKEN_PACK_H
+#define DLM_TOKEN_PACK_H
+
+#include "base/error.h"
+#include "base/progress.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { DLM_PACK_MAX_SEQ_LEN = 16 << 20 };
+
+struct dlm_pack_options {
+    uint64_t seq_len;      /* ids, 1 … DLM_PACK_MAX_SEQ_LEN */
+    double val;            /* share of documents held out, [0, 1] */
+    uint64_t shard_tokens; /* ids in a shard, rounded down to whole sequences, at least one */
+    uint64_t memory;       /* bytes for shuffling, see token/shuffle.h */
+    bool dedup;            /* of documents with equal ids, keep one */
+    int level, threads;
+    uint64_t seed;
+    const char *progress_name;
+    enum dlm_progress_mode progress;
+};
+
+struct dlm_pack_report {
+    uint64_t read, empty, duplicates; /* documents */
+    uint64_t unended;                 /* documents that were given the end id their stream lacked */
+    uint64_t runs;                    /* that went to disk */
+    struct {
+        uint64_t documents, sequences, tokens, bytes; /* tokens and bytes: of whole sequences */
+        uint64_t left_over;                           /* tokens that filled no sequence */
+    } split[2];                                       /* train, val */
+};
+
+/* Shard the streams of `files` ("-": standard input) into `dir`. DLM_EDATA where dir exists. On failure nothing is left. */
+int dlm_pack(const char *dir, char *const *files, size_t n_files, const struct dlm_pack_options *o, struct dlm_pack_report *report,
+             struct dlm_error *err);
+
+#endif
