@@ -1,0 +1,409 @@
+/* From the points of a study to laws with intervals; see estimate.h. */
+#include "law/estimate.h"
+
+#include "law/fit.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What of a point or of the frontier is fitted. */
+enum what { WHAT_Y, WHAT_SIZE, WHAT_PARAMS, WHAT_TOKENS };
+
+enum { BAND_MAX = 200 };
+
+/* One law of one group: where its points come from. */
+struct source {
+    const struct dlm_form *form;
+    const struct dlm_estimate *how;
+    const struct dlm_group *group;
+    const struct dlm_frontier *frontier; /* NULL: the points of the group as they are */
+    enum what what;
+    bool params; /* a surface over params, not FLOPs per token */
+    bool by_run;
+    struct dlm_minima minima;
+    size_t room; /* points at most */
+};
+
+static size_t scratch_size(const struct source *s)
+{
+    size_t n = s->room * 4 + s->group->n_points + (s->frontier ? s->frontier->start[s->frontier->n] : 0);
+    return n * sizeof(double) + s->group->n * sizeof(uint32_t);
+}
+
+/* Lay the arrays of a resample out in scratch memory. */
+static uint32_t *lay_out(const struct source *s, void *scratch, struct dlm_sample *sample, double **ly, double **value)
+{
+    double *p = scratch;
+    *sample = (struct dlm_sample){.lx = {p, p + s->room}, .ly = p + 2 * s->room, .w = p + 3 * s->room};
+    *ly = p += 4 * s->room;
+    *value = p += s->group->n_points;
+    return (uint32_t *)(p + (s->frontier ? s->frontier->start[s->frontier->n] : 0));
+}
+
+static double of_point(const struct dlm_point *p, const struct source *s)
+{
+    return s->params ? p->params : p->flops_tok;
+}
+
+/* The points of the group: those of run i weigh counts[i] (NULL: 1); `noise` moves them by their standard errors. */
+static void points_of_group(const struct source *s, const uint32_t *counts, struct dlm_rng *noise, struct dlm_sample *sample)
+{
+    const struct dlm_group *g = s->group;
+    size_t n = 0;
+    for (size_t i = 0; i < g->n; i++)
+        for (size_t k = 0; k < g->runs[i].n; k++) {
+            const struct dlm_point *p = &g->runs[i].points[k];
+            uint32_t w = counts ? counts[i] : 1;
+            if (!w)
+                continue;
+            double y = noise ? fmax(p->y + p->se * dlm_rng_normal(noise), 1e-3 * p->y) : p->y;
+            bool surface = s->form->powers == 2;
+            sample->lx[0][n] = log(surface ? of_point(p, s) : p->x);
+            if (surface)
+                sample->lx[1][n] = log(p->tokens);
+            sample->ly[n] = log(y);
+            sample->w[n++] = w;
+        }
+    sample->n = n;
+}
+
+/* The lowest curve at each budget among the runs drawn. */
+static void points_of_frontier(const struct source *s, const uint32_t *counts, const double *value, struct dlm_sample *sample)
+{
+    const struct dlm_frontier *f = s->frontier;
+    size_t n = 0;
+    for (size_t j = 0; j < f->n; j++) {
+        size_t best = (size_t)-1;
+        for (size_t e = f->start[j]; e < f->start[j + 1]; e++)
+            if ((!counts || counts[f->run[e]]) && (best == (size_t)-1 || value[e] < value[best]))
+                best = e;
+        if (best == (size_t)-1)
+            continue;
+        const struct dlm_run *run = &s->group->runs[f->run[best]];
+        double v = s->what == WHAT_Y ? value[best] : s->what == WHAT_SIZE ? log(run->flops_tok) : s->what == WHAT_PARAMS ? log(run->params)
+                                                                                              : log(f->budget[j] / run->flops_tok);
+        if (!isfinite(v))
+            continue;
+        sample->lx[0][n] = log(f->budget[j]);
+        sample->ly[n] = v;
+        sample->w[n++] = counts && f->counted[j] ? counts[f->run[best]] : 1;
+    }
+    sample->n = n;
+}
+
+static bool distinct_enough(const struct dlm_sample *s, size_t need)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < s->n && n < need; i++) {
+        bool again = false;
+        for (size_t k = 0; k < i && !again; k++)
+            again = s->lx[0][k] == s->lx[0][i];
+        n += !again;
+    }
+    return n >= need;
+}
+
+static bool draw(void *ctx, struct dlm_rng *rng, void *scratch, double *out)
+{
+    const struct source *s = ctx;
+    struct dlm_sample sample;
+    double *ly, *value;
+    uint32_t *counts = lay_out(s, scratch, &sample, &ly, &value);
+    if (s->by_run && dlm_bootstrap_pick(rng, s->group->n, counts) < (size_t)s->form->n)
+        return false;
+    if (!s->frontier) {
+        points_of_group(s, s->by_run ? counts : NULL, s->by_run ? NULL : rng, &sample);
+    } else if (s->by_run) {
+        points_of_frontier(s, counts, s->frontier->value, &sample);
+    } else {
+        dlm_frontier_perturb(s->frontier, rng, ly, value);
+        points_of_frontier(s, NULL, value, &sample);
+    }
+    if (sample.n < (size_t)s->form->n || !distinct_enough(&sample, s->form->powers == 2 ? 2 : (size_t)s->form->n))
+        return false;
+    struct dlm_fit fit;
+    dlm_fit_again(s->form, &sample, s->how->huber, &s->minima, &fit);
+    memcpy(out, fit.value, (size_t)s->form->n * sizeof *out);
+    return isfinite(out[0]);
+}
+
+/* What the interval says about a term, in words. */
+static int note_term(const struct source *s, const struct dlm_fit *fit, const struct dlm_interval *in, int i, const char *what, struct dlm_notes *notes,
+                     struct dlm_error *err)
+{
+    const struct dlm_form *form = s->form;
+    const char *term = form->term[i], *group = s->group->name;
+    bool offset = form->offset && i == (form->powers == 2 ? 0 : form->n - 1);
+    bool exponent = form->powers == 2 ? i == 2 || i == 4 : i == 1;
+    double scale = exp(s->minima.centre_y), low = form->lowest, high = form->highest;
+    double v = fit->value[i], lo = isnan(in->lo) ? v : in->lo, hi = isnan(in->hi) ? v : in->hi;
+    if (offset && v <= 1e-9 * scale && hi <= 1e-9 * scale)
+        return dlm_notes_add(notes, err, "%s: %s: %s is 0: within these points no level is seen where the law flattens", group, what, term);
+    if (offset && lo <= 1e-9 * scale)
+        return dlm_notes_add(notes, err, "%s: %s: %s is not determined by these runs: %s 0", group, what, term,
+                             v <= 1e-9 * scale ? "the best fit has it at" : "its interval reaches");
+    if (exponent && (lo <= low * 1.0001 + 1e-12 || hi >= high * 0.9999) && low > -50)
+        return dlm_notes_add(notes, err, "%s: %s: %s is not determined by these runs: its %s reaches the bound %g", group, what, term,
+                             isnan(in->lo) ? "best fit" : "interval", hi >= high * 0.9999 ? high : low);
+    if (exponent && isfinite(in->lo) && in->hi - in->lo > fabs(v))
+        return dlm_notes_add(notes, err, "%s: %s: %s is weakly determined: %.3g, from %.3g to %.3g", group, what, term, v, in->lo, in->hi);
+    return 0;
+}
+
+struct naming {
+    const char *y, *x, *by, *what; /* what: how notes call the law */
+};
+
+static int add_row(struct dlm_laws *laws, const struct source *s, const struct naming *name, const char *law, const char *term, double value,
+                   const struct dlm_interval *in, double n, double r2, double objective, struct dlm_error *err)
+{
+    struct dlm_interval none = {NAN, NAN, NAN};
+    if (!in)
+        in = &none;
+    return dlm_laws_add(laws, &(struct dlm_law_row){(char *)law, s->group->name, (char *)term, (char *)name->y, (char *)name->x, (char *)name->by,
+                                                    value, in->lo, in->hi, in->se, n, r2, objective}, err);
+}
+
+/* The best split of C = M·D on a surface, in closed form: M* = G·C^(beta/(alpha+beta)), G = (alpha·a/(beta·b))^(1/(alpha+beta)). */
+static double surface_size(const double *v, double c)
+{
+    return pow(v[2] * v[1] / (v[4] * v[3]), 1 / (v[2] + v[4])) * pow(c, v[4] / (v[2] + v[4]));
+}
+
+static double surface_loss(const double *v, double c)
+{
+    double m = surface_size(v, c);
+    return dlm_form_at(&dlm_form_surface, v, m, c / m);
+}
+
+/* The band of one quantity: what the law and its resamples give at x·scale, x from low up to 10^4 times high. */
+static int add_band(struct dlm_laws *bands, const struct source *s, const struct naming *name, const double *value, const double *draws,
+                    double (*at)(const struct dlm_form *, const double *, double), double scale, double low, double high, struct dlm_error *err)
+{
+    const struct dlm_bootstrap *b = &s->how->bootstrap;
+    if (!b->n || !draws)
+        return 0;
+    double *v = malloc(b->n * sizeof *v);
+    if (!v)
+        return dlm_fail(err, DLM_ENOMEM, "out of memory");
+    char law[64], term[32];
+    snprintf(law, sizeof law, "%s.band", s->form->law);
+    int rc = 0, steps = (int)ceil(2 * log10(high / low)) + 8;
+    for (int i = 0; i <= steps && i < BAND_MAX && !rc; i++) {
+        snprintf(term, sizeof term, "%.9g", low * pow(10, 0.5 * i));
+        double x = strtod(term, NULL);
+        for (uint64_t k = 0; k < b->n; k++)
+            v[k] = isnan(draws[k * (size_t)s->form->n]) ? NAN : at(s->form, draws + k * (size_t)s->form->n, x * scale);
+        struct dlm_interval in;
+        rc = dlm_bootstrap_interval(b, v, 1, 0, &in, err);
+        if (!rc && isfinite(in.lo))
+            rc = add_row(bands, s, name, law, term, at(s->form, value, x * scale), &in, NAN, NAN, NAN, err);
+    }
+    free(v);
+    return rc;
+}
+
+static double band_curve(const struct dlm_form *form, const double *v, double x)
+{
+    return dlm_form_at(form, v, x, 1);
+}
+
+static double band_surface_size(const struct dlm_form *form, const double *v, double x)
+{
+    (void)form;
+    return surface_size(v, x);
+}
+
+static double band_surface_loss(const struct dlm_form *form, const double *v, double x)
+{
+    (void)form;
+    return surface_loss(v, x);
+}
+
+static void range(const double *l, size_t n, double *low, double *high)
+{
+    *low = INFINITY;
+    *high = 0;
+    for (size_t i = 0; i < n; i++) {
+        *low = fmin(*low, exp(l[i]));
+        *high = fmax(*high, exp(l[i]));
+    }
+}
+
+/* Fit one law of one group and write its rows. */
+static int estimate(struct source *s, const struct naming *name, struct dlm_laws *laws, struct dlm_laws *bands, struct dlm_notes *notes,
+                    struct dlm_error *err)
+{
+    const struct dlm_form *form = s->form;
+    const struct dlm_bootstrap *b = &s->how->bootstrap;
+    const size_t width = (size_t)form->n;
+    struct dlm_sample sample;
+    double *ly, *value, *draws = NULL;
+    size_t good = 0;
+    s->room = s->frontier ? s->frontier->n : s->group->n_points;
+    void *scratch = malloc(scratch_size(s));
+    if (!scratch)
+        return dlm_fail(err, DLM_ENOMEM, "out of memory");
+    lay_out(s, scratch, &sample, &ly, &value);
+    if (s->frontier)
+        points_of_frontier(s, NULL, s->frontier->value, &sample);
+    else
+        points_of_group(s, NULL, NULL, &sample);
+    struct dlm_fit fit;
+    int rc = dlm_fit_points(form, &sample, s->how->huber, &s->minima, &fit, err);
+    if (rc) {
+        free(scratch);
+        return rc == DLM_EDATA ? dlm_fail_in(err, rc, "group '%s'", s->group->name) : rc;
+    }
+    bool has_se = true;
+    for (size_t i = 0; i < s->group->n_points; i++)
+        has_se &= s->group->runs[0].points[i].se >= 0;
+    s->by_run = dlm_bootstrap_by_run(s->group->n, form->n);
+    bool possible = b->n > 0 && (s->by_run || (has_se && s->what == WHAT_Y) || (has_se && s->frontier));
+    if (b->n && !s->by_run) {
+        const char *runs = s->group->n == 1 ? "" : "s";
+        rc = possible ? dlm_notes_add(notes, err, "%s: %zu run%s for %d parameters are too few to resample: intervals are of measurement only",
+                                      s->group->name, s->group->n, runs, form->n)
+                      : dlm_notes_add(notes, err, "%s: %s: no interval: %zu run%s for %d parameters are too few to resample, and the points have no "
+                                      "standard errors", s->group->name, name->what, s->group->n, runs, form->n);
+    }
+    if (!rc && possible) {
+        draws = b->n <= (size_t)-1 / sizeof *draws / width ? malloc(b->n * width * sizeof *draws) : NULL;
+        if (!draws)
+            rc = dlm_fail(err, DLM_ENOMEM, "out of memory for %llu resamples", (unsigned long long)b->n);
+        if (!rc)
+            rc = dlm_bootstrap_run(b, &(struct dlm_resampler){draw, s, scratch_size(s), width}, s->group->name, draws, &good, err);
+        if (!rc && 2 * good < b->n)
+            rc = dlm_notes_add(notes, err, "%s: %s: no interval: more than half of the resamples cannot be fitted", s->group->name, name->what);
+    }
+    if (!rc && fit.degenerate)
+        rc = dlm_notes_add(notes, err, "%s: %s: not determined by these runs: the points do not tell its terms apart", s->group->name, name->what);
+    if (!rc && sample.n == (size_t)form->n)
+        rc = dlm_notes_add(notes, err, "%s: %s: as many points as parameters (%d): the law passes through them and nothing checks it",
+                           s->group->name, name->what, form->n);
+    for (int i = 0; i < form->n && !rc; i++) {
+        struct dlm_interval in = {NAN, NAN, NAN};
+        if (draws)
+            rc = dlm_bootstrap_interval(b, draws, width, (size_t)i, &in, err);
+        if (!rc)
+            rc = add_row(laws, s, name, form->law, form->term[i], fit.value[i], &in, (double)sample.n, fit.r2, fit.objective, err);
+        if (!rc)
+            rc = note_term(s, &fit, &in, i, name->what, notes, err);
+    }
+    double low, high;
+    for (int p = 0; p < form->powers && !rc; p++) {
+        range(sample.lx[p], sample.n, &low, &high);
+        rc = add_row(laws, s, name, form->law, p ? "D_min" : "x_min", low, NULL, (double)sample.n, NAN, NAN, err);
+        if (!rc)
+            rc = add_row(laws, s, name, form->law, p ? "D_max" : "x_max", high, NULL, (double)sample.n, NAN, NAN, err);
+    }
+    if (!rc && form->powers == 1)
+        rc = add_band(bands, s, name, fit.value, draws, band_curve, 1, low, high, err);
+    if (!rc && form->powers == 2) {
+        const double per = s->params ? 6 : 1; /* method 2: C = 6·P·D */
+        for (size_t i = 0; i < sample.n; i++)
+            sample.lx[0][i] += sample.lx[1][i] + log(per);
+        range(sample.lx[0], sample.n, &low, &high);
+        rc = add_row(laws, s, name, form->law, "C_min", low, NULL, (double)sample.n, NAN, NAN, err);
+        if (!rc)
+            rc = add_row(laws, s, name, form->law, "C_max", high, NULL, (double)sample.n, NAN, NAN, err);
+        struct naming loss = {name->y, "flops", name->by, name->what}, size = {name->x, "flops", name->by, name->what};
+        if (!rc)
+            rc = add_band(bands, s, &loss, fit.value, draws, band_surface_loss, 1 / per, low, high, err);
+        if (!rc)
+            rc = add_band(bands, s, &size, fit.value, draws, band_surface_size, 1 / per, low, high, err);
+    }
+    free(draws);
+    free(scratch);
+    return rc;
+}
+
+/* Put the bands behind everything else. */
+static int append(struct dlm_laws *laws, struct dlm_laws *bands, int rc, struct dlm_error *err)
+{
+    for (size_t i = 0; i < bands->n && !rc; i++)
+        rc = dlm_laws_add(laws, &bands->at[i], err);
+    dlm_laws_release(bands);
+    return rc;
+}
+
+int dlm_estimate_power(const struct dlm_study *s, const struct dlm_estimate *how, const char *x, const char *y, bool offset,
+                       struct dlm_laws *laws, struct dlm_notes *notes, struct dlm_error *err)
+{
+    struct dlm_laws bands = {0};
+    char what[300];
+    snprintf(what, sizeof what, "power law of %s against %s", y, x);
+    int rc = 0;
+    for (size_t i = 0; i < s->n && !rc; i++) {
+        struct source from = {.form = offset ? &dlm_form_power_offset : &dlm_form_power, .how = how, .group = &s->groups[i]};
+        rc = estimate(&from, &(struct naming){y, x, s->by, what}, laws, &bands, notes, err);
+    }
+    return append(laws, &bands, rc, err);
+}
+
+int dlm_estimate_surface(const struct dlm_study *s, const struct dlm_estimate *how, bool params, struct dlm_laws *laws,
+                         struct dlm_notes *notes, struct dlm_error *err)
+{
+    struct dlm_laws bands = {0};
+    int rc = 0;
+    for (size_t i = 0; i < s->n && !rc; i++) {
+        struct source from = {.form = &dlm_form_surface, .how = how, .group = &s->groups[i], .params = params};
+        rc = estimate(&from, &(struct naming){"loss", params ? "params" : "flops_tok", s->by, "surface"}, laws, &bands, notes, err);
+    }
+    return append(laws, &bands, rc, err);
+}
+
+/* Do the best runs of the frontier have several sizes, and several in the quantity asked for? */
+static size_t sizes_on_frontier(const struct source *s)
+{
+    double seen[16];
+    size_t n = 0;
+    const struct dlm_frontier *f = s->frontier;
+    for (size_t j = 0; j < f->n; j++) {
+        size_t best = f->start[j];
+        for (size_t e = best; e < f->start[j + 1]; e++)
+            if (f->value[e] < f->value[best])
+                best = e;
+        const struct dlm_run *run = &s->group->runs[f->run[best]];
+        double v = s->what == WHAT_PARAMS ? run->params : run->flops_tok;
+        bool again = !(v > 0);
+        for (size_t i = 0; i < n && !again; i++)
+            again = fabs(log(v / seen[i])) < 1e-9;
+        if (!again && n < 16)
+            seen[n++] = v;
+    }
+    return n;
+}
+
+int dlm_estimate_loss(const struct dlm_study *s, const struct dlm_estimate *how, bool by_tokens, struct dlm_laws *laws,
+                      struct dlm_notes *notes, struct dlm_error *err)
+{
+    static const struct {
+        enum what what;
+        const char *y, *name;
+    } sizes[] = {{WHAT_PARAMS, "params", "frontier's params"}, {WHAT_SIZE, "flops_tok", "frontier's flops_tok"}, {WHAT_TOKENS, "tokens", "frontier's tokens"}};
+    struct dlm_laws bands = {0}, more = {0};
+    int rc = 0;
+    for (size_t i = 0; i < s->n && !rc; i++) {
+        struct dlm_frontier f;
+        struct dlm_group *g = &s->groups[i];
+        rc = dlm_frontier_fill(&f, g, &how->budgets, 2, err);
+        if (rc == DLM_EDATA)
+            rc = dlm_fail_in(err, rc, "group '%s'", g->name);
+        struct source from = {.form = &dlm_form_loss, .how = how, .group = g, .frontier = &f};
+        if (!rc)
+            rc = estimate(&from, &(struct naming){"loss", by_tokens ? "tokens" : "flops", s->by, "loss law"}, laws, &bands, notes, err);
+        for (size_t k = 0; k < sizeof sizes / sizeof *sizes && !rc && !by_tokens; k++) {
+            struct source size = {.form = &dlm_form_power, .how = how, .group = g, .frontier = &f, .what = sizes[k].what};
+            size_t n = sizes_on_frontier(&size);
+            if (n == 2)
+                rc = dlm_notes_add(notes, err, "%s: the frontier has only two sizes: how size grows with compute is weakly determined", g->name);
+            if (!rc && n >= 2)
+                rc = estimate(&size, &(struct naming){sizes[k].y, "flops", s->by, sizes[k].name}, &more, &bands, notes, err);
+        }
+        dlm_frontier_release(&f);
+    }
+    rc = append(laws, &more, rc, err);
+    return append(laws, &bands, rc, err);
+}

@@ -1,0 +1,290 @@
+/* The compute frontier of a group; see frontier.h. */
+#include "law/frontier.h"
+
+#include "base/number.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Half the width of the smoothing window in log x, unless three points need more. */
+static const double window = 0.15;
+
+int dlm_budgets_parse(const char *text, struct dlm_budgets *b, struct dlm_error *err)
+{
+    char part[3][64];
+    uint64_t n;
+    *b = (struct dlm_budgets){0};
+    int parts = 0;
+    for (const char *p = text;; p++) {
+        size_t len = strcspn(p, ":");
+        if (parts == 3 || len >= sizeof part[0])
+            goto bad;
+        memcpy(part[parts], p, len);
+        part[parts++][len] = 0;
+        p += len;
+        if (!*p)
+            break;
+    }
+    if (parts == 2 || !dlm_number_count(part[parts - 1], &n) || n < 2 || n > 1000)
+        goto bad;
+    b->n = (size_t)n;
+    if (parts == 3 && (!dlm_number_real(part[0], &b->low) || !dlm_number_real(part[1], &b->high) || !(b->low > 0) || !(b->high > b->low)))
+        goto bad;
+    return 0;
+bad:
+    return dlm_fail(err, DLM_EUSAGE, "--budgets takes a number from 2 to 1000, or LOW:HIGH:NUMBER, not '%s'", text);
+}
+
+double dlm_curve_at(const double *lx, const double *ly, size_t n, double at)
+{
+    if (!n || !(at >= lx[0] - 1e-6) || !(at <= lx[n - 1] + 1e-6))
+        return NAN;
+    size_t lo = 0, hi = n; /* first point at or above `at` */
+    while (lo < hi) {
+        size_t mid = (lo + hi) / 2;
+        if (lx[mid] < at)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    size_t a = lo, b = lo; /* the three nearest: [a, b) */
+    while (b - a < 3 && (a > 0 || b < n))
+        if (b == n || (a > 0 && at - lx[a - 1] <= lx[b] - at))
+            a--;
+        else
+            b++;
+    double h = fmax(window, 1.2 * fmax(fabs(at - lx[a]), fabs(lx[b - 1] - at)));
+    while (a > 0 && at - lx[a - 1] < h)
+        a--;
+    while (b < n && lx[b] - at < h)
+        b++;
+    double w0 = 0, w1 = 0, w2 = 0, v0 = 0, v1 = 0;
+    for (size_t i = a; i < b; i++) { /* tricube weights, line through the points */
+        double d = lx[i] - at, u = fabs(d) / h, c = 1 - u * u * u, w = c * c * c;
+        w0 += w;
+        w1 += w * d;
+        w2 += w * d * d;
+        v0 += w * ly[i];
+        v1 += w * d * ly[i];
+    }
+    double det = w0 * w2 - w1 * w1;
+    return det > 1e-12 * w0 * w2 && w2 > 0 ? (w2 * v0 - w1 * v1) / det : v0 / w0;
+}
+
+static bool same_size(double a, double b)
+{
+    return fabs(a - b) <= 1e-9 * fabs(a);
+}
+
+struct size {
+    double at, first, last;
+};
+
+static int order_number(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static int order_size(const void *a, const void *b)
+{
+    const struct size *x = a, *y = b;
+    return x->at < y->at ? -1 : x->at > y->at;
+}
+
+/* The range of budgets that the data offer: from where `cover` sizes have begun, and the first of them has ended (below, its curve is not at its
+ * best any more and the frontier would be a smaller size's), to the last point for a frontier; to where `cover` sizes still are for parabolas. */
+static int span(const struct dlm_group *g, size_t cover, double *low, double *high, size_t *sizes, struct dlm_error *err)
+{
+    struct size *s = malloc(g->n * sizeof *s);
+    double *first = malloc(g->n * sizeof *first), *last = malloc(g->n * sizeof *last);
+    if (!s || !first || !last) {
+        free(s);
+        free(first);
+        free(last);
+        return dlm_fail(err, DLM_ENOMEM, "out of memory");
+    }
+    size_t n = 0;
+    for (size_t i = 0; i < g->n; i++)
+        s[i] = (struct size){isnan(g->runs[i].flops_tok) ? 0 : g->runs[i].flops_tok, g->runs[i].points[0].x, g->runs[i].points[g->runs[i].n - 1].x};
+    qsort(s, g->n, sizeof *s, order_size);
+    for (size_t i = 0; i < g->n; i++)
+        if (n && same_size(s[i].at, s[n - 1].at)) {
+            s[n - 1].first = fmin(s[n - 1].first, s[i].first);
+            s[n - 1].last = fmax(s[n - 1].last, s[i].last);
+        } else {
+            s[n++] = s[i];
+        }
+    for (size_t i = 0; i < n; i++) {
+        first[i] = s[i].first;
+        last[i] = s[i].last;
+    }
+    qsort(first, n, sizeof *first, order_number);
+    qsort(last, n, sizeof *last, order_number);
+    *sizes = n;
+    int rc = 0;
+    if (cover > 2) {
+        if (n < cover)
+            rc = dlm_fail(err, DLM_EDATA, "%zu size%s: a parabola needs at least %zu at each budget", n, n == 1 ? "" : "s", cover);
+        else {
+            *low = first[cover - 1];
+            *high = last[n - cover];
+            if (!(*low <= *high))
+                rc = dlm_fail(err, DLM_EDATA, "no budget is reached by %zu sizes: their curves do not overlap", cover);
+        }
+    } else {
+        *high = last[n - 1];
+        *low = fmax(first[n < 2 ? 0 : 1], fmin(last[0], *high / 10));
+    }
+    free(s);
+    free(first);
+    free(last);
+    return rc;
+}
+
+static int allocate(struct dlm_frontier *f, size_t budgets, size_t entries, struct dlm_error *err)
+{
+    f->budget = malloc((budgets + 1) * sizeof *f->budget);
+    f->counted = calloc(budgets + 1, sizeof *f->counted);
+    f->start = calloc(budgets + 1, sizeof *f->start);
+    f->run = malloc((entries + 1) * sizeof *f->run);
+    f->value = malloc((entries + 1) * sizeof *f->value);
+    return f->budget && f->counted && f->start && f->run && f->value ? 0 : dlm_fail(err, DLM_ENOMEM, "out of memory");
+}
+
+struct by_x {
+    double x;
+    size_t run;
+};
+
+static int order_by_x(const void *pa, const void *pb)
+{
+    const struct by_x *a = pa, *b = pb;
+    return a->x != b->x ? (a->x < b->x ? -1 : 1) : a->run < b->run ? -1 : a->run > b->run;
+}
+
+/* Every run has one point. Nearly equal x with clearly different sizes make one budget, as an iso-FLOP design has them; others stay apart. */
+static int fill_direct(struct dlm_frontier *f, struct dlm_error *err)
+{
+    const struct dlm_group *g = f->group;
+    struct by_x *p = malloc(g->n * sizeof *p);
+    if (!p)
+        return dlm_fail(err, DLM_ENOMEM, "out of memory");
+    for (size_t i = 0; i < g->n; i++)
+        p[i] = (struct by_x){g->runs[i].points[0].x, i};
+    qsort(p, g->n, sizeof *p, order_by_x);
+    int rc = allocate(f, g->n, g->n, err);
+    for (size_t i = 0, e = 0; !rc && i < g->n;) {
+        size_t end = i + 1;
+        double sum = log(p[i].x);
+        while (end < g->n && p[end].x <= 1.02 * p[i].x) {
+            double m = g->runs[p[end].run].flops_tok;
+            bool apart = true;
+            for (size_t k = i; k < end && apart; k++)
+                apart = fabs(log(m / g->runs[p[k].run].flops_tok)) > log(1.1);
+            if (!apart)
+                break;
+            sum += log(p[end++].x);
+        }
+        for (size_t k = i; k < end; k++) {
+            f->run[e] = p[k].run;
+            f->value[e++] = f->ly[g->runs[p[k].run].points - g->runs[0].points];
+        }
+        f->budget[f->n] = end - i == 1 ? p[i].x : exp(sum / (double)(end - i));
+        f->counted[f->n] = end - i == 1;
+        f->start[++f->n] = e;
+        i = end;
+    }
+    free(p);
+    return rc;
+}
+
+int dlm_frontier_fill(struct dlm_frontier *f, const struct dlm_group *g, const struct dlm_budgets *asked, size_t cover, struct dlm_error *err)
+{
+    *f = (struct dlm_frontier){.group = g, .direct = true, .has_se = true};
+    struct dlm_budgets b = *asked;
+    double low, high;
+    f->lx = malloc(g->n_points * sizeof *f->lx);
+    f->ly = malloc(g->n_points * sizeof *f->ly);
+    if (!f->lx || !f->ly)
+        return dlm_fail(err, DLM_ENOMEM, "out of memory");
+    for (size_t i = 0; i < g->n_points; i++) {
+        const struct dlm_point *p = &g->runs[0].points[i];
+        f->lx[i] = log(p->x);
+        f->ly[i] = log(p->y);
+        f->has_se &= p->se >= 0;
+    }
+    for (size_t i = 0; i < g->n; i++)
+        f->direct &= g->runs[i].n == 1;
+    if (f->direct && cover <= 2) {
+        int rc = span(g, 1, &low, &high, &f->sizes, err);
+        return rc ? rc : fill_direct(f, err);
+    }
+    if (f->direct) { /* parabolas over single points: budgets are where the points are */
+        int rc = fill_direct(f, err);
+        f->sizes = g->n;
+        return rc;
+    }
+    int rc = span(g, cover, &low, &high, &f->sizes, err);
+    if (b.low > 0) {
+        rc = 0;
+        low = b.low;
+        high = b.high;
+    }
+    if (!rc && b.n > (size_t)-1 / sizeof(double) / (g->n + 1))
+        rc = dlm_fail(err, DLM_ENOMEM, "out of memory");
+    if (!rc)
+        rc = allocate(f, b.n, b.n * g->n, err);
+    if (rc)
+        return rc;
+    size_t e = 0;
+    for (size_t j = 0; j < b.n; j++) {
+        double lx = log(low) + (log(high) - log(low)) * (double)j / (double)(b.n - 1);
+        if (j && high <= low * (1 + 1e-9))
+            break;
+        size_t before = e;
+        for (size_t i = 0; i < g->n; i++) {
+            const struct dlm_run *r = &g->runs[i];
+            size_t at = (size_t)(r->points - g->runs[0].points);
+            double v = dlm_curve_at(f->lx + at, f->ly + at, r->n, lx);
+            if (isnan(v))
+                continue;
+            f->run[e] = i;
+            f->value[e++] = v;
+        }
+        if (e == before) /* no run reaches it */
+            continue;
+        f->budget[f->n] = exp(lx);
+        f->start[++f->n] = e;
+    }
+    return f->n ? 0 : dlm_fail(err, DLM_EDATA, "no run reaches any of the budgets");
+}
+
+void dlm_frontier_release(struct dlm_frontier *f)
+{
+    free(f->budget);
+    free(f->counted);
+    free(f->start);
+    free(f->run);
+    free(f->value);
+    free(f->lx);
+    free(f->ly);
+    *f = (struct dlm_frontier){0};
+}
+
+void dlm_frontier_perturb(const struct dlm_frontier *f, struct dlm_rng *rng, double *ly, double *value)
+{
+    const struct dlm_group *g = f->group;
+    const struct dlm_point *p = g->runs[0].points;
+    for (size_t i = 0; i < g->n_points; i++) {
+        double y = p[i].y + p[i].se * dlm_rng_normal(rng);
+        ly[i] = log(fmax(y, 1e-3 * p[i].y));
+    }
+    for (size_t j = 0; j < f->n; j++)
+        for (size_t e = f->start[j]; e < f->start[j + 1]; e++) {
+            const struct dlm_run *r = &g->runs[f->run[e]];
+            size_t at = (size_t)(r->points - p);
+            value[e] = f->direct ? ly[at] : dlm_curve_at(f->lx + at, ly + at, r->n, log(f->budget[j]));
+        }
+}

@@ -1,0 +1,255 @@
+/* Iso-FLOP profiles; see isoflop.h. */
+#include "law/isoflop.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PARABOLA = 3 }; /* parameters, and sizes needed */
+
+struct size {
+    double m, p, ly; /* log FLOPs per token, log params, log loss */
+};
+
+struct profile {
+    const struct dlm_frontier *f;
+    bool raw, by_run;
+};
+
+static int order_size(const void *a, const void *b)
+{
+    const struct size *x = a, *y = b;
+    return x->m != y->m ? (x->m < y->m ? -1 : 1) : x->ly < y->ly ? -1 : x->ly > y->ly;
+}
+
+/* The best run of each size at budget j among those drawn, by rising size; how many. */
+static size_t best_of_sizes(const struct profile *p, const uint32_t *counts, const double *value, size_t j, struct size *s)
+{
+    const struct dlm_frontier *f = p->f;
+    size_t n = 0, k = 0;
+    for (size_t e = f->start[j]; e < f->start[j + 1]; e++)
+        if (!counts || counts[f->run[e]]) {
+            const struct dlm_run *run = &f->group->runs[f->run[e]];
+            s[n++] = (struct size){log(run->flops_tok), log(run->params), value[e]};
+        }
+    qsort(s, n, sizeof *s, order_size);
+    for (size_t i = 0; i < n; i++)
+        if (!k || s[i].m - s[k - 1].m > 1e-9)
+            s[k++] = s[i];
+    return k;
+}
+
+/* P at M: the line between the sizes about it, or through the outermost two. */
+static double params_at(const struct size *s, size_t n, double m)
+{
+    size_t i = 1;
+    while (i + 1 < n && s[i].m < m)
+        i++;
+    return exp(s[i - 1].p + (s[i].p - s[i - 1].p) * (m - s[i - 1].m) / (s[i].m - s[i - 1].m));
+}
+
+/* The optimum at one budget. False: there is none (too few sizes, no lowest point). */
+static bool optimum(const struct profile *p, const struct size *s, size_t n, double c, double *value)
+{
+    for (int i = 0; i < DLM_ISOFLOP_VALUES; i++)
+        value[i] = NAN;
+    double m, l;
+    if (p->raw) {
+        if (!n)
+            return false;
+        size_t best = 0;
+        for (size_t i = 1; i < n; i++)
+            if (s[i].ly < s[best].ly)
+                best = i;
+        m = s[best].m;
+        l = s[best].ly;
+        value[DLM_ISOFLOP_PARAMS] = exp(s[best].p);
+    } else {
+        if (n < PARABOLA)
+            return false;
+        /* least squares of l = a + b·t + c·t², t = (log M - mean)/spread, by orthogonal polynomials */
+        double mean = 0, spread = 0, s1 = 0, q0 = 0, q1 = 0, qq = 0, lq = 0, l0 = 0, l1 = 0;
+        for (size_t i = 0; i < n; i++)
+            mean += s[i].m / (double)n;
+        for (size_t i = 0; i < n; i++)
+            spread += (s[i].m - mean) * (s[i].m - mean) / (double)n;
+        spread = sqrt(spread);
+        for (size_t i = 0; i < n; i++) {
+            double t = (s[i].m - mean) / spread;
+            s1 += t * t;
+            q0 += t * t / (double)n;
+            q1 += t * t * t;
+            l0 += s[i].ly / (double)n;
+            l1 += t * s[i].ly;
+        }
+        q1 /= s1;
+        for (size_t i = 0; i < n; i++) {
+            double t = (s[i].m - mean) / spread, q = t * t - q1 * t - q0;
+            qq += q * q;
+            lq += q * s[i].ly;
+        }
+        double curve = lq / qq, slope = l1 / s1 - curve * q1, level = l0 - curve * q0;
+        if (!(curve > 0) || !(qq > 0))
+            return false;
+        double t = -slope / (2 * curve);
+        m = mean + spread * t;
+        l = level + slope * t + curve * t * t;
+        value[DLM_ISOFLOP_PARAMS] = params_at(s, n, m);
+    }
+    value[DLM_ISOFLOP_SIZE] = exp(m);
+    value[DLM_ISOFLOP_TOKENS] = c / exp(m);
+    value[DLM_ISOFLOP_LOSS] = exp(l);
+    return isfinite(value[DLM_ISOFLOP_SIZE]);
+}
+
+static bool draw(void *ctx, struct dlm_rng *rng, void *scratch, double *out)
+{
+    const struct profile *p = ctx;
+    const struct dlm_frontier *f = p->f;
+    const size_t entries = f->start[f->n];
+    struct size *s = scratch;
+    double *value = (double *)(s + f->group->n), *ly = value + entries;
+    uint32_t *counts = (uint32_t *)(ly + f->group->n_points);
+    bool any = false;
+    if (p->by_run) {
+        if (dlm_bootstrap_pick(rng, f->group->n, counts) < PARABOLA)
+            return false;
+    } else {
+        dlm_frontier_perturb(f, rng, ly, value);
+    }
+    for (size_t j = 0; j < f->n; j++) {
+        size_t n = best_of_sizes(p, p->by_run ? counts : NULL, p->by_run ? f->value : value, j, s);
+        any |= optimum(p, s, n, f->budget[j], out + j * DLM_ISOFLOP_VALUES);
+    }
+    return any;
+}
+
+/* One group: its budgets are added to the rows. */
+static int profile_group(const struct dlm_group *g, const struct dlm_estimate *how, struct profile *p, const struct dlm_frontier *f,
+                         struct dlm_isoflop *out, struct dlm_notes *notes, struct dlm_error *err)
+{
+    const struct dlm_bootstrap *b = &how->bootstrap;
+    const size_t width = f->n * DLM_ISOFLOP_VALUES, size = g->n * sizeof(struct size) + (f->start[f->n] + g->n_points) * sizeof(double) +
+                                                           g->n * sizeof(uint32_t);
+    double *draws = NULL;
+    size_t good, added = 0;
+    int rc = 0;
+    p->f = f;
+    p->by_run = dlm_bootstrap_by_run(g->n, PARABOLA);
+    if (b->n && !p->by_run)
+        rc = f->has_se ? dlm_notes_add(notes, err, "%s: %zu runs are too few to resample: intervals are of measurement only", g->name, g->n)
+                       : dlm_notes_add(notes, err, "%s: no intervals: %zu runs are too few to resample, and the points have no standard errors",
+                                       g->name, g->n);
+    struct size *s = malloc(size);
+    if (!s)
+        return dlm_fail(err, DLM_ENOMEM, "out of memory");
+    if (!rc && b->n && (p->by_run || f->has_se)) {
+        draws = b->n <= (size_t)-1 / sizeof *draws / width ? malloc(b->n * width * sizeof *draws) : NULL;
+        rc = draws ? dlm_bootstrap_run(b, &(struct dlm_resampler){draw, p, size, width}, g->name, draws, &good, err)
+                   : dlm_fail(err, DLM_ENOMEM, "out of memory for %llu resamples", (unsigned long long)b->n);
+    }
+    struct dlm_isoflop_row *more = rc ? NULL : realloc(out->rows, (out->n + f->n) * sizeof *more);
+    if (!rc && !more)
+        rc = dlm_fail(err, DLM_ENOMEM, "out of memory");
+    if (!rc)
+        out->rows = more;
+    for (size_t j = 0; j < f->n && !rc; j++) {
+        struct dlm_isoflop_row *row = &out->rows[out->n];
+        *row = (struct dlm_isoflop_row){.group = g, .flops = f->budget[j]};
+        row->sizes = best_of_sizes(p, NULL, f->value, j, s);
+        if (!optimum(p, s, row->sizes, row->flops, row->value)) {
+            rc = row->sizes < PARABOLA ? dlm_notes_add(notes, err, "%s: budget %.3g is left out: %zu size%s, a parabola needs %d", g->name, row->flops,
+                                                       row->sizes, row->sizes == 1 ? "" : "s", PARABOLA)
+                                       : dlm_notes_add(notes, err, "%s: budget %.3g is left out: the parabola has no lowest point", g->name, row->flops);
+            continue;
+        }
+        double m = log(row->value[DLM_ISOFLOP_SIZE]);
+        if (!p->raw && (m < s[0].m || m > s[row->sizes - 1].m))
+            rc = dlm_notes_add(notes, err, "%s: budget %.3g: the optimum lies outside of the sampled sizes, %s the %s", g->name, row->flops,
+                               m < s[0].m ? "below" : "above", m < s[0].m ? "smallest" : "largest");
+        else if (p->raw && row->sizes > 1 && (m == s[0].m || m == s[row->sizes - 1].m))
+            rc = dlm_notes_add(notes, err, "%s: budget %.3g: the best size is the %s one: the optimum may lie outside of the sampled sizes",
+                               g->name, row->flops, m == s[0].m ? "smallest" : "largest");
+        for (int i = 0; i < DLM_ISOFLOP_VALUES && !rc; i++) {
+            row->interval[i] = (struct dlm_interval){NAN, NAN, NAN};
+            if (draws)
+                rc = dlm_bootstrap_interval(b, draws, width, j * DLM_ISOFLOP_VALUES + (size_t)i, &row->interval[i], err);
+        }
+        out->n++;
+        added++;
+    }
+    if (!rc && !added)
+        rc = dlm_fail(err, DLM_EDATA, "group '%s': no budget has an optimum: a parabola needs at least %d sizes at one budget", g->name, PARABOLA);
+    free(draws);
+    free(s);
+    return rc;
+}
+
+int dlm_isoflop_find(const struct dlm_study *s, const struct dlm_estimate *how, bool raw, struct dlm_isoflop *out, struct dlm_notes *notes,
+                     struct dlm_error *err)
+{
+    *out = (struct dlm_isoflop){0};
+    int rc = 0;
+    for (size_t i = 0; i < s->n && !rc; i++) {
+        const struct dlm_group *g = &s->groups[i];
+        struct dlm_frontier f;
+        struct profile p = {.raw = raw};
+        rc = dlm_frontier_fill(&f, g, &how->budgets, raw ? 2 : PARABOLA, err);
+        if (rc == DLM_EDATA)
+            rc = dlm_fail_in(err, rc, "group '%s'", g->name);
+        if (!rc)
+            rc = profile_group(g, how, &p, &f, out, notes, err);
+        dlm_frontier_release(&f);
+    }
+    if (rc)
+        dlm_isoflop_release(out);
+    return rc;
+}
+
+static void put(FILE *f, double v, int digits)
+{
+    if (isfinite(v))
+        fprintf(f, "\t%.*g", digits, v);
+    else
+        fputs("\tNA", f);
+}
+
+int dlm_isoflop_write(const struct dlm_isoflop *o, const struct dlm_study *s, FILE *f, const char *name, struct dlm_error *err)
+{
+    static const char *const names[] = {"params", "tokens", "flops_tok", "loss"};
+    size_t fields = *s->by ? 1 : 0;
+    errno = 0;
+    for (const char *p = s->by; *p; p++) {
+        fputc(*p == ',' ? '\t' : *p, f);
+        fields += *p == ',';
+    }
+    fprintf(f, "%sflops", fields ? "\t" : "");
+    for (int i = 0; i < DLM_ISOFLOP_VALUES; i++)
+        fprintf(f, "\t%s\t%s_lo\t%s_hi\t%s_se", names[i], names[i], names[i], names[i]);
+    fputs("\tsizes\n", f);
+    for (size_t k = 0; k < o->n; k++) {
+        const struct dlm_isoflop_row *r = &o->rows[k];
+        size_t left = fields;
+        for (const char *p = r->group->name; fields && *p; p++) { /* the last field takes what slashes are left */
+            bool cut = *p == '/' && left > 1;
+            fputc(cut ? '\t' : *p, f);
+            left -= cut;
+        }
+        fprintf(f, "%s%.9g", fields ? "\t" : "", r->flops);
+        for (int i = 0; i < DLM_ISOFLOP_VALUES; i++) {
+            put(f, r->value[i], 9);
+            put(f, r->interval[i].lo, 6);
+            put(f, r->interval[i].hi, 6);
+            put(f, r->interval[i].se, 6);
+        }
+        fprintf(f, "\t%zu\n", r->sizes);
+    }
+    return ferror(f) ? dlm_fail_errno(err, DLM_EIO, "cannot write '%s'", name) : 0;
+}
+
+void dlm_isoflop_release(struct dlm_isoflop *i)
+{
+    free(i->rows);
+    *i = (struct dlm_isoflop){0};
+}

@@ -1,0 +1,227 @@
+/* What laws say about a budget; see predict.h. */
+#include "law/predict.h"
+
+#include "law/fit.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const dlm_quantity_names[DLM_QUANTITIES] = {"flops", "params", "flops_tok", "tokens", "batch_tok", "lr", "loss"};
+
+static int quantity_of(const char *column)
+{
+    for (int i = 0; i < DLM_QUANTITIES; i++)
+        if (!strcmp(column, dlm_quantity_names[i]))
+            return i;
+    return !strcmp(column, "elbo") ? DLM_Q_LOSS : -1;
+}
+
+static bool known(const struct dlm_prediction *q)
+{
+    return !isnan(q->value);
+}
+
+/* A law is stretched where x is more than ten times beyond the data it was fitted on. */
+static int note_stretch(const struct dlm_laws *l, const char *law, const char *group, const char *y, const char *x, const char *low,
+                        const char *high, double at, struct dlm_notes *notes, struct dlm_error *err)
+{
+    const struct dlm_law_row *a = dlm_laws_find(l, law, group, low, y, x), *b = dlm_laws_find(l, law, group, high, y, x);
+    if (b && at > 10 * b->value)
+        return dlm_notes_add(notes, err, "%s: %s %.3g lies more than ten times beyond the data, which end at %.3g: an extrapolation", group, x, at, b->value);
+    if (a && at < a->value / 10)
+        return dlm_notes_add(notes, err, "%s: %s %.3g lies more than ten times below the data, which begin at %.3g: an extrapolation", group, x, at, a->value);
+    return 0;
+}
+
+/* y from x by one law, the uncertainty of x included: its limits go through the law's own limits, and the widest result counts. */
+static bool apply(const struct dlm_laws *l, const struct dlm_law_row *law, const struct dlm_prediction *x, struct dlm_prediction *y)
+{
+    if (!dlm_laws_predict(l, law->law, law->group, law->y, law->x, x->value, y))
+        return false;
+    if (x->lo == x->value && x->hi == x->value)
+        return true;
+    double lo = y->lo, hi = y->hi;
+    const double ends[] = {x->lo, x->hi};
+    for (int i = 0; i < 2; i++) {
+        struct dlm_prediction end = {NAN, NAN, NAN};
+        if (isnan(ends[i]) || !dlm_laws_predict(l, law->law, law->group, law->y, law->x, ends[i], &end)) {
+            lo = hi = NAN;
+            break;
+        }
+        lo = end.lo < lo || isnan(end.lo) ? end.lo : lo;
+        hi = end.hi > hi || isnan(end.hi) ? end.hi : hi;
+    }
+    y->lo = lo;
+    y->hi = hi;
+    return true;
+}
+
+static struct dlm_prediction divide(double c, const struct dlm_prediction *by)
+{
+    return (struct dlm_prediction){c / by->value, c / by->hi, c / by->lo};
+}
+
+/* The best split on a fitted surface, with intervals from its bands. */
+static int apply_surface(const struct dlm_laws *l, const char *group, double c, struct dlm_prediction *q, struct dlm_notes *notes,
+                         struct dlm_error *err)
+{
+    for (int params = 0; params < 2; params++) {
+        const char *x = params ? "params" : "flops_tok";
+        double v[DLM_FIT_TERMS];
+        bool all = true;
+        const struct dlm_law_row *row = NULL;
+        for (int i = 0; i < DLM_FIT_TERMS && all; i++) {
+            row = dlm_laws_find(l, "surface", group, dlm_form_surface.term[i], NULL, x);
+            all = row != NULL;
+            v[i] = row ? row->value : NAN;
+        }
+        if (!all)
+            continue;
+        const double budget = params ? c / 6 : c; /* method 2 counts 6·P FLOPs per token */
+        double m = pow(v[2] * v[1] / (v[4] * v[3]), 1 / (v[2] + v[4])) * pow(budget, v[4] / (v[2] + v[4]));
+        struct dlm_prediction size = {m, NAN, NAN}, loss = {dlm_form_at(&dlm_form_surface, v, m, budget / m), NAN, NAN}, band;
+        if (dlm_laws_predict(l, "surface", group, x, "flops", c, &band) && known(&band)) {
+            size.lo = m * band.lo / band.value;
+            size.hi = m * band.hi / band.value;
+        }
+        if (dlm_laws_predict(l, "surface", group, row->y, "flops", c, &band) && known(&band)) {
+            loss.lo = loss.value * band.lo / band.value;
+            loss.hi = loss.value * band.hi / band.value;
+        }
+        int at = params ? DLM_Q_PARAMS : DLM_Q_SIZE;
+        if (!known(&q[at]) && isfinite(m))
+            q[at] = size;
+        if (!known(&q[DLM_Q_LOSS]) && isfinite(loss.value))
+            q[DLM_Q_LOSS] = loss;
+        if (params && !known(&q[DLM_Q_TOKENS]) && isfinite(m))
+            q[DLM_Q_TOKENS] = divide(budget, &size);
+        int rc = note_stretch(l, "surface", group, row->y, x, "C_min", "C_max", c, notes, err);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+/* Apply the laws named `law` (NULL: any of one variable) that add something; *changed says whether one did. */
+static int apply_laws(const struct dlm_laws *l, const char *group, const char *only, struct dlm_prediction *q, bool *changed,
+                      struct dlm_notes *notes, struct dlm_error *err)
+{
+    for (size_t i = 0; i < l->n; i++) {
+        const struct dlm_law_row *r = &l->at[i];
+        char law[64];
+        if (strcmp(r->group, group))
+            continue;
+        int y = quantity_of(r->y), x = quantity_of(r->x);
+        if (y < 0 || x < 0 || known(&q[y]) || !known(&q[x]) || !strncmp(r->law, "surface", 7))
+            continue;
+        snprintf(law, sizeof law, "%.50s", r->law);
+        char *dot = strstr(law, ".band");
+        if (dot)
+            *dot = 0;
+        if (only && strcmp(law, only))
+            continue;
+        struct dlm_law_row named = *r;
+        named.law = law;
+        if (!apply(l, &named, &q[x], &q[y]) || !known(&q[y]))
+            continue;
+        *changed = true;
+        int rc = note_stretch(l, law, group, r->y, r->x, "x_min", "x_max", q[x].value, notes, err);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+int dlm_predict(const struct dlm_laws *l, const char *group, double flops, struct dlm_prediction q[DLM_QUANTITIES], struct dlm_notes *notes,
+                struct dlm_error *err)
+{
+    for (int i = 0; i < DLM_QUANTITIES; i++)
+        q[i] = (struct dlm_prediction){NAN, NAN, NAN};
+    q[DLM_Q_FLOPS] = (struct dlm_prediction){flops, flops, flops};
+    bool changed = true;
+    int rc = apply_laws(l, group, "loss", q, &changed, notes, err);
+    while (!rc && changed) {
+        changed = false;
+        rc = apply_laws(l, group, NULL, q, &changed, notes, err);
+        if (!rc && !changed && !known(&q[DLM_Q_SIZE]) && !known(&q[DLM_Q_TOKENS]))
+            rc = apply_surface(l, group, flops, q, notes, err);
+        if (known(&q[DLM_Q_SIZE]) && !known(&q[DLM_Q_TOKENS])) {
+            q[DLM_Q_TOKENS] = divide(flops, &q[DLM_Q_SIZE]);
+            changed = true;
+        } else if (known(&q[DLM_Q_TOKENS]) && !known(&q[DLM_Q_SIZE])) {
+            q[DLM_Q_SIZE] = divide(flops, &q[DLM_Q_TOKENS]);
+            changed = true;
+        }
+    }
+    return rc;
+}
+
+/* The group's noise: its part under the group column of that name; the group itself where the columns are not known. */
+static void put_noise(FILE *f, const struct dlm_law_row *r)
+{
+    const char *by = r->by, *part = r->group;
+    if (!strcmp(by, "NA")) {
+        fputs(part, f);
+        return;
+    }
+    for (;;) {
+        size_t n = strcspn(by, ","), len = strcspn(part, "/");
+        if (n == 5 && !memcmp(by, "noise", 5)) {
+            fwrite(part, 1, by[n] ? len : strlen(part), f);
+            return;
+        }
+        if (!by[n] || !part[len]) {
+            fputs("NA", f);
+            return;
+        }
+        by += n + 1;
+        part += len + 1;
+    }
+}
+
+static void put(FILE *f, double v, int digits)
+{
+    if (isfinite(v))
+        fprintf(f, "\t%.*g", digits, v);
+    else
+        fputs("\tNA", f);
+}
+
+int dlm_predict_write(const struct dlm_laws *l, const double *flops, size_t n, FILE *f, const char *name, struct dlm_notes *notes,
+                      struct dlm_error *err)
+{
+    errno = 0;
+    fputs("noise\tflops", f);
+    for (int i = 1; i < DLM_QUANTITIES; i++)
+        fprintf(f, "\t%s\t%s_lo\t%s_hi", dlm_quantity_names[i], dlm_quantity_names[i], dlm_quantity_names[i]);
+    fputs("\tgroup\n", f);
+    for (size_t g = 0; g < l->n; g++) {
+        const struct dlm_law_row *r = &l->at[g];
+        bool before = false;
+        for (size_t i = 0; i < g && !before; i++)
+            before = !strcmp(l->at[i].group, r->group);
+        if (before)
+            continue;
+        for (size_t k = 0; k < n; k++) {
+            struct dlm_prediction q[DLM_QUANTITIES];
+            bool any = false;
+            int rc = dlm_predict(l, r->group, flops[k], q, notes, err);
+            if (rc)
+                return rc;
+            put_noise(f, r);
+            put(f, flops[k], 9);
+            for (int i = 1; i < DLM_QUANTITIES; i++) {
+                put(f, q[i].value, 7);
+                put(f, q[i].lo, 6);
+                put(f, q[i].hi, 6);
+                any |= known(&q[i]);
+            }
+            fprintf(f, "\t%s\n", r->group);
+            if (!any && (rc = dlm_notes_add(notes, err, "%s: no law of this group speaks of compute", r->group)))
+                return rc;
+        }
+    }
+    return ferror(f) ? dlm_fail_errno(err, DLM_EIO, "cannot write '%s'", name) : 0;
+}

@@ -1,0 +1,349 @@
+/* The points of a scaling study; see study.h. */
+#include "law/study.h"
+
+#include "law/where.h"
+#include "metric/table.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_BY = 16 };
+
+/* Names met so far, numbered in that order; found by hash. */
+struct names {
+    char **at;
+    size_t n, room;
+    size_t *place; /* 1 + index, 0 free */
+    size_t n_place;
+};
+
+struct row {
+    struct dlm_point point;
+    size_t group, run;
+    bool val;
+};
+
+struct reader {
+    struct dlm_table *table;
+    struct dlm_where *where;
+    struct names groups, runs; /* a run's name begins with its group's number */
+    struct row *rows;
+    size_t n, room;
+    int by[MAX_BY], n_by;
+    bool by_named;
+    int x, y, elbo, loss, se, elbo_se, loss_se, flops, tokens, params, flops_tok, run, kind;
+};
+
+static int no_memory(struct dlm_error *err)
+{
+    return dlm_fail(err, DLM_ENOMEM, "out of memory");
+}
+
+static uint64_t hash_text(const char *s)
+{
+    uint64_t h = 0xcbf29ce484222325; /* FNV-1a */
+    for (; *s; s++)
+        h = (h ^ (unsigned char)*s) * 0x100000001b3;
+    return h ^ h >> 29;
+}
+
+/* The number of a name, given one when it is new. */
+static int number_of(struct names *s, const char *name, size_t *out, struct dlm_error *err)
+{
+    if (2 * (s->n + 1) > s->n_place) {
+        size_t room = s->n_place ? 2 * s->n_place : 256;
+        size_t *place = calloc(room, sizeof *place);
+        char **at = realloc(s->at, room * sizeof *at);
+        if (at)
+            s->at = at;
+        if (!place || !at) {
+            free(place);
+            return no_memory(err);
+        }
+        for (size_t i = 0; i < s->n; i++) {
+            size_t h = hash_text(s->at[i]) & (room - 1);
+            while (place[h])
+                h = (h + 1) & (room - 1);
+            place[h] = i + 1;
+        }
+        free(s->place);
+        s->place = place;
+        s->n_place = room;
+    }
+    size_t h = hash_text(name) & (s->n_place - 1);
+    for (; s->place[h]; h = (h + 1) & (s->n_place - 1))
+        if (!strcmp(s->at[s->place[h] - 1], name)) {
+            *out = s->place[h] - 1;
+            return 0;
+        }
+    if (!(s->at[s->n] = strdup(name)))
+        return no_memory(err);
+    *out = s->n;
+    s->place[h] = ++s->n;
+    return 0;
+}
+
+static void free_names(struct names *s)
+{
+    for (size_t i = 0; i < s->n; i++)
+        free(s->at[i]);
+    free(s->at);
+    free(s->place);
+}
+
+static int ask(struct dlm_table *t, const char *name, bool required, int *slot, struct dlm_error *err)
+{
+    *slot = dlm_table_want(t, name, required, err);
+    return *slot < 0 ? *slot : 0;
+}
+
+static int ask_groups(struct reader *r, const char *group, struct dlm_error *err)
+{
+    r->by_named = group != NULL;
+    const char *p = group ? group : "noise,objective";
+    while (*p) {
+        size_t n = strcspn(p, ",");
+        char name[128];
+        if (!n || n >= sizeof name || r->n_by == MAX_BY)
+            return dlm_fail(err, DLM_EUSAGE, "--group takes up to %d column names with commas between, not '%s'", MAX_BY, group);
+        memcpy(name, p, n);
+        name[n] = 0;
+        int rc = ask(r->table, name, r->by_named, &r->by[r->n_by++], err);
+        if (rc)
+            return rc;
+        p += n + (p[n] == ',');
+    }
+    return 0;
+}
+
+static int ask_columns(struct reader *r, const struct dlm_study_request *q, struct dlm_error *err)
+{
+    struct dlm_table *t = r->table;
+    int rc;
+    char se[160];
+    if ((rc = ask(t, q->x, true, &r->x, err)) || (rc = ask(t, "elbo", false, &r->elbo, err)) || (rc = ask(t, "loss", false, &r->loss, err)) ||
+        (rc = ask(t, "elbo_se", false, &r->elbo_se, err)) || (rc = ask(t, "loss_se", false, &r->loss_se, err)) ||
+        (rc = ask(t, "flops", q->need_sizes, &r->flops, err)) || (rc = ask(t, "tokens", q->need_sizes, &r->tokens, err)) ||
+        (rc = ask(t, "params", q->need_params, &r->params, err)) || (rc = ask(t, "flops_tok", false, &r->flops_tok, err)) ||
+        (rc = ask(t, "run", false, &r->run, err)) || (rc = ask(t, "kind", false, &r->kind, err)))
+        return rc;
+    r->y = -1;
+    if (q->y) {
+        snprintf(se, sizeof se, "%.150s_se", q->y);
+        if ((rc = ask(t, q->y, true, &r->y, err)) || (rc = ask(t, se, false, &r->se, err)))
+            return rc;
+    }
+    return ask_groups(r, q->group, err);
+}
+
+/* A number that must be positive to stand on a logarithmic axis; 0 is left to the caller. */
+static int read_positive(struct reader *r, int slot, double *out, struct dlm_error *err)
+{
+    int rc = dlm_table_number(r->table, slot, out, err);
+    if (!rc && *out < 0)
+        rc = dlm_table_fail(r->table, slot, err, "%s is negative", dlm_table_text(r->table, slot));
+    return rc;
+}
+
+static int read_row(struct reader *r, const struct dlm_study_request *q, struct dlm_study *s, struct dlm_error *err)
+{
+    struct dlm_table *t = r->table;
+    struct row row = {.val = false};
+    struct dlm_point *p = &row.point;
+    int rc, y = r->y, se = r->se;
+    if (y < 0) {
+        bool elbo = dlm_table_has(t, r->elbo);
+        if (!elbo && !dlm_table_has(t, r->loss))
+            return dlm_table_fail(t, -1, err, "the header has neither a column 'elbo' nor 'loss'");
+        y = elbo ? r->elbo : r->loss;
+        se = elbo ? r->elbo_se : r->loss_se;
+        s->fitted = s->fitted && strcmp(s->fitted, elbo ? "elbo" : "loss") ? "elbo or loss" : elbo ? "elbo" : "loss";
+    }
+    if ((rc = read_positive(r, r->x, &p->x, err)) || (rc = read_positive(r, y, &p->y, err)) || (rc = read_positive(r, se, &p->se, err)) ||
+        (rc = read_positive(r, r->flops, &p->flops, err)) || (rc = read_positive(r, r->tokens, &p->tokens, err)) ||
+        (rc = read_positive(r, r->params, &p->params, err)) || (rc = read_positive(r, r->flops_tok, &p->flops_tok, err)))
+        return rc;
+    const char *kind = dlm_table_text(t, r->kind);
+    row.val = !strcmp(kind, "val");
+    bool other = dlm_table_has(t, r->kind) && !row.val && strcmp(kind, "train") && strcmp(kind, "NA");
+    if (other || p->x == 0) /* neither kind of metrics; the start of a run */
+        return 0;
+    if (p->y == 0)
+        return dlm_table_fail(t, y, err, "0 has no logarithm");
+    if (!(p->flops_tok > 0))
+        p->flops_tok = p->flops > 0 && p->tokens > 0 ? p->flops / p->tokens : NAN;
+    if (!(p->x > 0) || !(p->y > 0) || (q->need_sizes && !(p->flops_tok > 0 && p->flops > 0 && p->tokens > 0)) || (q->need_params && !(p->params > 0))) {
+        s->dropped++;
+        return 0;
+    }
+    char name[2048] = "", run[1200];
+    size_t n = 0;
+    for (int i = 0; i < r->n_by; i++)
+        if (dlm_table_has(t, r->by[i]) || r->by_named)
+            n += (size_t)snprintf(name + n, sizeof name - n, "%s%.120s", n ? "/" : "", dlm_table_text(t, r->by[i]));
+    if (!n)
+        strcpy(name, "all");
+    if ((rc = number_of(&r->groups, name, &row.group, err)))
+        return rc;
+    bool named = dlm_table_has(t, r->run) && strcmp(dlm_table_text(t, r->run), "NA");
+    if (named)
+        snprintf(run, sizeof run, "%zu %.1000s", row.group, dlm_table_text(t, r->run));
+    else /* each row is its own run; zeros in front sort them as they came */
+        snprintf(run, sizeof run, "%zu %020zu", row.group, r->n);
+    s->has_runs |= named;
+    if ((rc = number_of(&r->runs, run, &row.run, err)))
+        return rc;
+    if (r->n == r->room) {
+        size_t room = r->room ? 2 * r->room : 1024;
+        struct row *more = realloc(r->rows, room * sizeof *more);
+        if (!more)
+            return no_memory(err);
+        r->rows = more;
+        r->room = room;
+    }
+    r->rows[r->n++] = row;
+    return 0;
+}
+
+static int order_number(double a, double b)
+{
+    return isnan(a) || isnan(b) ? isnan(a) - isnan(b) : a < b ? -1 : a > b;
+}
+
+static int order_rows(const void *pa, const void *pb, void *ctx)
+{
+    const struct row *a = pa, *b = pb;
+    const struct reader *r = ctx;
+    int d;
+    if (a->group != b->group)
+        return strcmp(r->groups.at[a->group], r->groups.at[b->group]);
+    if (a->run != b->run)
+        return strcmp(r->runs.at[a->run], r->runs.at[b->run]);
+    if ((d = order_number(a->point.x, b->point.x)) || (d = order_number(a->point.y, b->point.y)))
+        return d;
+    return order_number(a->point.se, b->point.se);
+}
+
+/* Runs with val rows lose their train rows; then rows become groups, runs and points. */
+static int build(struct dlm_study *s, struct reader *r, struct dlm_error *err)
+{
+    bool *on_val = calloc(r->runs.n + 1, sizeof *on_val);
+    if (!on_val)
+        return no_memory(err);
+    for (size_t i = 0; i < r->n; i++)
+        on_val[r->rows[i].run] |= r->rows[i].val;
+    size_t n = 0;
+    for (size_t i = 0; i < r->n; i++)
+        if (r->rows[i].val == on_val[r->rows[i].run])
+            r->rows[n++] = r->rows[i];
+    free(on_val);
+    qsort_r(r->rows, n, sizeof *r->rows, order_rows, r);
+    s->points = malloc((n + 1) * sizeof *s->points);
+    s->runs = calloc(r->runs.n + 1, sizeof *s->runs);
+    s->groups = calloc(r->groups.n + 1, sizeof *s->groups);
+    if (!s->points || !s->runs || !s->groups)
+        return no_memory(err);
+    for (size_t i = 0; i < n; i++) {
+        const struct row *row = &r->rows[i];
+        bool new_group = !i || row->group != row[-1].group;
+        if (new_group) {
+            struct dlm_group *g = &s->groups[s->n++];
+            g->runs = &s->runs[s->n_runs];
+            if (!(g->name = strdup(r->groups.at[row->group])))
+                return no_memory(err);
+        }
+        struct dlm_group *g = &s->groups[s->n - 1];
+        if (new_group || row->run != row[-1].run) {
+            struct dlm_run *run = &s->runs[s->n_runs++];
+            g->n++;
+            run->points = &s->points[i];
+            run->on_val = row->val;
+            if (!(run->name = strdup(strchr(r->runs.at[row->run], ' ') + 1)))
+                return no_memory(err);
+            s->n_val += row->val;
+            s->n_train += !row->val;
+        }
+        struct dlm_run *run = &s->runs[s->n_runs - 1];
+        s->points[i] = row->point;
+        run->n++;
+        g->n_points++;
+        run->params = row->point.params;
+        run->flops_tok = row->point.flops_tok;
+        s->n_points++;
+    }
+    return 0;
+}
+
+/* The group columns in use, for the law file. */
+static int name_groups(struct dlm_study *s, const struct reader *r, struct dlm_error *err)
+{
+    size_t size = 1;
+    for (int i = 0; i < r->n_by; i++)
+        size += strlen(dlm_table_column(r->table, r->by[i])) + 1;
+    if (!(s->by = calloc(size, 1)))
+        return no_memory(err);
+    for (int i = 0; i < r->n_by; i++)
+        if (dlm_table_has(r->table, r->by[i]) || r->by_named) {
+            if (*s->by)
+                strcat(s->by, ",");
+            strcat(s->by, dlm_table_column(r->table, r->by[i]));
+        }
+    return 0;
+}
+
+int dlm_study_read(struct dlm_study *s, const struct dlm_study_request *q, struct dlm_error *err)
+{
+    *s = (struct dlm_study){.fitted = q->y};
+    struct reader r = {0};
+    uint64_t passed = 0;
+    int rc = dlm_table_new(&r.table, q->paths, q->n_paths, err);
+    if (!rc)
+        rc = ask_columns(&r, q, err);
+    if (!rc && q->where)
+        rc = dlm_where_new(&r.where, q->where, r.table, err);
+    while (!rc && (rc = dlm_table_next(r.table, err)) == 1) {
+        rc = r.where ? dlm_where_test(r.where, err) : 1;
+        passed += rc == 1;
+        if (rc == 1)
+            rc = read_row(&r, q, s, err);
+    }
+    if (!rc && !r.n) {
+        const char *what = q->n_paths == 1 && strcmp(q->paths[0], "-") ? q->paths[0] : q->n_paths > 1 ? "the inputs" : "standard input";
+        if (!dlm_table_rows(r.table))
+            rc = dlm_fail(err, DLM_EDATA, "'%s': no rows", what);
+        else if (!passed)
+            rc = dlm_fail(err, DLM_EDATA, "no row meets --where '%s'", q->where);
+        else
+            rc = dlm_fail(err, DLM_EDATA, "'%s': no row has all that is fitted: %s against %s%s", what, s->fitted, q->x,
+                          q->need_params ? " with params" : "");
+    }
+    if (!rc) {
+        s->repeats = dlm_table_repeats(r.table);
+        rc = name_groups(s, &r, err);
+    }
+    if (!rc)
+        rc = build(s, &r, err);
+    dlm_where_free(r.where);
+    dlm_table_free(r.table);
+    free_names(&r.groups);
+    free_names(&r.runs);
+    free(r.rows);
+    if (rc)
+        dlm_study_release(s);
+    return rc;
+}
+
+void dlm_study_release(struct dlm_study *s)
+{
+    for (size_t i = 0; i < s->n; i++)
+        free(s->groups[i].name);
+    for (size_t i = 0; i < s->n_runs; i++)
+        free(s->runs[i].name);
+    free(s->groups);
+    free(s->runs);
+    free(s->points);
+    free(s->by);
+    *s = (struct dlm_study){0};
+}
