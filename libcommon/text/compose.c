@@ -36,6 +36,8 @@ int dlm_vocab_compose(char **out, const struct dlm_vocab_plan *p, struct dlm_err
                                                        "single_word", 0, "lstrip", 0, "rstrip", 0, "normalized", 0, "special", 1)) &&
                !json_object_set_new(words, p->specials[i], json_integer((json_int_t)i));
     for (size_t i = 0; i < p->n_tokens && good; i++) {
+        if (!p->tokens[i].len)
+            continue;
         left[dlm_alphabet_write(left, p->tokens[i].at, p->tokens[i].len)] = 0;
         good = !json_object_set_new(words, left, json_integer((json_int_t)(p->n_specials + i)));
     }

@@ -18,7 +18,7 @@ struct dlm_vocab_plan {
     const char *const *specials; /* (n_specials) their written forms, ids 0 … */
     size_t n_specials;
     const char *regex;           /* of the pieces; NULL makes a document one piece */
-    const struct dlm_token_bytes *tokens; /* (n_tokens) ids n_specials …; all 256 bytes among them */
+    const struct dlm_token_bytes *tokens; /* (n_tokens) ids n_specials …; a length of 0 leaves its id unused */
     size_t n_tokens;
     const uint32_t (*merges)[2]; /* (n_merges) left and right, as indices into tokens, by rank */
     size_t n_merges;

@@ -6,6 +6,7 @@
  */
 #include "text/vocab.h"
 
+#include "base/stop.h"
 #include "text/alphabet.h"
 #include "text/vocab_body.h"
 
@@ -642,14 +643,13 @@ int dlm_vocab_parse(struct dlm_vocab **out, const void *json, size_t len, const 
     return rc;
 }
 
-int dlm_vocab_load(struct dlm_vocab **out, const char *path, struct dlm_error *err)
+int dlm_vocab_read_file(char **out, size_t *len, const char *path, struct dlm_error *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC), rc = 0;
     if (fd < 0)
         return dlm_fail_errno(err, DLM_EIO, "cannot open '%s'", path);
     char *text = NULL;
     size_t n = 0, cap = 0;
-    int rc = 0;
     for (;;) {
         if (n == cap) {
             cap = cap ? 2 * cap : 1 << 20;
@@ -661,15 +661,29 @@ int dlm_vocab_load(struct dlm_vocab **out, const char *path, struct dlm_error *e
             text = more;
         }
         ssize_t got = read(fd, text + n, cap - n);
-        if (got < 0 && errno == EINTR)
+        if (got < 0 && errno == EINTR && !dlm_stop_signal())
             continue;
         if (got < 0)
-            rc = dlm_fail_errno(err, DLM_EIO, "cannot read '%s'", path);
+            rc = dlm_stop_signal() ? dlm_fail(err, DLM_ESTOPPED, "interrupted") : dlm_fail_errno(err, DLM_EIO, "cannot read '%s'", path);
         if (got <= 0)
             break;
         n += (size_t)got;
     }
     close(fd);
+    if (rc) {
+        free(text);
+        return rc;
+    }
+    *out = text;
+    *len = n;
+    return 0;
+}
+
+int dlm_vocab_load(struct dlm_vocab **out, const char *path, struct dlm_error *err)
+{
+    char *text = NULL;
+    size_t n = 0;
+    int rc = dlm_vocab_read_file(&text, &n, path, err);
     rc = rc ? rc : dlm_vocab_parse(out, text, n, path, err);
     free(text);
     return rc;

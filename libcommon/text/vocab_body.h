@@ -43,6 +43,9 @@ struct dlm_vocab {
     size_t n_before, n_after;
 };
 
+/* A whole file of at most 1 GiB; *text is malloc'ed. */
+int dlm_vocab_read_file(char **text, size_t *n, const char *path, struct dlm_error *err);
+
 static inline uint64_t dlm_merge_slot(uint64_t pair)
 {
     pair *= 0x9e3779b97f4a7c15u;

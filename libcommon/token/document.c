@@ -286,7 +286,7 @@ static int give_json(struct dlm_documents *d, const uint8_t *text, size_t len, s
         return dlm_fail(err, DLM_EDATA, "'%s' line %llu has no field '%s'", d->name, line, d->options.field);
     if (!json_is_string(value))
         return dlm_fail(err, DLM_EDATA, "'%s' line %llu: field '%s' is not a string", d->name, line, d->options.field);
-    *part = (struct dlm_document_part){(const uint8_t *)json_string_value(value), json_string_length(value), 0, true, true};
+    *part = (struct dlm_document_part){(const uint8_t *)json_string_value(value), json_string_length(value), 0, true, true, d->name};
     return 1;
 }
 
@@ -307,7 +307,7 @@ static int give(struct dlm_documents *d, size_t at, size_t terminator, bool last
             i++;
         rc = i < len ? give_json(d, text, len, part, err) : 0;
     } else {
-        *part = (struct dlm_document_part){text, len, !last, !d->inside, last};
+        *part = (struct dlm_document_part){text, len, !last, !d->inside, last, d->name};
     }
     d->inside = !last;
     d->start = at + terminator;

@@ -28,6 +28,7 @@ struct dlm_document_part {
     size_t len;
     size_t context;      /* bytes behind text[len) that may be looked at: 1 behind a cut, 0 at the end */
     bool first, last;
+    const char *name;    /* of the file, for errors; one of the paths, or "standard input" */
 };
 
 struct dlm_documents;

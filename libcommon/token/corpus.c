@@ -1,0 +1,261 @@
+/* Whole corpora: rounds of batches, each batch worked on by one thread. */
+#include "token/corpus.h"
+
+#include "base/stop.h"
+#include "text/encode.h"
+
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    PART_BYTES = 256 << 10,  /* a longer document comes in parts */
+    BATCH_BYTES = 256 << 10, /* of text; a batch is full when it has so much */
+    ROUND = 4,               /* batches a thread and round: evens out slow ones */
+    DECODE_IDS = 64 << 10,
+};
+
+/* A part in a batch; its text is copied, for the reader's window moves on. */
+struct part {
+    size_t at, len, context;
+    bool first, last;
+    const char *name;
+};
+
+struct batch {
+    uint8_t *text;
+    size_t n_text, cap_text;
+    struct part *parts;
+    size_t n_parts, cap_parts;
+    struct dlm_ids ids;
+    size_t *ends;
+    size_t n_ends;
+    uint64_t bytes;
+    int rc;
+    struct dlm_error err;
+};
+
+static int no_memory(struct dlm_error *err)
+{
+    return dlm_fail(err, DLM_ENOMEM, "out of memory");
+}
+
+static int add_part(struct batch *b, const struct dlm_document_part *p, struct dlm_error *err)
+{
+    size_t need = b->n_text + p->len + p->context;
+    if (need > b->cap_text) {
+        size_t cap = need + need / 4 + BATCH_BYTES;
+        uint8_t *more = realloc(b->text, cap);
+        if (!more)
+            return no_memory(err);
+        b->text = more;
+        b->cap_text = cap;
+    }
+    if (b->n_parts == b->cap_parts) {
+        size_t cap = b->cap_parts ? 2 * b->cap_parts : 64;
+        struct part *parts = realloc(b->parts, cap * sizeof *parts);
+        if (parts)
+            b->parts = parts;
+        size_t *ends = realloc(b->ends, cap * sizeof *ends);
+        if (ends)
+            b->ends = ends;
+        if (!parts || !ends)
+            return no_memory(err);
+        b->cap_parts = cap;
+    }
+    b->parts[b->n_parts++] = (struct part){b->n_text, p->len, p->context, p->first, p->last, p->name};
+    if (need > b->n_text)
+        memcpy(b->text + b->n_text, p->text, p->len + p->context);
+    b->n_text = need;
+    return 0;
+}
+
+/* Fill batches until there is no more text: *n of them have some. A batch holds at most BATCH_BYTES / 64 documents, so that empty ones
+ * fill it, too. */
+static int fill_round(struct dlm_documents *d, struct batch *batches, size_t max, size_t *n, struct dlm_error *err)
+{
+    size_t i = 0;
+    int got = 1;
+    for (; i < max && got == 1; i++) {
+        struct batch *b = &batches[i];
+        b->n_text = b->n_parts = b->n_ends = b->ids.n = 0;
+        b->bytes = 0;
+        b->rc = 0;
+        while (b->n_text < BATCH_BYTES && b->n_parts < BATCH_BYTES / 64) {
+            struct dlm_document_part p;
+            got = dlm_documents_next(d, &p, err);
+            if (got != 1)
+                break;
+            int rc = add_part(b, &p, err);
+            if (rc)
+                return rc;
+        }
+    }
+    *n = i;
+    return got < 0 ? got : 0;
+}
+
+static void free_batches(struct batch *b, size_t n)
+{
+    for (size_t i = 0; b && i < n; i++) {
+        free(b[i].text);
+        free(b[i].parts);
+        free(b[i].ids.at);
+        free(b[i].ends);
+    }
+    free(b);
+}
+
+/* What is done to a batch by thread `lane`, and with it afterwards in order. */
+struct work {
+    int (*batch)(const struct work *w, size_t lane, struct batch *b);
+    int (*after)(const struct work *w, struct batch *b, struct dlm_error *err);
+    struct dlm_trainer *trainer;
+    struct dlm_encoder **encoders; /* one a thread */
+    const struct dlm_vocab *vocab;
+    bool end_ids;
+    dlm_corpus_fn *take;
+    void *to;
+};
+
+static int run_rounds(const struct dlm_corpus *c, const struct work *w, bool may_cut, struct dlm_error *err)
+{
+    struct dlm_document_options options = c->options;
+    options.part_bytes = may_cut ? PART_BYTES : 0;
+    struct dlm_documents *d;
+    int rc = dlm_documents_open(&d, c->paths, c->n_paths, &options, err);
+    if (rc)
+        return rc;
+    size_t max = (size_t)c->threads * ROUND, n = max;
+    struct batch *batches = calloc(max, sizeof *batches);
+    if (!batches)
+        rc = no_memory(err);
+    if (c->progress)
+        dlm_documents_position(d, &c->progress->total);
+    while (!rc && n == max) {
+        rc = fill_round(d, batches, max, &n, err);
+        if (rc)
+            break;
+#pragma omp parallel for schedule(dynamic) num_threads(c->threads)
+        for (size_t i = 0; i < n; i++)
+            batches[i].rc = w->batch(w, (size_t)omp_get_thread_num(), &batches[i]);
+        for (size_t i = 0; i < n && !rc; i++) {
+            if ((rc = batches[i].rc))
+                *err = batches[i].err;
+            else if (w->after)
+                rc = w->after(w, &batches[i], err);
+        }
+        uint64_t total;
+        if (c->progress)
+            dlm_progress_update(c->progress, dlm_documents_position(d, &total), NULL);
+        if (!rc && dlm_stop_signal())
+            rc = dlm_fail(err, DLM_ESTOPPED, "interrupted");
+    }
+    free_batches(batches, max);
+    dlm_documents_close(d);
+    return rc;
+}
+
+static int count_batch(const struct work *w, size_t lane, struct batch *b)
+{
+    for (size_t i = 0; i < b->n_parts; i++) {
+        const struct part *p = &b->parts[i];
+        int rc = dlm_trainer_count(w->trainer, lane, b->text + p->at, p->len, p->context, &b->err);
+        if (rc)
+            return dlm_fail_in(&b->err, rc, "'%s'", p->name);
+    }
+    return 0;
+}
+
+int dlm_corpus_count(const struct dlm_corpus *c, struct dlm_trainer *t, struct dlm_error *err)
+{
+    struct work w = {.batch = count_batch, .trainer = t};
+    return run_rounds(c, &w, dlm_trainer_may_cut(t), err);
+}
+
+static int encode_batch(const struct work *w, size_t lane, struct batch *b)
+{
+    uint32_t end = dlm_vocab_specials(w->vocab).end;
+    for (size_t i = 0; i < b->n_parts; i++) {
+        const struct part *p = &b->parts[i];
+        size_t from = b->ids.n;
+        int rc = dlm_encoder_run_part(w->encoders[lane], b->text + p->at, p->len, p->context, p->first, p->last, &b->ids, &b->err);
+        if (!rc && p->last && w->end_ids && (b->ids.n == from || b->ids.at[b->ids.n - 1] != end))
+            rc = dlm_ids_push(&b->ids, end, &b->err);
+        if (rc)
+            return dlm_fail_in(&b->err, rc, "'%s'", p->name);
+        if (p->last)
+            b->ends[b->n_ends++] = b->ids.n;
+    }
+    b->bytes = dlm_vocab_count_bytes(w->vocab, b->ids.at, b->ids.n);
+    return 0;
+}
+
+static int hand_on(const struct work *w, struct batch *b, struct dlm_error *err)
+{
+    struct dlm_corpus_ids ids = {b->ids.at, b->ids.n, b->ends, b->n_ends, b->bytes};
+    return w->take(w->to, &ids, err);
+}
+
+int dlm_corpus_encode(const struct dlm_corpus *c, const struct dlm_vocab *v, bool parse_special, bool end_ids, dlm_corpus_fn *take, void *to,
+                      struct dlm_error *err)
+{
+    struct work w = {.batch = encode_batch, .after = hand_on, .vocab = v, .end_ids = end_ids, .take = take, .to = to};
+    w.encoders = calloc((size_t)c->threads, sizeof *w.encoders);
+    int rc = w.encoders ? 0 : no_memory(err);
+    for (int i = 0; i < c->threads && !rc; i++)
+        rc = dlm_encoder_new(&w.encoders[i], v, parse_special, err);
+    if (!rc)
+        rc = run_rounds(c, &w, dlm_encoder_may_cut(w.encoders[0]), err);
+    for (int i = 0; w.encoders && i < c->threads; i++)
+        dlm_encoder_free(w.encoders[i]);
+    free(w.encoders);
+    return rc;
+}
+
+static int check_ids(const struct dlm_stream_reader *r, const struct dlm_vocab *v, const uint32_t *ids, size_t n, struct dlm_error *err)
+{
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] >= dlm_vocab_size(v))
+            return dlm_fail(err, DLM_EDATA, "%s has the id %u, which its vocabulary of %u has not", dlm_stream_reader_name(r), ids[i],
+                            dlm_vocab_size(v));
+    return 0;
+}
+
+int dlm_corpus_decode(struct dlm_stream_reader *r, const struct dlm_vocab *v, int terminator, FILE *file, const char *name,
+                      struct dlm_error *err)
+{
+    uint32_t *ids = malloc(DECODE_IDS * sizeof *ids), end = dlm_vocab_specials(v).end;
+    size_t n = 0;
+    int rc = ids ? 0 : no_memory(err);
+    while (!rc && !(rc = dlm_stream_read(r, ids, DECODE_IDS, &n, err)) && n && !(rc = check_ids(r, v, ids, n, err))) {
+        for (size_t i = 0; i < n; i++) {
+            size_t len;
+            const uint8_t *bytes = dlm_vocab_bytes(v, ids[i], &len);
+            fwrite_unlocked(bytes, 1, len, file);
+            if (ids[i] == end && terminator >= 0)
+                putc_unlocked(terminator, file);
+        }
+        if (ferror(file))
+            rc = dlm_fail_errno(err, DLM_EIO, "cannot write %s", name);
+        else if (dlm_stop_signal())
+            rc = dlm_fail(err, DLM_ESTOPPED, "interrupted");
+    }
+    free(ids);
+    return rc;
+}
+
+int dlm_corpus_measure(struct dlm_stream_reader *r, const struct dlm_vocab *v, uint64_t *bytes, struct dlm_error *err)
+{
+    uint32_t *ids = malloc(DECODE_IDS * sizeof *ids);
+    size_t n = 0;
+    int rc = ids ? 0 : no_memory(err);
+    *bytes = 0;
+    while (!rc && !(rc = dlm_stream_read(r, ids, DECODE_IDS, &n, err)) && n && !(rc = check_ids(r, v, ids, n, err))) {
+        *bytes += dlm_vocab_count_bytes(v, ids, n);
+        if (dlm_stop_signal())
+            rc = dlm_fail(err, DLM_ESTOPPED, "interrupted");
+    }
+    free(ids);
+    return rc;
+}
