@@ -1,0 +1,219 @@
+# dlm-sample at the shell: what it writes, what does not change it, what it refuses.
+load setup
+
+setup_file() {
+    cd "$BATS_FILE_TMPDIR"
+    "$BIN"/tests/sample_files balanced diffusion balanced
+    "$BIN"/tests/sample_files masked diffusion masked
+    "$BIN"/tests/sample_files mixed diffusion mix:0.5
+    "$BIN"/tests/sample_files ar ar masked
+}
+
+setup() {
+    cd "$BATS_FILE_TMPDIR"
+}
+
+# differ A B, lacks PATTERN FILE: as commands of their own, since a `!` in the middle of a test cannot fail it.
+differ() {
+    ! cmp -s "$1" "$2"
+}
+
+lacks() {
+    ! grep -qE "$1" "$2"
+}
+
+sample() {
+    dlm-sample -j 1 --steps 8 "$@"
+}
+
+@test "the same seed gives the same bytes, another seed others" {
+    for order in ancestral adaptive; do
+        sample -c mixed --sampler $order -n 5 --format jsonl >one
+        sample -c mixed --sampler $order -n 5 --format jsonl >two
+        sample -c mixed --sampler $order -n 5 --format jsonl -s 1 >three
+        cmp one two
+        differ one three
+    done
+    dlm-sample -j 1 -c ar -n 5 >one
+    dlm-sample -j 1 -c ar -n 5 -s 1 >three
+    differ one three
+}
+
+@test "no text depends on --batch, --threads or --count" {
+    sample -c balanced -n 25 --format jsonl >all
+    [ "$(wc -l <all)" -eq 25 ]
+    for b in 1 4 1000; do
+        sample -c balanced -n 25 --batch $b --format jsonl | cmp - all
+    done
+    sample -c balanced -n 25 --format jsonl -j 3 | cmp - all
+    sample -c balanced -n 3 --format jsonl | cmp - <(head -n 3 all)
+    dlm-sample -c ar -n 15 --format jsonl -j 1 >all
+    dlm-sample -c ar -n 15 --batch 4 --format jsonl -j 1 | cmp - all
+}
+
+@test "prompts are kept, from --prompt and from JSON Lines" {
+    for c in balanced masked mixed; do
+        sample -c $c -n 3 --prompt 'the th' --format jsonl >out
+        [ "$(grep -c '"text":"the th' out)" -eq 3 ]
+        [ "$(grep -c '"prompt":"the th"' out)" -eq 3 ]
+        [ "$(grep -c '"ids":\[261,36,260,' out)" -eq 3 ]
+    done
+    dlm-sample -j 1 -c ar -n 2 --prompt 'the th' >out
+    [ "$(grep -ac '^the th' out)" -ge 2 ]
+    printf '%s\n' '{"q":"one"}' '{"q":"","other":[1]}' '{"q":"three"}' >p.jsonl
+    sample -c balanced -n 2 --jsonl q --format jsonl p.jsonl >out
+    [ "$(wc -l <out)" -eq 6 ]
+    [ "$(sed -n 's/.*"prompt":"\([a-z]*\)".*/\1/p' out | tr '\n' ' ')" = "one one   three three " ]
+    sample -c balanced -n 2 --jsonl q --format jsonl - <p.jsonl | cmp - out
+    sample -c balanced -n 2 --jsonl q --format jsonl <p.jsonl | cmp - out
+    sample -c balanced -l 3 --prompt abc | grep -qx abc
+}
+
+@test "the mask never stands in a finished text" {
+    for args in '-c balanced' '-c masked' '-c mixed' '-c balanced --sampler adaptive' '-c mixed --sampler adaptive' '-c masked --sampler adaptive --temperature 1'; do
+        dlm-sample -j 1 $args --steps 3 -n 30 --format jsonl >out
+        [ "$(wc -l <out)" -eq 30 ]
+        lacks '[[,]3[],]' out
+        lacks '[[,]26[4-9][],]' out
+    done
+}
+
+@test "--length, --schedule, --temperature, --top-k and --top-p do what they say" {
+    sample -c masked -l 5 --format jsonl >out
+    [ "$(grep -o '"ids":\[[^]]*' out | tr ',' '\n' | wc -l)" -le 5 ]
+    sample -c balanced --format jsonl >linear
+    sample -c balanced --schedule linear --format jsonl | cmp - linear
+    sample -c balanced --schedule cosine --format jsonl >cosine
+    differ cosine linear
+    dlm-sample -j 1 -c ar -n 2 --temperature 0 --format jsonl | sed 's/,"seed.*//' >out
+    [ "$(sort -u out | wc -l)" -eq 1 ] # the likeliest text, whatever the seed
+    dlm-sample -j 1 -c ar -n 2 --top-k 1 --format jsonl | sed 's/,"seed.*//' | cmp - out
+    dlm-sample -j 1 -c ar -n 2 --top-p 0.000001 --format jsonl | sed 's/,"seed.*//' | cmp - out
+    dlm-sample -j 1 -c ar -n 2 --top-p 0.9 --format jsonl | sed 's/,"seed.*//' >cut
+    differ cut out
+}
+
+@test "--format tokens is a token stream of as many documents" {
+    sample -c balanced -n 4 --format tokens >s.tok.zst
+    sample -c balanced -n 4 --format jsonl >s.jsonl
+    zstd -dc s.tok.zst | od -An -v -tu2 | tr -s ' \n' '\n' | sed '/^$/d' >got
+    sed 's/.*"ids":\[\([^]]*\)\].*/\1,1/' s.jsonl | tr ',' '\n' >want
+    cmp got want
+    sample -c balanced -n 4 --format tokens -o t.tok.zst
+    cmp s.tok.zst t.tok.zst
+    run --separate-stderr script -qec "dlm-sample -j 1 -c balanced --format tokens" /dev/null
+    [ "$status" -ne 0 ]
+    [[ $output == *terminal* ]]
+}
+
+@test "--stats counts steps, calls and tokens" {
+    run -0 --separate-stderr sample -c masked -n 2 --prompt abcd --stats
+    [ "${stderr_lines[0]}" = "$(printf 'sampler\ttexts\tlength\tsteps\tmodel_calls\ttokens\tseconds\ttok_s\tdtype\tdevice')" ]
+    [[ ${stderr_lines[1]} == "ancestral"$'\t'"2"$'\t'"24"$'\t'"8"$'\t'[1-8]$'\t'"40"$'\t'* ]]
+    run -0 --separate-stderr dlm-sample -j 1 -c masked --sampler adaptive --steps 500 --stats
+    calls=$(cut -f 5 <<<"${stderr_lines[1]}")
+    [ "$calls" -le 25 ] # 24 positions, one at a time; what does not change is not computed again
+    run -0 --separate-stderr dlm-sample -j 1 -c ar --stats
+    [[ ${stderr_lines[1]} == autoregressive$'\t'* ]]
+}
+
+@test "misuse is named" {
+    while IFS='|' read -r args want; do
+        run --separate-stderr dlm-sample $args
+        fails_with 2 "^dlm-sample: .*$want"
+    done <<'END'
+-n 3|-c CKPT
+-c balanced -l 25|--length 25 .*'balanced', 24
+-c balanced -l 0|--length
+-c balanced -n 0|--count
+-c balanced --steps 0|--steps
+-c balanced --steps 2.5|--steps
+-c balanced --temperature -1|--temperature
+-c balanced --temperature x|--temperature
+-c balanced --top-p 0|--top-p
+-c balanced --top-p 1.5|--top-p
+-c balanced --top-k 0|--top-k
+-c balanced --sampler best|--sampler
+-c balanced --sampler block|--sampler block
+-c balanced --block 8|--block
+-c balanced --infill|--infill
+-c balanced --revise x|--revise
+-c balanced --watch|--watch
+-c balanced --format xml|--format
+-c balanced --prompt a --jsonl q|--prompt and --jsonl
+-c balanced file|operand 'file'
+-c balanced --sampler adaptive --schedule cosine|--schedule
+-c ar --sampler ancestral|--sampler does not apply
+-c ar --steps 9|--steps does not apply
+-c ar --schedule cosine|--schedule does not apply
+-c balanced --device gpu|--device
+-c balanced --unknown|--unknown
+END
+}
+
+@test "bad input: one line that says what and where, and no output left" {
+    run --separate-stderr dlm-sample -c absent
+    fails_with 1 "^dlm-sample: 'absent' "
+    run --separate-stderr dlm-sample -c balanced --device cuda
+    fails_with 1 "^dlm-sample: .*no CUDA back end"
+    run --separate-stderr sample -c balanced --prompt "$(printf '%025d' 0)" -o left
+    fails_with 1 "^dlm-sample: the prompt has 25 tokens, more than .* 24"
+    printf '{"q":"a"}\n{"q":\n' >bad.jsonl
+    run --separate-stderr sample -c balanced --jsonl q -o left bad.jsonl
+    fails_with 1 "^dlm-sample: bad.jsonl:2: not JSON"
+    printf '{"q":"a"}\n{"r":"b"}\n' >bad.jsonl
+    run --separate-stderr sample -c balanced --jsonl q -o left bad.jsonl
+    fails_with 1 "^dlm-sample: bad.jsonl:2: .*'q'"
+    run --separate-stderr sample -c balanced --jsonl q -o left nowhere.jsonl
+    fails_with 1 "^dlm-sample: cannot open 'nowhere.jsonl': No such file"
+    run --separate-stderr sample -c balanced --jsonl q -o left /dev/null
+    fails_with 1 "^dlm-sample: there are no prompts"
+    run --separate-stderr sample -c balanced --jsonl q -o left .
+    fails_with 1 "^dlm-sample: cannot read '.': Is a directory"
+
+    cp -r balanced broken
+    rm broken/tokenizer.json
+    run --separate-stderr sample -c broken -o left
+    fails_with 1 "^dlm-sample: .*tokenizer.json"
+    cp balanced/tokenizer.json broken/
+    truncate -s -4 broken/model.safetensors
+    run --separate-stderr sample -c broken -o left
+    fails_with 1 "^dlm-sample: .*broken/model.safetensors"
+    # a tensor under another name: one is missing, one too many
+    sed 's/model\.norm\.weight/model.morn.weight/' balanced/model.safetensors >broken/model.safetensors
+    run --separate-stderr sample -c broken -o left
+    fails_with 1 "^dlm-sample: .*broken/model.safetensors.*model\.(norm|morn)\.weight"
+    rm broken/config.json
+    run --separate-stderr sample -c broken -o left
+    fails_with 1 "^dlm-sample: 'broken' "
+    run --separate-stderr sample -c balanced -o absent/out
+    fails_with 1 "^dlm-sample: .*absent/out"
+    [ ! -e left ] && [ -z "$(ls | grep left)" ]
+}
+
+@test "a full disk and a closed pipe are no success" {
+    for format in text jsonl tokens; do
+        run --separate-stderr bash -c "dlm-sample -j 1 --steps 2 -c balanced --format $format >/dev/full"
+        fails_with 1 "^dlm-sample: cannot write standard output"
+    done
+    run --separate-stderr sample -c balanced -o /dev/full
+    fails_with 1 "^dlm-sample: .*/dev/full"
+    # enough to overfill a pipe whose reader is gone: quiet death by SIGPIPE
+    run --separate-stderr bash -c 'dlm-sample -j 1 --steps 1 -c balanced -n 3000 --format jsonl | head -n 1 >/dev/null; echo "${PIPESTATUS[0]}"'
+    [ "$output" = 141 ] && [ -z "$stderr" ]
+}
+
+@test "a signal removes what was not finished" {
+    dlm-sample -j 1 -c balanced -n 1000000 -o left &
+    pid=$!
+    for i in $(seq 100); do
+        ls | grep -q left && break
+        sleep 0.05
+    done
+    ls | grep -q left
+    status=0
+    kill -TERM $pid
+    wait $pid || status=$?
+    [ "$status" -eq 143 ]
+    [ -z "$(ls | grep left)" ]
+}
