@@ -103,6 +103,8 @@ static int translate(char **out, const char *regex, struct dlm_error *err)
             rc = dlm_fail(err, DLM_EDATA, "a class within a class in a pattern is not implemented: escape the '['");
         else if (class && c == '&' && regex[i + 1] == '&')
             rc = dlm_fail(err, DLM_EDATA, "'&&' in a class of a pattern is not implemented");
+        if (rc)
+            break;
         if (!class && c == '[') {
             class = class_begins = true;
         } else if (class && c == '^' && begins && regex[i - 1] == '[') {
