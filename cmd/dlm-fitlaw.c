@@ -12,7 +12,6 @@
 #include "law/predict.h"
 #include "law/published.h"
 
-#include <nlopt.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -146,17 +145,9 @@ static void say_study(const struct dlm_study *s)
         dlm_frame_say(&command, "%zu repeated rows count once", s->repeats);
 }
 
-static void libraries(void)
-{
-    int major, minor, fix;
-    nlopt_version(&major, &minor, &fix);
-    printf("nlopt %d.%d.%d\n", major, minor, fix);
-}
-
 int main(int argc, char **argv)
 {
     struct dlm_error err = {{0}};
-    dlm_frame_libraries = libraries;
     int first = dlm_frame_begin(&command, argc, argv);
     if (first == argc)
         dlm_frame_misuse(&command, "say what to do: loss, isoflop, power, surface, predict or plot");

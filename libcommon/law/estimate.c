@@ -189,9 +189,10 @@ static int add_band(struct dlm_laws *bands, const struct source *s, const struct
         return dlm_fail(err, DLM_ENOMEM, "out of memory");
     char law[64], term[32];
     snprintf(law, sizeof law, "%s.band", s->form->law);
-    int rc = 0, steps = (int)ceil(2 * log10(high / low)) + 8;
-    for (int i = 0; i <= steps && i < BAND_MAX && !rc; i++) {
-        snprintf(term, sizeof term, "%.9g", low * pow(10, 0.5 * i));
+    int rc = 0, inner = (int)fmin(ceil(4 * log10(high / low)), BAND_MAX) + 1;
+    for (int i = 0; i < inner + 8 && !rc; i++) { /* about four a decade within the data, two beyond */
+        double part = inner > 1 ? fmin((double)i / (inner - 1), 1) : 1;
+        snprintf(term, sizeof term, "%.9g", low * pow(high / low, part) * pow(10, i < inner ? 0 : 0.5 * (i - inner + 1)));
         double x = strtod(term, NULL);
         for (uint64_t k = 0; k < b->n; k++)
             v[k] = isnan(draws[k * (size_t)s->form->n]) ? NAN : at(s->form, draws + k * (size_t)s->form->n, x * scale);
@@ -258,7 +259,7 @@ static int estimate(struct source *s, const struct naming *name, struct dlm_laws
     }
     bool has_se = true;
     for (size_t i = 0; i < s->group->n_points; i++)
-        has_se &= s->group->runs[0].points[i].se >= 0;
+        has_se &= s->group->runs[0].points[i].se > 0;
     s->by_run = dlm_bootstrap_by_run(s->group->n, form->n);
     bool possible = b->n > 0 && (s->by_run || (has_se && s->what == WHAT_Y) || (has_se && s->frontier));
     if (b->n && !s->by_run) {

@@ -74,7 +74,7 @@ double dlm_curve_at(const double *lx, const double *ly, size_t n, double at)
 
 static bool same_size(double a, double b)
 {
-    return fabs(a - b) <= 1e-9 * fabs(a);
+    return fabs(a - b) <= 1e-6 * fabs(a);
 }
 
 struct size {
@@ -93,49 +93,80 @@ static int order_size(const void *a, const void *b)
     return x->at < y->at ? -1 : x->at > y->at;
 }
 
-/* The range of budgets that the data offer: from where `cover` sizes have begun, and the first of them has ended (below, its curve is not at its
- * best any more and the frontier would be a smaller size's), to the last point for a frontier; to where `cover` sizes still are for parabolas. */
-static int span(const struct dlm_group *g, size_t cover, double *low, double *high, size_t *sizes, struct dlm_error *err)
+/* How many of n stretches [first, last], each array sorted, hold x. */
+static size_t covered(const double *first, const double *last, size_t n, double x)
+{
+    size_t k = 0;
+    for (size_t i = 0; i < n; i++)
+        k += (first[i] <= x * (1 + 1e-12)) - (last[i] < x * (1 - 1e-12));
+    return k;
+}
+
+/* Spread budgets evenly in log x over the stretches that at least `cover` sizes reach. */
+static bool spread(const double *first, const double *last, size_t n, size_t cover, double *budget, size_t n_budgets)
+{
+    double *at = malloc(2 * n * sizeof *at), total = 0;
+    if (!at)
+        return false;
+    memcpy(at, first, n * sizeof *at);
+    memcpy(at + n, last, n * sizeof *at);
+    qsort(at, 2 * n, sizeof *at, order_number);
+    for (size_t i = 0; i + 1 < 2 * n; i++)
+        if (covered(first, last, n, sqrt(at[i] * at[i + 1])) >= cover)
+            total += log(at[i + 1] / at[i]);
+    for (size_t j = 0; j < n_budgets; j++) {
+        double want = total * (double)j / (double)(n_budgets - 1), done = 0;
+        budget[j] = 0;
+        for (size_t i = 0; i + 1 < 2 * n; i++) {
+            double length = log(at[i + 1] / at[i]);
+            if (covered(first, last, n, sqrt(at[i] * at[i + 1])) < cover)
+                continue;
+            budget[j] = at[i] * exp(fmin(fmax(want - done, 0), length));
+            done += length;
+            if (done >= want * (1 - 1e-12))
+                break;
+        }
+    }
+    free(at);
+    return true;
+}
+
+/* The budgets that the data offer. For a frontier (cover ≤ 2): from where two sizes have begun and the first of them has ended (below that, the
+ * frontier would be a smaller size's) to the last point of all. For parabolas: wherever `cover` sizes are under way. */
+static int choose_budgets(const struct dlm_group *g, size_t cover, double *budget, size_t n_budgets, size_t *sizes, struct dlm_error *err)
 {
     struct size *s = malloc(g->n * sizeof *s);
     double *first = malloc(g->n * sizeof *first), *last = malloc(g->n * sizeof *last);
-    if (!s || !first || !last) {
-        free(s);
-        free(first);
-        free(last);
-        return dlm_fail(err, DLM_ENOMEM, "out of memory");
-    }
+    int rc = s && first && last ? 0 : dlm_fail(err, DLM_ENOMEM, "out of memory");
     size_t n = 0;
-    for (size_t i = 0; i < g->n; i++)
+    for (size_t i = 0; i < g->n && !rc; i++)
         s[i] = (struct size){isnan(g->runs[i].flops_tok) ? 0 : g->runs[i].flops_tok, g->runs[i].points[0].x, g->runs[i].points[g->runs[i].n - 1].x};
-    qsort(s, g->n, sizeof *s, order_size);
-    for (size_t i = 0; i < g->n; i++)
+    if (!rc)
+        qsort(s, g->n, sizeof *s, order_size);
+    for (size_t i = 0; i < g->n && !rc; i++)
         if (n && same_size(s[i].at, s[n - 1].at)) {
             s[n - 1].first = fmin(s[n - 1].first, s[i].first);
             s[n - 1].last = fmax(s[n - 1].last, s[i].last);
         } else {
             s[n++] = s[i];
         }
+    *sizes = n;
     for (size_t i = 0; i < n; i++) {
         first[i] = s[i].first;
         last[i] = s[i].last;
     }
-    qsort(first, n, sizeof *first, order_number);
-    qsort(last, n, sizeof *last, order_number);
-    *sizes = n;
-    int rc = 0;
-    if (cover > 2) {
-        if (n < cover)
-            rc = dlm_fail(err, DLM_EDATA, "%zu size%s: a parabola needs at least %zu at each budget", n, n == 1 ? "" : "s", cover);
-        else {
-            *low = first[cover - 1];
-            *high = last[n - cover];
-            if (!(*low <= *high))
-                rc = dlm_fail(err, DLM_EDATA, "no budget is reached by %zu sizes: their curves do not overlap", cover);
-        }
-    } else {
-        *high = last[n - 1];
-        *low = fmax(first[n < 2 ? 0 : 1], fmin(last[0], *high / 10));
+    if (!rc && n < cover && cover > 2)
+        rc = dlm_fail(err, DLM_EDATA, "%zu size%s: a parabola needs at least %zu at each budget", n, n == 1 ? "" : "s", cover);
+    if (!rc) {
+        qsort(first, n, sizeof *first, order_number);
+        qsort(last, n, sizeof *last, order_number);
+        double high = last[n - 1], low = fmax(first[n < 2 ? 0 : 1], fmin(last[0], high / 10));
+        for (size_t j = 0; j < n_budgets; j++)
+            budget[j] = low * pow(high / low, (double)j / (double)(n_budgets - 1));
+        if (cover > 2 && !spread(first, last, n, cover, budget, n_budgets))
+            rc = dlm_fail(err, DLM_ENOMEM, "out of memory");
+        if (!rc && !(budget[0] > 0))
+            rc = dlm_fail(err, DLM_EDATA, "no budget is reached by %zu sizes: their curves do not overlap", cover);
     }
     free(s);
     free(first);
@@ -204,7 +235,6 @@ int dlm_frontier_fill(struct dlm_frontier *f, const struct dlm_group *g, const s
 {
     *f = (struct dlm_frontier){.group = g, .direct = true, .has_se = true};
     struct dlm_budgets b = *asked;
-    double low, high;
     f->lx = malloc(g->n_points * sizeof *f->lx);
     f->ly = malloc(g->n_points * sizeof *f->ly);
     if (!f->lx || !f->ly)
@@ -213,36 +243,27 @@ int dlm_frontier_fill(struct dlm_frontier *f, const struct dlm_group *g, const s
         const struct dlm_point *p = &g->runs[0].points[i];
         f->lx[i] = log(p->x);
         f->ly[i] = log(p->y);
-        f->has_se &= p->se >= 0;
+        f->has_se &= p->se > 0;
     }
     for (size_t i = 0; i < g->n; i++)
         f->direct &= g->runs[i].n == 1;
-    if (f->direct && cover <= 2) {
-        int rc = span(g, 1, &low, &high, &f->sizes, err);
+    if (f->direct) { /* budgets are where the points are */
+        double unused[2];
+        int rc = choose_budgets(g, 1, unused, 2, &f->sizes, err);
         return rc ? rc : fill_direct(f, err);
     }
-    if (f->direct) { /* parabolas over single points: budgets are where the points are */
-        int rc = fill_direct(f, err);
-        f->sizes = g->n;
-        return rc;
-    }
-    int rc = span(g, cover, &low, &high, &f->sizes, err);
-    if (b.low > 0) {
-        rc = 0;
-        low = b.low;
-        high = b.high;
-    }
-    if (!rc && b.n > (size_t)-1 / sizeof(double) / (g->n + 1))
-        rc = dlm_fail(err, DLM_ENOMEM, "out of memory");
+    int rc = b.n > (size_t)-1 / sizeof(double) / (g->n + 1) ? dlm_fail(err, DLM_ENOMEM, "out of memory") : allocate(f, b.n, b.n * g->n, err);
     if (!rc)
-        rc = allocate(f, b.n, b.n * g->n, err);
+        rc = choose_budgets(g, b.low > 0 ? 1 : cover, f->budget, b.n, &f->sizes, err);
     if (rc)
         return rc;
     size_t e = 0;
+    double last = 0;
     for (size_t j = 0; j < b.n; j++) {
-        double lx = log(low) + (log(high) - log(low)) * (double)j / (double)(b.n - 1);
-        if (j && high <= low * (1 + 1e-9))
-            break;
+        double c = b.low > 0 ? b.low * pow(b.high / b.low, (double)j / (double)(b.n - 1)) : f->budget[j], lx = log(c);
+        if (c <= last * (1 + 1e-9)) /* a run of one point has one budget */
+            continue;
+        last = c;
         size_t before = e;
         for (size_t i = 0; i < g->n; i++) {
             const struct dlm_run *r = &g->runs[i];
@@ -255,7 +276,7 @@ int dlm_frontier_fill(struct dlm_frontier *f, const struct dlm_group *g, const s
         }
         if (e == before) /* no run reaches it */
             continue;
-        f->budget[f->n] = exp(lx);
+        f->budget[f->n] = c;
         f->start[++f->n] = e;
     }
     return f->n ? 0 : dlm_fail(err, DLM_EDATA, "no run reaches any of the budgets");

@@ -35,7 +35,7 @@ static size_t best_of_sizes(const struct profile *p, const uint32_t *counts, con
         }
     qsort(s, n, sizeof *s, order_size);
     for (size_t i = 0; i < n; i++)
-        if (!k || s[i].m - s[k - 1].m > 1e-9)
+        if (!k || s[i].m - s[k - 1].m > 1e-6)
             s[k++] = s[i];
     return k;
 }
@@ -120,6 +120,8 @@ static bool draw(void *ctx, struct dlm_rng *rng, void *scratch, double *out)
     }
     for (size_t j = 0; j < f->n; j++) {
         size_t n = best_of_sizes(p, p->by_run ? counts : NULL, p->by_run ? f->value : value, j, s);
+        if (p->by_run && f->start[j + 1] - f->start[j] <= PARABOLA) /* they can only be drawn as they are: no interval */
+            n = 0;
         any |= optimum(p, s, n, f->budget[j], out + j * DLM_ISOFLOP_VALUES);
     }
     return any;
@@ -132,8 +134,9 @@ static int profile_group(const struct dlm_group *g, const struct dlm_estimate *h
     const struct dlm_bootstrap *b = &how->bootstrap;
     const size_t width = f->n * DLM_ISOFLOP_VALUES, size = g->n * sizeof(struct size) + (f->start[f->n] + g->n_points) * sizeof(double) +
                                                            g->n * sizeof(uint32_t);
+    char outside[2][512] = {"", ""}; /* budgets whose optimum is at or beyond the smallest, the largest size */
     double *draws = NULL;
-    size_t good, added = 0;
+    size_t good, added = 0, few = 0, flat = 0;
     int rc = 0;
     p->f = f;
     p->by_run = dlm_bootstrap_by_run(g->n, PARABOLA);
@@ -159,18 +162,17 @@ static int profile_group(const struct dlm_group *g, const struct dlm_estimate *h
         *row = (struct dlm_isoflop_row){.group = g, .flops = f->budget[j]};
         row->sizes = best_of_sizes(p, NULL, f->value, j, s);
         if (!optimum(p, s, row->sizes, row->flops, row->value)) {
-            rc = row->sizes < PARABOLA ? dlm_notes_add(notes, err, "%s: budget %.3g is left out: %zu size%s, a parabola needs %d", g->name, row->flops,
-                                                       row->sizes, row->sizes == 1 ? "" : "s", PARABOLA)
-                                       : dlm_notes_add(notes, err, "%s: budget %.3g is left out: the parabola has no lowest point", g->name, row->flops);
+            few += row->sizes < PARABOLA;
+            flat += row->sizes >= PARABOLA;
             continue;
         }
         double m = log(row->value[DLM_ISOFLOP_SIZE]);
-        if (!p->raw && (m < s[0].m || m > s[row->sizes - 1].m))
-            rc = dlm_notes_add(notes, err, "%s: budget %.3g: the optimum lies outside of the sampled sizes, %s the %s", g->name, row->flops,
-                               m < s[0].m ? "below" : "above", m < s[0].m ? "smallest" : "largest");
-        else if (p->raw && row->sizes > 1 && (m == s[0].m || m == s[row->sizes - 1].m))
-            rc = dlm_notes_add(notes, err, "%s: budget %.3g: the best size is the %s one: the optimum may lie outside of the sampled sizes",
-                               g->name, row->flops, m == s[0].m ? "smallest" : "largest");
+        bool small = p->raw ? row->sizes > 1 && m == s[0].m : m < s[0].m;
+        bool large = p->raw ? row->sizes > 1 && m == s[row->sizes - 1].m : m > s[row->sizes - 1].m;
+        if (small || large) {
+            size_t n = strlen(outside[large]);
+            snprintf(outside[large] + n, sizeof outside[large] - n, " %.3g", row->flops);
+        }
         for (int i = 0; i < DLM_ISOFLOP_VALUES && !rc; i++) {
             row->interval[i] = (struct dlm_interval){NAN, NAN, NAN};
             if (draws)
@@ -179,6 +181,15 @@ static int profile_group(const struct dlm_group *g, const struct dlm_estimate *h
         out->n++;
         added++;
     }
+    for (int large = 0; large < 2 && !rc; large++)
+        if (*outside[large])
+            rc = dlm_notes_add(notes, err, p->raw ? "%s: the best size is the %s that reaches the budget at%s: the optimum may lie outside of the sampled sizes"
+                                                  : "%s: the optimum lies outside of the sampled sizes, beyond the %s that reaches the budget, at%s",
+                               g->name, large ? "largest" : "smallest", outside[large]);
+    if (!rc && few)
+        rc = dlm_notes_add(notes, err, "%s: %zu of %zu budgets are left out: fewer than %d sizes reach them", g->name, few, f->n, PARABOLA);
+    if (!rc && flat)
+        rc = dlm_notes_add(notes, err, "%s: %zu of %zu budgets are left out: the parabola has no lowest point", g->name, flat, f->n);
     if (!rc && !added)
         rc = dlm_fail(err, DLM_EDATA, "group '%s': no budget has an optimum: a parabola needs at least %d sizes at one budget", g->name, PARABOLA);
     free(draws);

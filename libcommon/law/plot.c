@@ -89,20 +89,22 @@ int dlm_plot_script(const struct dlm_view *v, enum dlm_plot_format format, FILE 
         fputs("EOD\n", f);
     }
     fprintf(f,
-            "set datafile missing 'NaN'\n"
             "set logscale xy\nset xrange [%.9g:%.9g]\nset yrange [%.9g:%.9g]\n"
             "set border 3 lc rgb '#555555' lw 1\nset tics nomirror out textcolor rgb '#333333'\n"
-            "set grid xtics ytics lc rgb '#e6e6e6' lw 1 dt 1\nset format x '10^{%%T}'\nset ytics add autofreq\n",
+            "set grid xtics ytics lc rgb '#e6e6e6' lw 1 dt 1\nset format x '10^{%%T}'\n",
             v->x0, v->x1, v->y0, v->y1);
-    /* A range within a decade has no powers of ten to mark: take even steps of about a tenth of it. */
-    double steps[] = {0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5}, step = 5;
-    for (int i = 8; i >= 0; i--)
-        if ((v->y1 - v->y0) / steps[i] <= 10)
-            step = steps[i];
-    fprintf(f, "set ytics %.9g,%.9g\nset format y '%%g'\nset mytics 1\n", ceil(v->y0 / step) * step, step);
+    /* Losses span less than a decade, so powers of ten would mark nothing: even steps, at least seven of them. */
+    double step = 5;
+    static const double steps[] = {5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001};
+    for (size_t i = 0; i < sizeof steps / sizeof *steps && (v->y1 - v->y0) / step < 7; i++)
+        step = steps[i];
+    fputs("set format y '%g'\nset ytics (", f);
+    for (int i = (int)ceil(v->y0 / step), n = 0; i * step <= v->y1 && n < 50; i++, n++)
+        fprintf(f, "%s%.9g", n ? "," : "", i * step);
+    fputs(")\n", f);
     fprintf(f, "set xlabel '%s' textcolor rgb '#333333'\nset ylabel '%s (nats per token)' textcolor rgb '#333333'\n",
             strcmp(v->x, "tokens") ? "training compute C (FLOPs)" : "training tokens D", strstr(s->fitted, "elbo") ? "ELBO" : "loss");
-    fprintf(f, "set key above left vertical maxrows %zu samplen 2 spacing 1.2 noenhanced textcolor rgb '#222222'\nset style fill transparent solid 0.15 noborder\nplot \\\n",
+    fprintf(f, "set key above left Left reverse vertical maxrows %zu samplen 2 spacing 1.2 noenhanced textcolor rgb '#222222'\nset style fill transparent solid 0.15 noborder\nplot \\\n",
             s->n);
     for (size_t g = 0; g < s->n; g++) {
         const char *c = colours[g % (sizeof colours / sizeof *colours)];
