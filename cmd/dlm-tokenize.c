@@ -169,6 +169,7 @@ static int train(struct dlm_corpus *c, struct dlm_output *out, struct dlm_error 
     }
     dlm_vocab_free(v);
     free(made.json);
+    free((char *)names[0]); /* the text that all of them are cut from */
     free(names);
     dlm_trainer_free(t);
     return rc;
