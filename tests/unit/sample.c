@@ -290,7 +290,7 @@ static void histograms(uint64_t seed)
         {"masked", "autoregressive", DLM_SAMPLE_AUTOREGRESSIVE, 1, false, {1, 0, 1}},
         {"masked", "autoregressive, temperature and cuts", DLM_SAMPLE_AUTOREGRESSIVE, 1, false, {1.3, 3, 0.95}},
     };
-    enum { COUNT = 12000 };
+    enum { COUNT = 6000 };
     uint32_t *ids = calloc(COUNT * N, sizeof *ids);
     static double p[STATES];
     bool masks = false;
@@ -361,7 +361,12 @@ static void independence(uint64_t seed)
         plan.seed++;
         s = sampler(m, &plan);
         texts(s, LONG, 0, ITEMS, ITEMS, &again[0][0], prompt);
-        tap_ok(threads && memcmp(all, again, sizeof all), "%s: threads do not matter, seeds do", names[o]);
+        size_t differ = 0;
+        for (int k = 0; k < ITEMS; k++)
+            differ += memcmp(all[k], again[k], sizeof all[k]) != 0;
+        tap_ok(threads, "%s: threads do not matter", names[o]);
+        /* greedy steps may lead from every start to the same text */
+        tap_ok(differ > 0 || plan.choose.temperature == 0, "%s: seeds do (%zu of %d texts)", names[o], differ, ITEMS);
         dlm_sampler_free(s);
         dlm_network_free(m);
     }
@@ -376,7 +381,7 @@ static void economy(uint64_t seed)
     struct dlm_sampler *s = sampler(m, &plan);
     struct dlm_sample_stats a = texts(s, N, 0, 1, 1, ids, NULL);
     dlm_sampler_free(s);
-    tap_ok(a.model_calls == N + 1 || a.model_calls == N, "adaptive: %d calls fill %d masks in 50 steps", (int)a.model_calls, N);
+    tap_ok((a.model_calls == N + 1 || a.model_calls == N) && a.steps <= N + 1, "adaptive: %d calls fill %d masks in 50 steps", (int)a.model_calls, N);
     plan.order = DLM_SAMPLE_ANCESTRAL;
     plan.choose.temperature = 1;
     plan.steps = 200;
