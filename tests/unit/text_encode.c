@@ -32,7 +32,7 @@ static void plain(struct dlm_rng *r)
         for (int turn = 0; turn < 6; turn++) {
             random_merges(r, alphabets[a], turn * turn * 8);
             struct dlm_vocab *v = bytepair_vocab(&b, NULL, false);
-            struct dlm_encoder *e;
+            struct dlm_encoder *e = NULL;
             struct dlm_error err = {{0}};
             struct dlm_ids ids = {0};
             same = same && !dlm_encoder_new(&e, v, false, &err);
@@ -83,7 +83,7 @@ static void any_bytes(struct dlm_rng *r)
     random_merges(r, "etaoins \n", 300);
     for (size_t p = 0; p < sizeof patterns / sizeof *patterns; p++) {
         struct dlm_vocab *v = bytepair_vocab(&b, dlm_split_pattern(patterns[p]), false);
-        struct dlm_encoder *e;
+        struct dlm_encoder *e = NULL;
         struct dlm_error err = {{0}};
         bool good = !dlm_encoder_new(&e, v, false, &err);
         for (int i = 0; i < N; i++)
@@ -115,7 +115,7 @@ static void parts(struct dlm_rng *r)
     random_merges(r, "then ad\n.", 400);
     for (int p = 0; p < 3; p++) {
         struct dlm_vocab *v = bytepair_vocab(&b, dlm_split_pattern(patterns[p]), false);
-        struct dlm_encoder *e;
+        struct dlm_encoder *e = NULL;
         struct dlm_error err = {{0}};
         struct dlm_ids whole = {0}, cut = {0};
         bool good = !dlm_encoder_new(&e, v, false, &err) && dlm_encoder_may_cut(e);
@@ -165,7 +165,7 @@ static void specials(void)
     bytepair_bytes(&b);
     bytepair_merge(&b, 'a', 'b');
     struct dlm_vocab *v = bytepair_vocab(&b, dlm_split_pattern("cl100k"), false);
-    struct dlm_encoder *e;
+    struct dlm_encoder *e = NULL;
     struct dlm_error err = {{0}};
     bool good = !dlm_encoder_new(&e, v, false, &err);
     const uint32_t text[] = {'<' + 4, '|' + 4, 'p' + 4, 'a' + 4, 'd' + 4, '|' + 4, '>' + 4};
@@ -185,7 +185,7 @@ static void specials(void)
     const uint32_t word[] = {262};
     b.n_merges = 0;
     struct dlm_vocab *w = bytepair_vocab(&b, dlm_split_pattern("cl100k"), true);
-    struct dlm_encoder *f;
+    struct dlm_encoder *f = NULL;
     good = good && !dlm_encoder_new(&f, w, false, &err);
     tap_ok(good && ids_are(f, "xyc", word, 1), "with ignore_merges a piece that is a token is that token");
     dlm_encoder_free(f);

@@ -85,6 +85,7 @@ int main(void)
     expect("cl100k", "foo();\r\n\tbar", "foo|();\r\n|\tbar");
     expect("o200k", "HelloWorld it's a/b\n", "Hello|World| it's| a|/b|\n");
     expect("cl100k", "\xff\xfe" "ab\xc3" " c\xf0\x9f\x98", "\xff\xfe|ab|\xc3| c|\xf0\x9f\x98");
+    expect("cl100k", "\xff\xc3\xa9\x80\x80!", "\xff|\xc3\xa9|\x80\x80|!"); /* a run of bad bytes ends where a character begins */
     expect("\\s+", "a\xc2\x85\xe2\x80\xa8" "b\xe1\xa0\x8e" "c", "a|\xc2\x85\xe2\x80\xa8|b\xe1\xa0\x8e" "c"); /* U+180E is no space since Unicode 6.3 */
     expect("\\w+", "a\xcc\x81_1 \xe2\x80\xbf-", "a\xcc\x81_1| |\xe2\x80\xbf|-");
     expect("[\\w-]+", "a-b c", "a-b| |c");

@@ -221,6 +221,29 @@ static void composed(void)
         free(json);
         dlm_vocab_free(v);
     }
+    static const struct {
+        const char *names[4];
+        uint32_t begin, end, pad, mask;
+    } roles[] = {
+        {{"[a]", "[b]", "[c]", "[d]"}, 0, 1, 2, 3},                       /* unknown names that come first: by their order */
+        {{"<s>", "[b]", "[c]", "<mask>"}, 0, 1, 2, 3},
+        {{"<s>", "<pad>", "</s>", "<unk>"}, 0, 2, 1, DLM_NO_ID},          /* known ones that stand elsewhere: by name alone */
+        {{"<|endoftext|>", "<|im_start|>", "<|im_end|>", "<x>"}, DLM_NO_ID, 0, DLM_NO_ID, DLM_NO_ID},
+        {{"<|mask|>", "<|endoftext|>", "</s>", "<pad>"}, DLM_NO_ID, 2, 3, 0}, /* of two ends the one that is preferred */
+    };
+    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
+        struct dlm_vocab_plan plan = {roles[i].names, 4, NULL, tokens, 258, merges, 2, false};
+        struct dlm_error err = {{0}};
+        char *json = NULL;
+        struct dlm_vocab *v = NULL;
+        bool good = !dlm_vocab_compose(&json, &plan, &err) && !dlm_vocab_parse(&v, json, strlen(json), "composed", &err);
+        struct dlm_specials s = good ? dlm_vocab_specials(v) : (struct dlm_specials){0};
+        tap_ok(good && s.begin == roles[i].begin && s.end == roles[i].end && s.pad == roles[i].pad && s.mask == roles[i].mask,
+               "roles of %s %s %s %s: %d %d %d %d", roles[i].names[0], roles[i].names[1], roles[i].names[2], roles[i].names[3], (int)s.begin,
+               (int)s.end, (int)s.pad, (int)s.mask);
+        free(json);
+        dlm_vocab_free(v);
+    }
 }
 
 int main(void)
