@@ -34,8 +34,8 @@ static const struct dlm_option options[] = {
     {"group",     0,   DLM_OPT_TEXT,   "COLS", "fit each value of these columns by itself (noise,objective)", &group, 0, 0, NULL, &group_given},
     {"where",     0,   DLM_OPT_TEXT,   "EXPR", "keep the rows that meet it: 'step>5000 && elbo<4'", &where, 0, 0, NULL, &where_given},
     {NULL, 0, DLM_OPT_GROUP, NULL, "Fits:", NULL, 0, 0, NULL, NULL},
-    {"x",         'x', DLM_OPT_TEXT,   "COL",  "power: fit against this column; surface: params or flops_tok (flops_tok)", &x_column, 0, 0, NULL, &x_given},
-    {"y",         'y', DLM_OPT_TEXT,   "COL",  "power: fit this column", &y_column, 0, 0, NULL, &y_given},
+    {"x-column",  'x', DLM_OPT_TEXT,   "COL",  "power: fit against this column; surface: params or flops_tok (flops_tok)", &x_column, 0, 0, NULL, &x_given},
+    {"y-column",  'y', DLM_OPT_TEXT,   "COL",  "power: fit this column", &y_column, 0, 0, NULL, &y_given},
     {"offset",    0,   DLM_OPT_FLAG,   NULL,   "power: y = A x^k + E", &offset, 0, 0, NULL, &offset_given},
     {"raw",       0,   DLM_OPT_FLAG,   NULL,   "isoflop: take the best size, not a parabola's lowest point", &raw, 0, 0, NULL, &raw_given},
     {"by",        0,   DLM_OPT_CHOICE, "COL",  "loss, plot: the law against flops or tokens (flops)", &by, 0, 0, "flops|tokens", &by_given},
@@ -87,7 +87,7 @@ static void check_options(enum task task)
         const char *name;
         unsigned tasks;
     } use[] = {
-        {x_given, "x", 1 << POWER | 1 << SURFACE},    {y_given, "y", 1 << POWER},
+        {x_given, "x-column", 1 << POWER | 1 << SURFACE},    {y_given, "y-column", 1 << POWER},
         {offset_given, "offset", 1 << POWER},         {raw_given, "raw", 1 << ISOFLOP},
         {by_given, "by", 1 << LOSS | 1 << PLOT},      {budgets_given, "budgets", 1 << ISOFLOP | 1 << LOSS | 1 << PLOT},
         {law_given, "law", 1 << PREDICT | 1 << PLOT}, {compute_given, "flops", 1 << PREDICT},
@@ -99,9 +99,9 @@ static void check_options(enum task task)
         if (use[i].given && !(use[i].tasks >> task & 1))
             dlm_frame_misuse(&command, "--%s does not belong to '%s'", use[i].name, tasks[task]);
     if (task == POWER && !(x_given && y_given))
-        dlm_frame_misuse(&command, "power needs --x and --y");
+        dlm_frame_misuse(&command, "power needs --x-column and --y-column");
     if (task == SURFACE && x_given && strcmp(x_column, "params") && strcmp(x_column, "flops_tok"))
-        dlm_frame_misuse(&command, "--x of surface is params or flops_tok, not '%s'", x_column);
+        dlm_frame_misuse(&command, "--x-column of surface is params or flops_tok, not '%s'", x_column);
     if (task == PREDICT && !(law_given && compute_given))
         dlm_frame_misuse(&command, "predict needs --law and --flops");
 }

@@ -102,7 +102,7 @@ int dlm_chart_draw(const struct dlm_view *v, FILE *f, const char *name, struct d
             fprintf(f, "%*s|%s\n", LABEL, "", c.at[y]);
     }
     draw_x_axis(&c, f);
-    fprintf(f, "%*s  %s; small letters: runs, large: the law, with gaps beyond its data\n", LABEL, "",
+    fprintf(f, "%*s  %s  (small letters: runs, large: law, dotted beyond)\n", LABEL, "",
             strcmp(v->x, "tokens") ? "C, training FLOPs" : "D, training tokens");
     for (size_t g = 0; g < s->n; g++) {
         char caption[512];

@@ -106,6 +106,11 @@ int dlm_laws_read(struct dlm_laws *l, const char *const *paths, size_t n, struct
         double at;
         if (!rc && len > 5 && !strcmp(s[0] + len - 5, ".band") && (!dlm_number_real(s[2], &at) || !(at > 0)))
             rc = dlm_table_fail(t, text[2], err, "'%.60s' is not a positive number, as the term of a band is", s[2]);
+        if (!strcmp(s[3], "NA") && !strcmp(s[4], "NA")) { /* files without these columns: what the name of a law implies */
+            bool surface = !strncmp(s[0], "surface", 7);
+            s[3] = surface || !strncmp(s[0], "loss", 4) ? "loss" : "NA";
+            s[4] = surface ? "flops_tok" : !strcmp(s[3], "loss") ? "flops" : "NA";
+        }
         if (!rc) /* the row only borrows the texts; they are copied */
             rc = dlm_laws_add(l, &(struct dlm_law_row){(char *)s[0], (char *)s[1], (char *)s[2], (char *)s[3], (char *)s[4], (char *)s[5], v[0],
                                                        v[1], v[2], v[3], v[4], v[5], v[6]}, err);
