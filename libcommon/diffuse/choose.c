@@ -65,17 +65,20 @@ void dlm_choose_shares(double *s, const struct dlm_choose *c, const float *logit
     for (size_t v = top + 1; v < V; v++)
         if (v != mask && logits[v] > logits[top])
             top = v;
-    double sum = 0;
-    for (size_t v = 0; v < V; v++) {
-        if (c->temperature > 0)
-            s[v] = v == mask ? 0 : exp(((double)logits[v] - logits[top]) / c->temperature);
-        else
+    if (c->temperature < 1e-300) {
+        for (size_t v = 0; v < V; v++)
             s[v] = v == top;
+        return;
+    }
+    double sum = 0, sharper = 1 / c->temperature;
+    for (size_t v = 0; v < V; v++) {
+        s[v] = v == mask ? 0 : v == top ? 1 : exp(((double)logits[v] - logits[top]) * sharper);
         sum += s[v];
     }
+    double scale = 1 / sum; /* sum ≥ 1 */
     for (size_t v = 0; v < V; v++)
-        s[v] /= sum;
-    if (c->temperature > 0 && ((c->top_k && c->top_k < V) || c->top_p < 1))
+        s[v] *= scale;
+    if ((c->top_k && c->top_k < V) || c->top_p < 1)
         cut(s, c, V, scratch);
 }
 
