@@ -482,7 +482,7 @@ static void damage(uint64_t seed)
     must(dlm_manifest_parse(&m, (char *)text, n, "m", &err), &err);
     for (int edit = 0; edit < 7; edit++) {
         struct dlm_manifest_row keep = m.rows[1];
-        static const char *const what[] = {"sequences", "tokens", "bytes", "tokens", "checksum", "does not name", "train-00000"};
+        static const char *const what[] = {"sequences", "tokens", "bytes", "tokens", "checksum", "does not name", "it is shard 'train-00001.tok.zst'"};
         size_t n_rows = m.n, len;
         char *edited;
         if (edit == 0)

@@ -22,6 +22,8 @@ static int by_key(const void *pa, const void *pb)
         return a->key < b->key ? -1 : 1;
     if (a->hash[0] != b->hash[0])
         return a->hash[0] < b->hash[0] ? -1 : 1;
+    if (a->hash[1] != b->hash[1])
+        return a->hash[1] < b->hash[1] ? -1 : 1;
     return a->ordinal < b->ordinal ? -1 : 1;
 }
 
@@ -110,7 +112,7 @@ static void make(uint64_t seed, size_t n, uint32_t longest, size_t large, uint64
         struct dlm_shuffle_document *d = &docs[i].d;
         d->key = keys ? dlm_rng_below(&g, keys) : (uint64_t)dlm_rng_next(&g) << 32 | dlm_rng_next(&g);
         d->hash[0] = dlm_rng_below(&g, 2);
-        d->hash[1] = i * i;
+        d->hash[1] = i % 3;
         d->ordinal = i;
         d->n = 1 + dlm_rng_below(&g, longest);
         if (large && i % large == large / 2)
