@@ -130,6 +130,11 @@ static const char *quoted(const struct dlm_output *out)
     return name;
 }
 
+static enum dlm_progress_mode progress_mode(void)
+{
+    return common.quiet ? DLM_PROGRESS_NEVER : (enum dlm_progress_mode)common.progress;
+}
+
 static int show_training(void *to, size_t size)
 {
     dlm_progress_update(to, size, NULL);
@@ -150,7 +155,7 @@ static int train(struct dlm_corpus *c, struct dlm_output *out, struct dlm_error 
         dlm_frame_misuse(&command, "--pattern: %s", err->msg);
     rc = rc ? rc : dlm_corpus_count(c, t, err);
     dlm_progress_release(c->progress);
-    dlm_progress_init(&p, command.name, "ids", vocab_size, 0, (enum dlm_progress_mode)common.progress);
+    dlm_progress_init(&p, command.name, "ids", vocab_size, 0, progress_mode());
     rc = rc ? rc : dlm_trainer_finish(t, names, n_names, vocab_size, min_frequency, show_training, &p, &made, err);
     dlm_progress_release(&p);
     struct dlm_vocab *v = NULL;
@@ -322,7 +327,7 @@ int main(int argc, char **argv)
         .threads = common.threads ? (int)common.threads : dlm_build_cores(),
         .progress = &progress,
     };
-    dlm_progress_init(&progress, command.name, "bytes", 0, 0, (enum dlm_progress_mode)(common.quiet ? DLM_PROGRESS_NEVER : common.progress));
+    dlm_progress_init(&progress, command.name, "bytes", 0, 0, progress_mode());
     int rc = mode == ENCODE ? dlm_output_open_binary(&out, common.output, &err) : dlm_output_open(&out, common.output, &err);
     if (rc)
         dlm_frame_fail(&command, rc, &err);
