@@ -95,7 +95,8 @@ static int read_prompts(struct dlm_prompts *prompts, const struct dlm_vocab *v, 
     return rc;
 }
 
-/* Item k is text k % count of prompt k / count. A group lies within one chunk, so that an item's place in the model call is its own. */
+/* Item k is text k % count of prompt k / count. A group lies within one chunk, so that an item's place in the model call is
+ * its own. */
 static int sample_all(struct dlm_sampler *s, const struct dlm_sample_plan *p, const struct dlm_prompts *prompts, struct dlm_transcript *t,
                       struct dlm_sample_stats *stats, struct dlm_error *err)
 {

@@ -39,13 +39,12 @@ sample() {
     differ one three
 }
 
-@test "no text depends on --batch, --threads or --count" {
+@test "no text depends on --batch or --count" {
     sample -c balanced -n 25 --format jsonl >all
     [ "$(wc -l <all)" -eq 25 ]
     for b in 1 4 1000; do
         sample -c balanced -n 25 --batch $b --format jsonl | cmp - all
     done
-    sample -c balanced -n 25 --format jsonl -j 3 | cmp - all
     sample -c balanced -n 3 --format jsonl | cmp - <(head -n 3 all)
     dlm-sample -c ar -n 15 --format jsonl -j 1 >all
     dlm-sample -c ar -n 15 --batch 4 --format jsonl -j 1 | cmp - all

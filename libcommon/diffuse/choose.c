@@ -1,4 +1,5 @@
-/* Temperature, cuts and the draw. Cuts apply to s, before any noise is mixed in: method.md §9's q_s is formed from what is left. */
+/* Temperature, cuts and the draw. Cuts apply to s, before any noise is mixed in: method.md §9's q_s is formed from what is
+ * left. */
 #include "diffuse/choose.h"
 
 #include <math.h>

@@ -19,8 +19,8 @@ struct dlm_choose_rank {
     uint32_t id;
 };
 
-/* s (V) = the distribution that the logits give under `c`, the mask id excluded (s(m) = 0), summing to 1. Of equally likely ids the smaller comes
- * first. scratch (V), needed only where top_k or top_p cut, else it may be NULL. */
+/* s (V) = the distribution that the logits give under `c`, the mask id excluded (s(m) = 0), summing to 1. Of equally likely
+ * ids the smaller comes first. scratch (V), needed only where top_k or top_p cut, else it may be NULL. */
 void dlm_choose_shares(double *s, const struct dlm_choose *c, const float *logits, size_t V, uint32_t mask, struct dlm_choose_rank *scratch);
 
 /* The id at share u in (0, 1) of p (V), which need not sum to 1; never an id with p = 0. */

@@ -1,5 +1,5 @@
-/* The keyed draws of one training example or evaluation level, method.md §2. Not the corruption itself: that is the corrupt kernel, which takes
- * thresholds made from the levels drawn here.
+/* The keyed draws of one training example or evaluation level, method.md §2. Not the corruption itself: that is the corrupt
+ * kernel, which takes thresholds made from the levels drawn here.
  *
  * Words used, all Philox at (seed, example, position, purpose):
  *     MODE        (i, 0): level per token?, clean prefix?, r of its fraction, empty fraction
@@ -60,7 +60,8 @@ static double sequence_level(const struct dlm_example_options *o, uint64_t seed,
 }
 
 /* Choose a uniform set of `pads` of the N positions (selection sampling, Knuth 3.4.2 S: position p is taken with probability
- * wanted/remaining), then spread the sequence's first tokens over the others, from the end, so that nothing is overwritten unread. */
+ * wanted/remaining), then spread the sequence's first tokens over the others, from the end, so that nothing is overwritten
+ * unread. */
 static void put_pads(uint32_t *x, size_t N, uint32_t pad, size_t pads, uint64_t seed, uint64_t i, uint64_t *is_pad)
 {
     size_t wanted = pads, from = N - pads;

@@ -21,9 +21,10 @@ double dlm_example_t_min(void);
 double dlm_example_t_max(void);
 double dlm_example_log_snr(double t);
 
-/* Draw example i: x (N) is given as the stored sequence and may be rewritten with pads (the sequence's first tokens keep their order; no pads
- * where pad is UINT32_MAX). log_snr (N) and noisy u8 (N) are written; a clean position (noisy 0) has a level too, which means nothing.
- * *prompted tells whether there is a clean prefix (then attention uses the prefix rule). scratch: N uint64_t. */
+/* Draw example i: x (N) is given as the stored sequence and may be rewritten with pads (the sequence's first tokens keep their
+ * order; no pads where pad is UINT32_MAX). log_snr (N) and noisy u8 (N) are written; a clean position (noisy 0) has a level
+ * too, which means nothing. *prompted tells whether there is a clean prefix (then attention uses the prefix rule). scratch: N
+ * uint64_t. */
 void dlm_example_draw(const struct dlm_example_options *o, uint64_t seed, uint64_t i, uint32_t *x, size_t N, uint32_t pad,
                       double *log_snr, uint8_t *noisy, bool *prompted, uint64_t *scratch);
 

@@ -1,14 +1,15 @@
-/* The arithmetic of the noise types, method.md §1, and the weights of §3. Not the draws (example.c, the corrupt kernel) and not the loss
- * (bound.c, the diffusion_loss kernel).
+/* The arithmetic of the noise types, method.md §1, and the weights of §3. Not the draws (example.c, the corrupt kernel) and
+ * not the loss (bound.c, the diffusion_loss kernel).
  *
- * Every quantity that can be near 0 is computed as itself, never as 1 minus its complement: 1-α is σ(-λ), 1-ρ is σ(-(aλ+b)), and the
- * weight is written with the factor ρ/(V-1) divided out:
+ * Every quantity that can be near 0 is computed as itself, never as 1 minus its complement: 1-α is σ(-λ), 1-ρ is σ(-(aλ+b)),
+ * and the weight is written with the factor ρ/(V-1) divided out:
  *
  *     z = m:        w = 1 + aρ
  *     z ≠ m, z ≠ x: w = (1-a) + aρ                                       (1 for mix:R)
  *     z = x:        w = π·((1-a) + aρ) / (π + e^λ),  π = ρ/(V-1)         (a = 0 for mix:R)
  *
- * so that masked noise (ρ = 0 exactly, as σ(-1000) underflows) has weight exactly 0 at z = x. A z that q(·|x) cannot produce weighs 0.
+ * so that masked noise (ρ = 0 exactly, as σ(-1000) underflows) has weight exactly 0 at z = x. A z that q(·|x) cannot produce
+ * weighs 0.
  */
 #include "diffuse/noise.h"
 
@@ -41,7 +42,7 @@ static double rho_logit(const struct dlm_noise *n, double log_snr)
     return n->slope == 0 ? n->shift : n->slope * log_snr + n->shift;
 }
 
-/* --- spelling -------------------------------------------------------------------------------------------------------------------- */
+/* --- spelling --------------------------------------------------------------------------------------------------------------- */
 
 int dlm_noise_parse(struct dlm_noise *out, const char *text, struct dlm_error *err)
 {
@@ -102,7 +103,7 @@ void dlm_noise_print(const struct dlm_noise *n, char *to, unsigned size)
         snprintf(to, size, "shift:%s,%s", b, a);
 }
 
-/* --- the process ----------------------------------------------------------------------------------------------------------------- */
+/* --- the process ------------------------------------------------------------------------------------------------------------ */
 
 double dlm_noise_alpha(double log_snr)
 {
@@ -163,7 +164,7 @@ struct dlm_token_noise dlm_noise_token(const struct dlm_noise *n, double log_snr
     return t;
 }
 
-/* --- curriculum ------------------------------------------------------------------------------------------------------------------ */
+/* --- curriculum ------------------------------------------------------------------------------------------------------------- */
 
 int dlm_curriculum_parse(struct dlm_curriculum *out, const char *text, struct dlm_error *err)
 {

@@ -46,8 +46,8 @@ struct dlm_token_noise {
 };
 struct dlm_token_noise dlm_noise_token(const struct dlm_noise *n, double log_snr, uint32_t x, uint32_t z, uint32_t mask, uint32_t V);
 
-/* A noise type as a function of training progress in [0, 1] (method.md §10): `FROM..TO@P0:P1`, `>` for `..` accepted. A plain noise type is a curriculum
- * that does not move. */
+/* A noise type as a function of training progress in [0, 1] (method.md §10): `FROM..TO@P0:P1`, `>` for `..` accepted. A plain
+ * noise type is a curriculum that does not move. */
 struct dlm_curriculum {
     struct dlm_noise from, to;
     double p0, p1;

@@ -1,7 +1,8 @@
 /* The reverse process on one position, method.md §9. Not the loop over positions and steps: run/sample.
  *
- * q_{t|s}(z_t|v) = α_{t|s}[z_t = v] + κ, where κ = β_t π_t(z_t) - α_{t|s} β_s π_s(z_t) is never negative, as e^{-λ}π(λ) falls in λ for |a| ≤ 1.
- * It is computed as α_t·(e^{-λ_t} π_t - e^{-λ_s} π_s), which needs no 1-α and is exactly β_t π_t(z_t) for a clean s (e^{-λ_s} = 0).
+ * q_{t|s}(z_t|v) = α_{t|s}[z_t = v] + κ, where κ = β_t π_t(z_t) - α_{t|s} β_s π_s(z_t) is never negative, as e^{-λ}π(λ) falls
+ * in λ for |a| ≤ 1. It is computed as α_t·(e^{-λ_t} π_t - e^{-λ_s} π_s), which needs no 1-α and is exactly β_t π_t(z_t) for a
+ * clean s (e^{-λ_s} = 0).
  */
 #include "diffuse/reverse.h"
 

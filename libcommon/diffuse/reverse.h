@@ -12,7 +12,8 @@
 /* s (V) = softmax of logits (V) with the mask id excluded (s(m) = 0). */
 void dlm_reverse_softmax(double *s, const float *logits, size_t V, uint32_t mask);
 
-/* p (V) = p(z_s | z_t): ∝ q_s(z_s)·q_{t|s}(z_t|z_s)/q_t(z_t) with q_s = α_s·s + β_s·π_s. log_snr_s = INFINITY means α_s = 1. Sums to 1. */
+/* p (V) = p(z_s | z_t): ∝ q_s(z_s)·q_{t|s}(z_t|z_s)/q_t(z_t) with q_s = α_s·s + β_s·π_s. log_snr_s = INFINITY means α_s = 1.
+ * Sums to 1. */
 void dlm_reverse_step(double *p, const struct dlm_noise *n, double log_snr_t, double log_snr_s, uint32_t z_t, const double *s, size_t V,
                       uint32_t mask);
 

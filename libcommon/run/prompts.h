@@ -25,7 +25,8 @@ struct dlm_prompts {
 
 /* Add one text. Longer than `most` ids is an error that says so. */
 int dlm_prompts_add(struct dlm_prompts *p, const struct dlm_vocab *v, const char *text, size_t len, size_t most, struct dlm_error *err);
-/* Add the string `field` of every line of a JSON Lines file ("-": standard input); blank lines are skipped. Errors name file and line. */
+/* Add the string `field` of every line of a JSON Lines file ("-": standard input); blank lines are skipped. Errors name file
+ * and line. */
 int dlm_prompts_read(struct dlm_prompts *p, const struct dlm_vocab *v, const char *path, const char *field, size_t most, struct dlm_error *err);
 void dlm_prompts_release(struct dlm_prompts *p);
 

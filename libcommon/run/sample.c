@@ -1,7 +1,8 @@
-/* The sampling loops, method.md §9. The arithmetic of one position is diffuse/reverse and diffuse/choose; text and files are the command's.
+/* The sampling loops, method.md §9. The arithmetic of one position is diffuse/reverse and diffuse/choose; text and files are
+ * the command's.
  *
- * A step brings the logits of the rows that may change to the host, item by item and at most `rows` at a time, and finishes each row there in double.
- * The forward pass is repeated only when an id has changed since the last one.
+ * A step brings the logits of the rows that may change to the host, item by item and at most `rows` at a time, and finishes
+ * each row there in double. The forward pass is repeated only when an id has changed since the last one.
  */
 #include "run/sample.h"
 
@@ -15,7 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A call of the network holds at least so many tokens: enough to keep matrix products busy, few enough to waste little on a single text. */
+/* A call of the network holds at least so many tokens: enough to keep matrix products busy, few enough to waste little on a
+ * single text. */
 #define CHUNK_TOKENS 256
 /* Rows go to the head in multiples of this, so that few shapes occur while masks grow fewer. */
 #define ROW_STEP 16
@@ -50,7 +52,7 @@ size_t dlm_sample_chunk(size_t length)
     return length >= CHUNK_TOKENS ? 1 : (CHUNK_TOKENS + length - 1) / length;
 }
 
-/* --- making ---------------------------------------------------------------------------------------------------------------------- */
+/* --- making ----------------------------------------------------------------------------------------------------------------- */
 
 void dlm_sampler_free(struct dlm_sampler *s)
 {
@@ -113,7 +115,7 @@ int dlm_sampler_new(struct dlm_sampler **out, const struct dlm_backend *b, struc
     return 0;
 }
 
-/* --- one position ---------------------------------------------------------------------------------------------------------------- */
+/* --- one position ----------------------------------------------------------------------------------------------------------- */
 
 /* u in (0, 1) of (item, position, step). Step 0 is the prior. */
 static double unit_at(const struct dlm_sampler *s, uint64_t item, size_t position, uint32_t step)
@@ -166,8 +168,8 @@ static bool all_finite(const float *x, size_t n)
     return sum == 0;
 }
 
-/* Results for the wanted positions of row `c` of the chunk. The head gets multiples of ROW_STEP rows: unwanted positions, in order, make up the number
- * as far as there are any, which keeps the call's shape a function of the item alone. */
+/* Results for the wanted positions of row `c` of the chunk. The head gets multiples of ROW_STEP rows: unwanted positions, in
+ * order, make up the number as far as there are any, which keeps the call's shape a function of the item alone. */
 static int finish_rows(struct dlm_sampler *s, size_t c, const struct task *t, struct dlm_error *err)
 {
     size_t N = s->N, V = s->V, wanted = 0, extra;
@@ -208,7 +210,7 @@ static int finish_rows(struct dlm_sampler *s, size_t c, const struct task *t, st
     return 0;
 }
 
-/* --- loops ----------------------------------------------------------------------------------------------------------------------- */
+/* --- loops ------------------------------------------------------------------------------------------------------------------ */
 
 struct run {
     uint64_t first;

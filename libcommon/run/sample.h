@@ -1,9 +1,10 @@
 /* Sampling: from the prior, or from a prompt and the prior, to finished ids (method.md §9).
  *
- * Item k's random numbers are keyed by (seed, k, position, step), every model call has one fixed shape chosen by the length alone, item k always
- * stands in the same row of it, and head calls hold rows of one item only: so what comes out for item k depends on no other item, nor on how many are
- * drawn at a time. The given positions are a clean prefix and the attention rule is that of training (clean sees clean, noisy sees all). The mask id is
- * never in a finished text. An autoregressive network is sampled from left to right.
+ * Item k's random numbers are keyed by (seed, k, position, step), every model call has one fixed shape chosen by the length
+ * alone, item k always stands in the same row of it, and head calls hold rows of one item only: so what comes out for item k
+ * depends on no other item, nor on how many are drawn at a time. The given positions are a clean prefix and the attention rule
+ * is that of training (clean sees clean, noisy sees all). The mask id is never in a finished text. An autoregressive network
+ * is sampled from left to right.
  */
 #ifndef DLM_RUN_SAMPLE_H
 #define DLM_RUN_SAMPLE_H
@@ -47,9 +48,10 @@ int dlm_sampler_new(struct dlm_sampler **out, const struct dlm_backend *b, struc
                     struct dlm_error *err);
 void dlm_sampler_free(struct dlm_sampler *s);
 
-/* Finish the texts of items first … first + n - 1, which must lie in one chunk (first % chunk + n ≤ chunk; items < 2^32). ids (n, N): the first prompt[i]
- * ids of row i are given, the rest is written; prompt[i] ≤ N. `stats` are added to; `progress` shows stats->steps and may be NULL. DLM_ESTOPPED when a signal
- * came, DLM_EDATA when a given id is the mask or the network's numbers are not finite. */
+/* Finish the texts of items first … first + n - 1, which must lie in one chunk (first % chunk + n ≤ chunk; items < 2^32). ids
+ * (n, N): the first prompt[i] ids of row i are given, the rest is written; prompt[i] ≤ N. `stats` are added to; `progress`
+ * shows stats->steps and may be NULL. DLM_ESTOPPED when a signal came, DLM_EDATA when a given id is the mask or the network's
+ * numbers are not finite. */
 int dlm_sampler_run(struct dlm_sampler *s, uint64_t first, size_t n, uint32_t *ids, const size_t *prompt, struct dlm_sample_stats *stats,
                     struct dlm_progress *progress, struct dlm_error *err);
 

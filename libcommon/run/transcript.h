@@ -28,7 +28,8 @@ struct dlm_transcript {
 /* `name` stands in errors. */
 int dlm_transcript_open(struct dlm_transcript *t, FILE *file, const char *name, enum dlm_transcript_format format, const struct dlm_vocab *v,
                         uint64_t seed, struct dlm_error *err);
-/* Sample number `index`: ids (n), the first prompt->n of which were given; prompt may be NULL. What the file did not take shows when it is closed. */
+/* Sample number `index`: ids (n), the first prompt->n of which were given; prompt may be NULL. What the file did not take
+ * shows when it is closed. */
 int dlm_transcript_add(struct dlm_transcript *t, uint64_t index, const uint32_t *ids, size_t n, const struct dlm_prompt *prompt,
                        struct dlm_error *err);
 /* Write what a stream ends with. */

@@ -1,5 +1,5 @@
-/* From thresholds to corrupted ids to the ELBO: the device's draws follow q(z|x), and their average weighted loss is the integral that method.md §3 states.
- * The kernel's own check is elsewhere; here the whole chain is held against probabilities. */
+/* From thresholds to corrupted ids to the ELBO: the device's draws follow q(z|x), and their average weighted loss is the
+ * integral that method.md §3 states. The kernel's own check is elsewhere; here the whole chain is held against probabilities. */
 #include "base/rng.h"
 #include "diffuse/bound.h"
 #include "diffuse/example.h"

@@ -1,5 +1,5 @@
-/* The keyed draws of an example: shares, distributions, stratification, purity. Bands are five standard errors or a fixed quantile of the
- * statistic, so that a right program fails about once in a million seeds. */
+/* The keyed draws of an example: shares, distributions, stratification, purity. Bands are five standard errors or a fixed
+ * quantile of the statistic, so that a right program fails about once in a million seeds. */
 #include "base/rng.h"
 #include "diffuse/example.h"
 #include "tap.h"

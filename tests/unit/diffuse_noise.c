@@ -114,8 +114,8 @@ static void process(uint64_t seed)
     tap_ok(good, "thresholds are ⌊α·2³²⌋ and ⌊ρ·2³²⌋");
 }
 
-/* The definition of w in long double, as method.md §3 prints it. *scale is what it would be without π': the measure of what is lost to the
- * subtraction there. */
+/* The definition of w in long double, as method.md §3 prints it. *scale is what it would be without π': the measure of what is
+ * lost to the subtraction there. */
 static long double weight(const struct dlm_noise *n, double l, bool at_mask, bool at_x, uint32_t V, long double *scale)
 {
     long double e = expl(l), a = n->mix ? 0 : n->slope, u = n->mix ? 0 : (long double)n->slope * l + n->shift;

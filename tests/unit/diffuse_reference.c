@@ -1,5 +1,5 @@
-/* Against numbers computed with the method's authors' own code, where they are at hand: DLM_REFERENCE, else ../shared/reference. Not there: skipped. The
- * tolerances are those of that code's float32. */
+/* Against numbers computed with the method's authors' own code, where they are at hand: DLM_REFERENCE, else
+ * ../shared/reference. Not there: skipped. The tolerances are those of that code's float32. */
 #include "diffuse/bound.h"
 #include "diffuse/reverse.h"
 #include "tap.h"

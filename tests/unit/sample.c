@@ -1,8 +1,9 @@
-/* The sampling loops on tiny random networks: histograms of samples against the reverse process enumerated exactly, and what must not matter.
+/* The sampling loops on tiny random networks: histograms of samples against the reverse process enumerated exactly, and what
+ * must not matter.
  *
- * Enumeration: N positions over V ids are Vᴺ states. The network's shares are tabled for every state, a step's transition is the product of the positions'
- * reverse steps, and T steps carry the prior's distribution to that of the finished texts. χ² is taken at fixed seeds against a quantile that a right
- * program passes all but once in 10⁵. */
+ * Enumeration: N positions over V ids are Vᴺ states. The network's shares are tabled for every state, a step's transition is
+ * the product of the positions' reverse steps, and T steps carry the prior's distribution to that of the finished texts. χ² is
+ * taken at fixed seeds against a quantile that a right program passes all but once in 10⁵. */
 #include "diffuse/reverse.h"
 #include "run/device.h"
 #include "run/sample.h"
@@ -86,7 +87,7 @@ static struct dlm_sample_stats texts(struct dlm_sampler *s, size_t length, uint6
     return stats;
 }
 
-/* --- enumeration ----------------------------------------------------------------------------------------------------------------- */
+/* --- enumeration ------------------------------------------------------------------------------------------------------------ */
 
 static void ids_of(int state, uint32_t z[N])
 {
@@ -317,7 +318,7 @@ static void histograms(uint64_t seed)
     free(ids);
 }
 
-/* --- what must not matter, and what must ----------------------------------------------------------------------------------------- */
+/* --- what must not matter, and what must ------------------------------------------------------------------------------------ */
 
 static void independence(uint64_t seed)
 {

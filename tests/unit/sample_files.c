@@ -1,4 +1,5 @@
-/* What samples begin from and what they are written to: prompts, transcripts. With arguments it is the maker of small checkpoints for sample.bats:
+/* What samples begin from and what they are written to: prompts, transcripts. With arguments it is the maker of small
+ * checkpoints for sample.bats:
  *
  *     sample_files DIR diffusion|ar NOISE     writes a random network over 264 ids, context 24
  */
