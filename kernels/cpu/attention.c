@@ -15,12 +15,12 @@
 #include <math.h>
 #include <omp.h>
 
-enum { TILE = 64 };           /* queries, and keys, of a tile */
+enum { TILE = 64, LANES = DLM_TILE_STEP }; /* queries, and keys, of a tile; columns of a tile come in this many */
 static const float PLAIN_CAP = 40.0f; /* e⁴⁰·N fits in float32, and so does e⁻⁴⁰ */
 
 struct shape {
     size_t N, d, h;
-    size_t np, hp; /* N and h in whole vectors; what is beyond N or h is zero */
+    size_t np, hp; /* N in whole tiles and h in whole vectors; what is beyond N or h is zero */
     float scale, cap;
     enum dlm_attend rule;
     enum dlm_dtype act;
@@ -70,14 +70,15 @@ static void rows_store(void *to, size_t ld, const float *from, size_t n, const s
     }
 }
 
-/* to (hp, np) = the transpose of from (np, hp). */
+/* to (np/TILE, hp, TILE): tile by tile the transpose of from (np, hp). Rows of a whole transpose would lie a power of two apart, all in the same
+ * few sets of the cache. */
 static void transpose(float *restrict to, const float *restrict from, const struct shape *s)
 {
     for (size_t i0 = 0; i0 < s->np; i0 += 16)
         for (size_t j0 = 0; j0 < s->hp; j0 += 16)
             for (size_t j = j0; j < j0 + 16; j++)
                 for (size_t i = i0; i < i0 + 16; i++)
-                    to[j * s->np + i] = from[i * s->hp + j];
+                    to[(i / TILE * s->hp + j) * TILE + i % TILE] = from[i * s->hp + j];
 }
 
 DLM_INLINE float dot(const float *restrict a, const float *restrict b, size_t n)
@@ -128,20 +129,19 @@ DLM_INLINE const float *row_sight(size_t i, size_t j0, size_t cols, const float 
 
 /* --- forward ------------------------------------------------------------------------------------------------------------------- */
 
-/* u becomes p = e^(cap·tanh u - shift) where visible, else 0; the sum. */
-DLM_INLINE float weights_row(float *restrict u, const float *restrict sight, size_t n, size_t cols, float cap, float shift)
+/* u becomes p = e^(cap·tanh u - shift) where visible, else 0. Sums are kept in LANES columns, since adding up a vector takes longer than making it. */
+DLM_INLINE void weights_row(float *restrict u, float *restrict sums, const float *restrict sight, size_t n, size_t cols, float cap, float shift)
 {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (size_t j = 0; j < n; j++) {
-        float p = dlm_expf(cap * dlm_tanhf(u[j]) - shift);
-        p = sight[j] > 0 ? p : 0;
-        u[j] = p;
-        sum += p;
+    for (size_t j0 = 0; j0 < cols; j0 += LANES) {
+#pragma omp simd
+        for (size_t l = 0; l < LANES; l++) {
+            size_t j = j0 + l;
+            float p = dlm_exp_weight(cap * dlm_tanhf(u[j]) - shift);
+            p = j < n && sight[j] > 0 ? p : 0;
+            u[j] = p;
+            sums[l] += p;
+        }
     }
-    for (size_t j = n; j < cols; j++)
-        u[j] = 0;
-    return sum;
 }
 
 DLM_INLINE float largest_row(const float *restrict u, const float *restrict sight, size_t n, float most)
@@ -156,7 +156,7 @@ DLM_INLINE float largest_row(const float *restrict u, const float *restrict sigh
 
 static size_t forward_floats(const struct shape *s)
 {
-    return 3 * s->np * s->hp + 2 * s->np + 2 * TILE * s->hp + TILE * TILE + 2 * TILE + 2 * s->hp;
+    return 3 * s->np * s->hp + 2 * s->np + 2 * TILE * s->hp + TILE * TILE + TILE * LANES + TILE + 2 * s->hp;
 }
 
 /* One head of one sequence; pointers are to its first row. */
@@ -165,7 +165,7 @@ static void forward_task(float *work, void *o, float *lse, const void *q, const 
 {
     size_t area = s->np * s->hp;
     float *kt = work, *vr = kt + area, *rows = vr + area, *open = rows + area, *clean = open + s->np, *qt = clean + s->np;
-    float *ot = qt + TILE * s->hp, *score = ot + TILE * s->hp, *total = score + TILE * TILE, *shift = total + TILE;
+    float *ot = qt + TILE * s->hp, *score = ot + TILE * s->hp, *sums = score + TILE * TILE, *shift = sums + TILE * LANES;
     float *sk = shift + TILE, *sv = sk + s->hp;
     rows_load(rows, k, s->d, s->N, s->np, s, 1.0f);
     transpose(kt, rows, s);
@@ -185,10 +185,10 @@ static void forward_task(float *work, void *o, float *lse, const void *q, const 
             for (size_t r = 0; r < many; r++)
                 shift[r] = dot(qt + r * s->hp, sk, s->hp);
             for (size_t j0 = 0; j0 < s->N; j0 += TILE) {
-                size_t cols = s->np - j0 < TILE ? s->np - j0 : TILE;
+                size_t cols = s->N - j0 < TILE ? dlm_round_up(s->N - j0, DLM_TILE_STEP) : TILE;
                 if (tile_dark(i0, many, j0, cols, noisy, s))
                     continue;
-                dlm_tile_mul(score, TILE, qt, s->hp, 1, kt + j0, s->np, padded, cols, s->hp, false);
+                dlm_tile_mul(score, TILE, qt, s->hp, 1, kt + j0 * s->hp, TILE, padded, cols, s->hp, false);
                 for (size_t r = 0; r < many; r++) {
                     size_t n;
                     const float *sight = row_sight(i0 + r, j0, cols, open, clean, noisy, s, &n);
@@ -199,28 +199,32 @@ static void forward_task(float *work, void *o, float *lse, const void *q, const 
                 shift[r] = s->cap * dlm_tanhf(shift[r]);
         }
         for (size_t r = 0; r < many; r++) {
-            float p = dlm_expf(s->cap * dlm_tanhf(dot(qt + r * s->hp, sk, s->hp)) - shift[r]);
-            total[r] = p;
+            float p = dlm_exp_weight(s->cap * dlm_tanhf(dot(qt + r * s->hp, sk, s->hp)) - shift[r]);
+            memset(sums + r * LANES, 0, LANES * sizeof *sums);
+            sums[r * LANES] = p;
 #pragma omp simd
             for (size_t e = 0; e < s->hp; e++)
                 ot[r * s->hp + e] = p * sv[e];
         }
         memset(ot + many * s->hp, 0, (padded - many) * s->hp * sizeof *ot);
         for (size_t j0 = 0; j0 < s->N; j0 += TILE) {
-            size_t cols = s->np - j0 < TILE ? s->np - j0 : TILE;
+            size_t cols = s->N - j0 < TILE ? dlm_round_up(s->N - j0, DLM_TILE_STEP) : TILE;
             if (tile_dark(i0, many, j0, cols, noisy, s))
                 continue;
-            dlm_tile_mul(score, TILE, qt, s->hp, 1, kt + j0, s->np, padded, cols, s->hp, false);
+            dlm_tile_mul(score, TILE, qt, s->hp, 1, kt + j0 * s->hp, TILE, padded, cols, s->hp, false);
             for (size_t r = 0; r < many; r++) {
                 size_t n;
                 const float *sight = row_sight(i0 + r, j0, cols, open, clean, noisy, s, &n);
-                total[r] += weights_row(score + r * TILE, sight, n, cols, s->cap, shift[r]);
+                weights_row(score + r * TILE, sums + r * LANES, sight, n, cols, s->cap, shift[r]);
             }
             dlm_tile_mul(ot, s->hp, score, TILE, 1, vr + j0 * s->hp, s->hp, padded, s->hp, cols, true);
         }
         for (size_t r = 0; r < many; r++) {
-            lse[i0 + r] = dlm_logf(total[r]) + shift[r];
-            rows_store((char *)o + (i0 + r) * s->d * element, s->d, ot + r * s->hp, 1, s, 1.0f / total[r]);
+            float total = 0;
+            for (size_t l = 0; l < LANES; l++)
+                total += sums[r * LANES + l];
+            lse[i0 + r] = dlm_logf(total) + shift[r];
+            rows_store((char *)o + (i0 + r) * s->d * element, s->d, ot + r * s->hp, 1, s, 1.0f / total);
         }
     }
 }
@@ -232,15 +236,13 @@ DLM_INLINE void gradient_row(float *restrict u, float *restrict dp, const float 
                              float lse, float D)
 {
 #pragma omp simd
-    for (size_t j = 0; j < n; j++) {
+    for (size_t j = 0; j < cols; j++) {
         float th = dlm_tanhf(u[j]);
-        float p = dlm_expf(cap * th - lse);
-        p = sight[j] > 0 ? p : 0;
+        float p = dlm_exp_weight(cap * th - lse);
+        p = j < n && sight[j] > 0 ? p : 0;
         u[j] = p;
         dp[j] = p * (dp[j] - D) * (cap * (1.0f - th * th));
     }
-    for (size_t j = n; j < cols; j++)
-        u[j] = dp[j] = 0;
 }
 
 static size_t backward_floats(const struct shape *s)
@@ -285,7 +287,7 @@ static void backward_task(float *work, void *dq, void *dk, void *dv, size_t lddv
                 continue;
             }
             D[r] = dot(dor, ot + r * s->hp, s->hp);
-            float th = dlm_tanhf(dot(qr, sk, s->hp)), p = dlm_expf(s->cap * th - lse[i0 + r]);
+            float th = dlm_tanhf(dot(qr, sk, s->hp)), p = dlm_exp_weight(s->cap * th - lse[i0 + r]);
             float du = p * (dot(dor, sv, s->hp) - D[r]) * (s->cap * (1.0f - th * th));
 #pragma omp simd
             for (size_t e = 0; e < s->hp; e++)
@@ -297,11 +299,11 @@ static void backward_task(float *work, void *dq, void *dk, void *dv, size_t lddv
             }
         }
         for (size_t j0 = 0; j0 < s->N; j0 += TILE) {
-            size_t cols = s->np - j0 < TILE ? s->np - j0 : TILE;
+            size_t cols = s->N - j0 < TILE ? dlm_round_up(s->N - j0, DLM_TILE_STEP) : TILE;
             if (tile_dark(i0, many, j0, cols, noisy, s))
                 continue;
-            dlm_tile_mul(score, TILE, qt, s->hp, 1, kt + j0, s->np, padded, cols, s->hp, false);
-            dlm_tile_mul(dscore, TILE, dot_, s->hp, 1, vt + j0, s->np, padded, cols, s->hp, false);
+            dlm_tile_mul(score, TILE, qt, s->hp, 1, kt + j0 * s->hp, TILE, padded, cols, s->hp, false);
+            dlm_tile_mul(dscore, TILE, dot_, s->hp, 1, vt + j0 * s->hp, TILE, padded, cols, s->hp, false);
             for (size_t r = 0; r < many; r++) {
                 size_t n;
                 const float *sight = row_sight(i0 + r, j0, cols, open, clean, noisy, s, &n);
@@ -321,7 +323,7 @@ static void backward_task(float *work, void *dq, void *dk, void *dv, size_t lddv
 
 static struct shape shape_of(size_t N, size_t H, size_t h, float cap, enum dlm_attend rule, enum dlm_dtype act)
 {
-    struct shape s = {.N = N, .d = H * h, .h = h, .np = dlm_round_up(N, DLM_TILE_STEP), .hp = dlm_round_up(h, DLM_TILE_STEP),
+    struct shape s = {.N = N, .d = H * h, .h = h, .np = dlm_round_up(N, TILE), .hp = dlm_round_up(h, DLM_TILE_STEP),
                       .scale = 1.0f / (sqrtf((float)h) * cap), .cap = cap, .rule = rule, .act = act};
     return s;
 }

@@ -16,6 +16,15 @@
 #define DLM_TILE_ACCUMULATORS 8
 #endif
 
+/* Left alone, a compiler reads a row of B again for every row of A, and loads become the limit. */
+#if defined(__AVX512F__)
+#define DLM_IN_REGISTER(x) __asm__("" : "+v"(x))
+#elif defined(__AVX__)
+#define DLM_IN_REGISTER(x) __asm__("" : "+x"(x))
+#else
+#define DLM_IN_REGISTER(x) ((void)0)
+#endif
+
 typedef float dlm_vec __attribute__((vector_size(DLM_LANES * 4), aligned(4), may_alias));
 
 /* Rows of A, and columns of B, that dlm_tile_mul takes are multiples of this. */
@@ -33,8 +42,10 @@ DLM_INLINE void dlm_tile_block(float *c, size_t ldc, const float *a, size_t ar, 
     for (size_t k = 0; k < K; k++) {
         dlm_vec right[4];
 #pragma GCC unroll 4
-        for (int v = 0; v < vecs; v++)
+        for (int v = 0; v < vecs; v++) {
             right[v] = *(const dlm_vec *)(b + k * ldb + (size_t)v * DLM_LANES);
+            DLM_IN_REGISTER(right[v]);
+        }
 #pragma GCC unroll 16
         for (int r = 0; r < rows; r++) {
             float left = a[(size_t)r * ar + k * ak];

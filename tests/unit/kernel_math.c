@@ -12,6 +12,7 @@ enum { N = 4096 };
             y[i] = name(x[i]);                                                                                                       \
     }
 EACH(expf, dlm_expf)
+EACH(weight, dlm_exp_weight)
 EACH(logf, dlm_logf)
 EACH(log1pf, dlm_log1pf)
 EACH(defect, dlm_log1p_defect)
@@ -32,6 +33,7 @@ EACH(tanhf, dlm_tanhf)
     }
 #endif
 EACH_FUSED(expf, dlm_expf)
+EACH_FUSED(weight, dlm_exp_weight)
 EACH_FUSED(logf, dlm_logf)
 EACH_FUSED(log1pf, dlm_log1pf)
 EACH_FUSED(defect, dlm_log1p_defect)
@@ -95,6 +97,7 @@ int main(void)
     check("exp", expf_plain, expf_fused, exp, "[-87, 88.7]", -87, 88.7, false, 2);
     check("exp", expf_plain, expf_fused, exp, "[-1, 1]", -1, 1, false, 2);
     check("exp", expf_plain, expf_fused, exp, "[-103, -87]", -103, -87, false, 2);
+    check("exp weight", weight_plain, weight_fused, exp, "[-87, 88]", -87, 88, false, 2);
     check("log", logf_plain, logf_fused, log, "[1e-44, 1e38]", 1e-44, 1e38, true, 2);
     check("log", logf_plain, logf_fused, log, "[0.6, 1.6]", 0.6, 1.6, false, 2);
     check("log1p", log1pf_plain, log1pf_fused, log1p, "[1e-30, 1e37]", 1e-30, 1e37, true, 2);
