@@ -60,13 +60,14 @@ static void report(const struct dlm_pack_report *r)
     if (r->duplicates)
         dlm_frame_say(&command, "dropped %llu duplicate document%s", (u)r->duplicates, r->duplicates == 1 ? "" : "s");
     if (r->unended)
-        dlm_frame_say(&command, "added the end id that the last document of %llu stream%s lacked", (u)r->unended, r->unended == 1 ? "" : "s");
+        dlm_frame_say(&command, "added the end id that the last document of %llu stream%s lacked", (u)r->unended,
+                      r->unended == 1 ? "" : "s");
     for (int i = 0; i < 2; i++)
         if (r->split[i].left_over)
             dlm_frame_say(&command, "left over, as they fill no sequence: %llu %s tokens", (u)r->split[i].left_over, i ? "val" : "train");
     for (int i = 0; common.verbose && i < 2; i++)
-        dlm_frame_say(&command, "%s: %llu documents, %llu sequences, %llu tokens, %llu bytes", i ? "val" : "train", (u)r->split[i].documents,
-                      (u)r->split[i].sequences, (u)r->split[i].tokens, (u)r->split[i].bytes);
+        dlm_frame_say(&command, "%s: %llu documents, %llu sequences, %llu tokens, %llu bytes", i ? "val" : "train",
+                      (u)r->split[i].documents, (u)r->split[i].sequences, (u)r->split[i].tokens, (u)r->split[i].bytes);
     if (common.verbose)
         dlm_frame_say(&command, "%llu documents read, %llu sorted runs on disk", (u)r->read, (u)r->runs);
 }

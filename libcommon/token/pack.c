@@ -326,8 +326,8 @@ static int pack_all(struct pack *p, struct dlm_error *err)
         p->report->split[i].left_over = s->fill;
         if (!rc && !s->manifest.n && (i == 0 || p->o->val > 0))
             rc = dlm_fail(err, DLM_EDATA,
-                          "the %s split fills no sequence of %llu tokens: %llu documents with %zu tokens fall to it; give another --val or a "
-                          "smaller --seq-len, or make more documents with --split of dlm-tokenize",
+                          "the %s split fills no sequence of %llu tokens: %llu documents with %zu tokens fall to it; give another "
+                          "--val or a smaller --seq-len, or make more documents with --split of dlm-tokenize",
                           dlm_manifest_split(i), (unsigned long long)p->o->seq_len, (unsigned long long)s->documents, s->fill);
     }
     return rc;

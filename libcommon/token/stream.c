@@ -656,11 +656,6 @@ const char *dlm_stream_reader_name(const struct dlm_stream_reader *r)
     return r->from.name;
 }
 
-uint64_t dlm_stream_reader_offset(const struct dlm_stream_reader *r)
-{
-    return r->next < r->ids_n ? r->frame_at : r->from.at;
-}
-
 void dlm_stream_reader_close(struct dlm_stream_reader *r)
 {
     if (!r)

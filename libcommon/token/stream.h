@@ -32,8 +32,8 @@ struct dlm_stream_info dlm_stream_info_of(const struct dlm_vocab *v);
 
 struct dlm_stream_writer;
 
-/* Begin a stream on `file` (borrowed; `name` stands in errors and is copied). level: zstd's, 3 by default. threads: for compression; the bytes
- * written do not depend on it. frame_ids: ids per data frame, 0 for the default. */
+/* Begin a stream on `file` (borrowed; `name` stands in errors and is copied). level: zstd's, 3 by default. threads: for
+ * compression; the bytes written do not depend on it. frame_ids: ids per data frame, 0 for the default. */
 int dlm_stream_writer_new(struct dlm_stream_writer **out, FILE *file, const char *name, const struct dlm_stream_info *info, int level,
                           int threads, size_t frame_ids, struct dlm_error *err);
 /* Append ids (each < vocab_size); frames are cut every frame_ids ids. */
@@ -64,8 +64,6 @@ struct dlm_stream_totals {
 struct dlm_stream_totals dlm_stream_reader_totals(const struct dlm_stream_reader *r);
 /* The name errors use: 'PATH' in quotes, or standard input. */
 const char *dlm_stream_reader_name(const struct dlm_stream_reader *r);
-/* Offset in bytes of the first frame that was not yet delivered. */
-uint64_t dlm_stream_reader_offset(const struct dlm_stream_reader *r);
 void dlm_stream_reader_close(struct dlm_stream_reader *r);
 
 /* Random access to a file that is one stream, through its seek table. Opening reads and checks the head and the closing frames

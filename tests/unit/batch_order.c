@@ -59,7 +59,8 @@ int main(void)
     for (int i = 0; i < 5; i++)
         tap_ok(bijective(seed, large[i], 1 + (uint64_t)i), "and for n = %llu", (unsigned long long)large[i]);
     tap_ok(dlm_order_at(seed, (uint64_t)1 << 62, ((uint64_t)1 << 62) + 5) < (uint64_t)1 << 62, "n = 2^62 is in range");
-    tap_ok(dlm_order_at(seed, 1000, 1000) != dlm_order_at(seed + 1, 1000, 1000) || dlm_order_at(seed, 1000, 1001) != dlm_order_at(seed + 1, 1000, 1001),
+    tap_ok(dlm_order_at(seed, 1000, 1000) != dlm_order_at(seed + 1, 1000, 1000) ||
+               dlm_order_at(seed, 1000, 1001) != dlm_order_at(seed + 1, 1000, 1001),
            "another seed is another order");
 
     enum { DRAWS = 40000 };
@@ -74,7 +75,8 @@ int main(void)
             counts[rank(p, n)]++;
         }
         double z = chi_square(counts, factorial, DRAWS);
-        tap_ok(fabs(z) < 5, "the %u permutations of %u come equally often: chi-square is off by %.2f deviations", factorial, n, z);
+        tap_ok(fabs(z) < 5,
+               "the %u permutations of %u come equally often: chi-square is off by %.2f deviations", factorial, n, z);
         free(counts);
     }
     /* Larger n: where element i goes, and where its neighbour goes relative to it. */

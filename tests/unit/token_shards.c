@@ -122,13 +122,13 @@ static void write_docs(const char *path, const struct docs *d, size_t from, size
 
 static struct dlm_pack_options usual(void)
 {
-    struct dlm_pack_options o = {.seq_len = 64, .val = 0.1, .shard_tokens = 64 * 40, .memory = 4 << 20, .level = 3, .threads = 1, .seed = 7,
-                                 .progress_name = "test", .progress = DLM_PROGRESS_NEVER};
+    struct dlm_pack_options o = {.seq_len = 64, .val = 0.1, .shard_tokens = 64 * 40, .memory = 4 << 20, .level = 3,
+                                 .threads = 1, .seed = 7, .progress_name = "test", .progress = DLM_PROGRESS_NEVER};
     return o;
 }
 
-static int pack_files(const char *to, int n_files, const char *a, const char *b, const struct dlm_pack_options *o, struct dlm_pack_report *r,
-                      struct dlm_error *err)
+static int pack_files(const char *to, int n_files, const char *a, const char *b, const struct dlm_pack_options *o,
+                      struct dlm_pack_report *r, struct dlm_error *err)
 {
     char *files[2] = {(char *)a, (char *)b};
     remove_set(to);
@@ -234,7 +234,8 @@ static void contents(uint64_t seed)
     uint64_t empty = 0;
     for (size_t i = 0; i < d.count; i++)
         empty += !d.n[i];
-    tap_ok(r.read == 1500 && r.empty == empty && empty > 0 && !r.unended && !r.duplicates, "documents and empty ones are counted (%llu)",
+    tap_ok(r.read == 1500 && r.empty == empty && empty > 0 && !r.unended && !r.duplicates,
+           "documents and empty ones are counted (%llu)",
            (unsigned long long)empty);
     tap_ok(dlm_shards_seq_len(s) == 64 && dlm_vocab_fingerprint(dlm_shards_vocab(s)) == dlm_vocab_fingerprint(vocab),
            "a set knows its sequence length and its vocabulary");
@@ -244,13 +245,14 @@ static void contents(uint64_t seed)
         uint64_t sequences = dlm_shards_sequences(s, (enum dlm_split)split), bytes = 0;
         bool same = sequences == n / 64 && r.split[split].left_over == n % 64 && r.split[split].sequences == sequences;
         for (uint64_t i = 0; i < sequences && same; i++) {
-            uint64_t k = split ? sequences - 1 - i : i * 37 % sequences; /* not in order; 37 sequences have no common divisor with it or we see less */
+            uint64_t k = split ? sequences - 1 - i : i * 37 % sequences;
             must(dlm_shards_read(s, (enum dlm_split)split, k, ids, &err), &err);
             same = !memcmp(ids, want + 64 * k, sizeof ids);
         }
         for (size_t i = 0; i < sequences * 64; i++)
             bytes += want[i] == AB ? 2 : want[i] >= FIRST_BYTE;
-        tap_ok(same && sequences > 1, "%llu %s sequences are those of the model", (unsigned long long)sequences, dlm_manifest_split(split));
+        tap_ok(same && sequences > 1,
+               "%llu %s sequences are those of the model", (unsigned long long)sequences, dlm_manifest_split(split));
         tap_ok(bytes == dlm_shards_bytes(s, (enum dlm_split)split), "their text bytes are counted, special ids as none");
         free(want);
     }
@@ -282,7 +284,8 @@ static void contents(uint64_t seed)
         o.memory = ways[i].memory;
         o.threads = ways[i].threads;
         must(pack_files(in_dir("set2"), 2, in_dir("a"), in_dir("b"), &o, &r, &err), &err);
-        tap_ok(set_hash(in_dir("set2")) == whole, "memory %llu, %d threads: the same bytes", (unsigned long long)ways[i].memory, ways[i].threads);
+        tap_ok(set_hash(in_dir("set2")) == whole,
+               "memory %llu, %d threads: the same bytes", (unsigned long long)ways[i].memory, ways[i].threads);
     }
     o = usual();
     o.seed++;
@@ -301,7 +304,8 @@ static void contents(uint64_t seed)
     write_docs(in_dir("b2"), &d, 800, 1500, false, vocab);
     o = usual();
     must(pack_files(in_dir("set2"), 2, in_dir("a2"), in_dir("b2"), &o, &r, &err), &err);
-    tap_ok(r.unended == 2 && set_hash(in_dir("set2")) == whole, "a last document that lacks its end id gets it, and that is told (%llu)",
+    tap_ok(r.unended == 2 && set_hash(in_dir("set2")) == whole,
+           "a last document that lacks its end id gets it, and that is told (%llu)",
            (unsigned long long)r.unended);
 
     /* All documents twice. */
@@ -336,7 +340,8 @@ static void splits(uint64_t seed)
     o.val = 0;
     must(pack_files(in_dir("set"), 1, in_dir("a"), NULL, &o, &r, &err), &err);
     must(dlm_shards_open(&s, in_dir("set"), &err), &err);
-    tap_ok(!dlm_shards_sequences(s, DLM_SPLIT_VAL) && !r.split[1].documents && r.split[0].documents == 300, "--val 0 holds nothing out");
+    tap_ok(!dlm_shards_sequences(s, DLM_SPLIT_VAL) && !r.split[1].documents && r.split[0].documents == 300,
+           "--val 0 holds nothing out");
     dlm_shards_close(s);
     static const struct {
         double val;
@@ -355,13 +360,15 @@ static void splits(uint64_t seed)
     uint64_t before = set_hash(in_dir("set"));
     char *file = (char *)in_dir("a");
     int rc = dlm_pack(in_dir("set"), &file, 1, &o, &r, &err);
-    tap_ok(rc == DLM_EDATA && strstr(err.msg, in_dir("set")) && set_hash(in_dir("set")) == before, "an existing set stays: %s", err.msg);
+    tap_ok(rc == DLM_EDATA && strstr(err.msg, in_dir("set")) && set_hash(in_dir("set")) == before,
+           "an existing set stays: %s", err.msg);
     struct dlm_vocab *other = make_vocab("<|other|>");
     write_docs(in_dir("b"), &d, 0, 10, true, other);
     rc = pack_files(in_dir("none"), 2, in_dir("a"), in_dir("b"), &o, &r, &err);
     char fingerprint[20];
     snprintf(fingerprint, sizeof fingerprint, "%016llx", (unsigned long long)dlm_vocab_fingerprint(other));
-    tap_ok(rc == DLM_EDATA && strstr(err.msg, in_dir("a")) && strstr(err.msg, in_dir("b")) && strstr(err.msg, fingerprint), "%s", err.msg);
+    tap_ok(rc == DLM_EDATA && strstr(err.msg, in_dir("a")) && strstr(err.msg, in_dir("b")) && strstr(err.msg, fingerprint),
+           "%s", err.msg);
     dlm_vocab_free(other);
     rc = pack_files(in_dir("none"), 1, in_dir("set/train-00000.tok.zst"), NULL, &o, &r, &err);
     tap_ok(rc == DLM_EDATA && strstr(err.msg, "--cat"), "a shard is no input: %s", err.msg);
@@ -418,7 +425,8 @@ static void evenness(void)
                 orders++;
                 chi += (count[i] - SEEDS / 24.0) * (count[i] - SEEDS / 24.0) / (SEEDS / 24.0);
             }
-        tap_ok(orders == 24 && chi < 23 + 4 * sqrt(46), "%d seeds: %u orders of four documents, chi-square %.1f of 23%s", SEEDS, orders, chi,
+        tap_ok(orders == 24 && chi < 23 + 4 * sqrt(46),
+               "%d seeds: %u orders of four documents, chi-square %.1f of 23%s", SEEDS, orders, chi,
                dedup ? ", with --dedup" : "");
     }
 }
@@ -459,7 +467,8 @@ static void damage(uint64_t seed)
             missed += dlm_shards_verify(in_dir("set"), &err) != DLM_EDATA;
         }
         spill(in_dir(name), b, n);
-        tap_ok(!missed && !unnamed, "a flip in each of the %zu bytes of %s, and cuts, are noticed (%zu missed, %zu unnamed)", n, files[f], missed, unnamed);
+        tap_ok(!missed && !unnamed,
+               "a flip in each of the %zu bytes of %s, and cuts, are noticed (%zu missed, %zu unnamed)", n, files[f], missed, unnamed);
         if (f == 2) /* 16 digits of 4 rows of checksums; some flips make no digit */
             tap_ok(opened <= 16 * 4, "of the manifest's bytes, opening lets pass the checksums only (%zu)", opened);
         free(b);
@@ -482,7 +491,8 @@ static void damage(uint64_t seed)
     must(dlm_manifest_parse(&m, (char *)text, n, "m", &err), &err);
     for (int edit = 0; edit < 7; edit++) {
         struct dlm_manifest_row keep = m.rows[1];
-        static const char *const what[] = {"sequences", "tokens", "bytes", "tokens", "checksum", "does not name", "it is shard 'train-00001.tok.zst'"};
+        static const char *const what[] = {"sequences", "tokens", "bytes", "tokens", "checksum", "does not name",
+                                           "it is shard 'train-00001.tok.zst'"};
         size_t n_rows = m.n, len;
         char *edited;
         if (edit == 0)
@@ -515,7 +525,8 @@ static void damage(uint64_t seed)
     rename(in_dir("set/train-00000.tok.zst"), in_dir("set/train-00001.tok.zst"));
     rename(in_dir("set/x"), in_dir("set/train-00000.tok.zst"));
     static const char *const lines[] = {
-        "split\tfile\tsequences\ttokens\tbytes\n", "", DLM_MANIFEST_COLUMNS "\n", DLM_MANIFEST_COLUMNS "\ntrain\ttrain-00000.tok.zst\t1\t16\t5\n",
+        "split\tfile\tsequences\ttokens\tbytes\n", "", DLM_MANIFEST_COLUMNS "\n",
+        DLM_MANIFEST_COLUMNS "\ntrain\ttrain-00000.tok.zst\t1\t16\t5\n",
         DLM_MANIFEST_COLUMNS "\ntrain\ttrain-00000.tok.zst\t1\t16\t5\t0000000000000000\textra\n",
         DLM_MANIFEST_COLUMNS "\ntrain\t../../etc/passwd\t1\t16\t5\t0000000000000000\n",
         DLM_MANIFEST_COLUMNS "\ntrain\ttrain-00000.tok.zst\t-1\t16\t5\t0000000000000000\n",
@@ -527,7 +538,8 @@ static void damage(uint64_t seed)
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
         spill(in_dir("set/manifest.tsv"), lines[i], strlen(lines[i]));
         int rc = dlm_shards_open(&s, in_dir("set"), &err);
-        tap_ok(rc == DLM_EDATA && strstr(err.msg, "manifest.tsv") && (strstr(err.msg, "line") || strstr(err.msg, "no train")), "%s", err.msg);
+        tap_ok(rc == DLM_EDATA && strstr(err.msg, "manifest.tsv") && (strstr(err.msg, "line") || strstr(err.msg, "no train")),
+               "%s", err.msg);
     }
     spill(in_dir("set/manifest.tsv"), text, n);
     free(text);

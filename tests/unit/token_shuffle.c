@@ -154,17 +154,20 @@ int main(void)
                 if (m == 3)
                     good &= !runs;
             }
-            tap_ok(good, "%s, %u bytes an id, from none to %llu runs on disk %s", set[i].what, id_bytes, (unsigned long long)most, err.msg);
+            tap_ok(good,
+                   "%s, %u bytes an id, from none to %llu runs on disk %s", set[i].what, id_bytes, (unsigned long long)most, err.msg);
             if (set[i].n == 20000 && id_bytes == 2)
                 tap_ok(most > 9, "which takes more than two passes at the least memory");
             free(docs);
         }
     make(seed, 3000, 900, 0, 0);
     struct dlm_error err = {{0}};
-    tap_ok(run(DLM_SHUFFLE_MIN_MEMORY, 4, 100, &runs, &err) == DLM_EDATA && !strcmp(err.msg, "enough") && seen.good, "a sink's error ends it");
+    tap_ok(run(DLM_SHUFFLE_MIN_MEMORY, 4, 100, &runs, &err) == DLM_EDATA && !strcmp(err.msg, "enough") && seen.good,
+           "a sink's error ends it");
     free(docs);
     struct dlm_shuffle *s;
-    tap_ok(dlm_shuffle_new(&s, SIZE_MAX / 4, 2, "/tmp", &err) == DLM_ENOMEM && strstr(err.msg, "--memory"), "no memory: %s", err.msg);
+    tap_ok(dlm_shuffle_new(&s, SIZE_MAX / 4, 2, "/tmp", &err) == DLM_ENOMEM && strstr(err.msg, "--memory"),
+           "no memory: %s", err.msg);
     if (!dlm_shuffle_new(&s, 0, 4, "/nowhere/at/all", &err)) {
         uint32_t ids[4096] = {0};
         int rc = 0;

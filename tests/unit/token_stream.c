@@ -259,7 +259,8 @@ static void damage(uint64_t seed)
                 missed_index += index_all(bad, ids, &same, &err) != DLM_EDATA;
                 delivered += !same;
             }
-        tap_ok(!missed && !missed_index, "all %zu single-bit flips are noticed (%zu, by index %zu missed), %d-bit ids", flips, missed,
+        tap_ok(!missed && !missed_index,
+               "all %zu single-bit flips are noticed (%zu, by index %zu missed), %d-bit ids", flips, missed,
                missed_index, wide ? 32 : 16);
         tap_ok(!delivered && !unnamed, "no wrong id was delivered; file and offset are named (%zu, %zu)", delivered, unnamed);
         size_t short_missed = 0, not_said = 0;
@@ -278,7 +279,8 @@ static void damage(uint64_t seed)
         b = realloc(b, n + 1);
         b[n] = 0;
         spill(bad, b, n + 1);
-        tap_ok(read_all(bad, ids, 60, &got, &same, &err) == DLM_EDATA && strstr(err.msg, "corrupt"), "bytes after the end: %s", err.msg);
+        tap_ok(read_all(bad, ids, 60, &got, &same, &err) == DLM_EDATA && strstr(err.msg, "corrupt"),
+               "bytes after the end: %s", err.msg);
         free(b);
         free(ids);
     }
@@ -298,16 +300,23 @@ static void claims(void)
         size_t at;
         uint32_t v;
         const char *what;
-    } edit[] = {{56, 0xffffffff, "vocabulary of 4 GiB"}, {56, 250 << 20, "vocabulary longer than it is"}, {60, 0xfffffff0, "packed vocabulary of 4 GiB"},
-                {20, 0, "no vocabulary"},                {20, 0xffffffff, "4G ids"},                       {20, 70000, "width against size"},
-                {24, 300, "a special id outside"},       {48, 64, "sequences without a split"},            {4, 0x7fffffff, "a head of 2 GiB"}};
+    } edit[] = {{56, 0xffffffff, "vocabulary of 4 GiB"},
+                {56, 250 << 20, "vocabulary longer than it is"},
+                {60, 0xfffffff0, "packed vocabulary of 4 GiB"},
+                {20, 0, "no vocabulary"},
+                {20, 0xffffffff, "4G ids"},
+                {20, 70000, "width against size"},
+                {24, 300, "a special id outside"},
+                {48, 64, "sequences without a split"},
+                {4, 0x7fffffff, "a head of 2 GiB"}};
     for (size_t i = 0; i < sizeof edit / sizeof *edit; i++) {
         uint8_t *h = malloc(n);
         memcpy(h, head, n);
         dlm_frame_put32(h + edit[i].at, edit[i].v);
         dlm_frame_put64(h + n - 8, XXH64(h, n - 8, 0));
         spill(in_dir("bad"), h, n);
-        tap_ok(read_all(in_dir("bad"), none, 0, &got, &same, &err) == DLM_EDATA && strstr(err.msg, "corrupt"), "%s: %s", edit[i].what, err.msg);
+        tap_ok(read_all(in_dir("bad"), none, 0, &got, &same, &err) == DLM_EDATA && strstr(err.msg, "corrupt"),
+               "%s: %s", edit[i].what, err.msg);
         free(h);
     }
     /* A data frame that claims 2^60 bytes, and one with a sound checksum whose id is outside. */
@@ -316,7 +325,8 @@ static void claims(void)
     static const uint8_t huge[] = {0x28, 0xb5, 0x2f, 0xfd, 0xe4, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0};
     memcpy(f + n, huge, sizeof huge);
     spill(in_dir("bad"), f, n + sizeof huge);
-    tap_ok(read_all(in_dir("bad"), none, 0, &got, &same, &err) == DLM_EDATA && strstr(err.msg, "length"), "a frame of 2^60 bytes: %s", err.msg);
+    tap_ok(read_all(in_dir("bad"), none, 0, &got, &same, &err) == DLM_EDATA && strstr(err.msg, "length"),
+           "a frame of 2^60 bytes: %s", err.msg);
     free(f);
     free(head);
     struct dlm_stream_info larger = info_of(400, json);
@@ -327,12 +337,14 @@ static void claims(void)
     dlm_frame_put32(b + 20, 300);
     dlm_frame_put64(b + head_n - 8, XXH64(b, head_n - 8, 0));
     spill(in_dir("bad"), b, n);
-    tap_ok(read_all(in_dir("bad"), outside, 3, &got, &same, &err) == DLM_EDATA && strstr(err.msg, "id 350"), "an id outside: %s", err.msg);
+    tap_ok(read_all(in_dir("bad"), outside, 3, &got, &same, &err) == DLM_EDATA && strstr(err.msg, "id 350"),
+           "an id outside: %s", err.msg);
     free(b);
     struct dlm_stream_writer *w;
     FILE *to = fopen("/dev/null", "wb");
     must(dlm_stream_writer_new(&w, to, "x", &info, 3, 1, 0, &err), &err);
-    tap_ok(dlm_stream_write(w, outside, 3, &err) == DLM_EDATA && strstr(err.msg, "id 350"), "an id outside is not written: %s", err.msg);
+    tap_ok(dlm_stream_write(w, outside, 3, &err) == DLM_EDATA && strstr(err.msg, "id 350"),
+           "an id outside is not written: %s", err.msg);
     dlm_stream_writer_free(w);
     fclose(to);
 }
@@ -349,13 +361,15 @@ static void sequences(uint64_t seed)
     write_stream(in_dir("two"), "ab", &info, ids + 1000, 2000, 2000, 2, 0);
     int rc = read_all(in_dir("two"), ids, 3000, &got, &same, &err);
     tap_ok(!rc && same && got == 3000, "concatenated streams are read in sequence %s", err.msg);
-    tap_ok(index_all(in_dir("two"), ids, &same, &err) == DLM_EDATA && strstr(err.msg, "several streams"), "but not by index: %s", err.msg);
+    tap_ok(index_all(in_dir("two"), ids, &same, &err) == DLM_EDATA && strstr(err.msg, "several streams"),
+           "but not by index: %s", err.msg);
     write_stream(in_dir("two"), "ab", &other, ids, 10, 10, 1, 0);
     char both[2][20];
     snprintf(both[0], sizeof both[0], "%016llx", (unsigned long long)info.fingerprint);
     snprintf(both[1], sizeof both[1], "%016llx", (unsigned long long)other.fingerprint);
     rc = read_all(in_dir("two"), ids, 3000, &got, &same, &err);
-    tap_ok(rc == DLM_EDATA && strstr(err.msg, both[0]) && strstr(err.msg, both[1]), "unless their vocabularies differ: %s", err.msg);
+    tap_ok(rc == DLM_EDATA && strstr(err.msg, both[0]) && strstr(err.msg, both[1]),
+           "unless their vocabularies differ: %s", err.msg);
 
     static const struct {
         const char *name, *text, *want;
