@@ -71,10 +71,16 @@ static enum mode check_mode(int operands)
         bool given, fits;
         const char *name;
     } uses[] = {
-        {vocab_path, mode != TRAIN, "vocab"}, {size_given, mode == TRAIN, "vocab-size"}, {pattern_given, mode == TRAIN || ranks, "pattern"},
-        {frequency_given, mode == TRAIN, "min-frequency"}, {special_given, mode == TRAIN, "special"}, {parse_special, text, "parse-special"},
-        {split_given, text || mode == TRAIN || mode == DECODE, "split"}, {jsonl_given, text || mode == TRAIN, "jsonl"},
-        {strict, text || mode == TRAIN, "strict"}, {level_given, mode == ENCODE, "level"},
+        {vocab_path, mode != TRAIN, "vocab"},
+        {size_given, mode == TRAIN, "vocab-size"},
+        {pattern_given, mode == TRAIN || ranks, "pattern"},
+        {frequency_given, mode == TRAIN, "min-frequency"},
+        {special_given, mode == TRAIN, "special"},
+        {parse_special, text, "parse-special"},
+        {split_given, text || mode == TRAIN || mode == DECODE, "split"},
+        {jsonl_given, text || mode == TRAIN, "jsonl"},
+        {strict, text || mode == TRAIN, "strict"},
+        {level_given, mode == ENCODE, "level"},
     };
     for (size_t i = 0; i < sizeof uses / sizeof *uses; i++)
         if (uses[i].given && !uses[i].fits)
@@ -94,7 +100,8 @@ static enum mode check_mode(int operands)
 static int load_vocab(struct dlm_vocab **v, bool tell, struct dlm_error *err)
 {
     char told[256];
-    int rc = pattern_given ? dlm_vocab_load_ranks(v, vocab_path, dlm_split_pattern(pattern), err) : dlm_vocab_load(v, vocab_path, err);
+    int rc = pattern_given ? dlm_vocab_load_ranks(v, vocab_path, dlm_split_pattern(pattern), err)
+                           : dlm_vocab_load(v, vocab_path, err);
     rc = rc ? rc : dlm_vocab_complete(v, vocab_path, told, sizeof told, err);
     if (!rc && told[0] && tell && !common.quiet)
         dlm_frame_say(&command, "added to the vocabulary of '%s': %s", vocab_path, told);
@@ -235,7 +242,8 @@ static int encode(struct dlm_corpus *c, bool lines, struct dlm_output *out, stru
 }
 
 /* Open a stream and its vocabulary: its own, or that of -t, which must be the same one. *v is the caller's when *own. */
-static int open_stream(struct dlm_stream_reader **r, const char *path, struct dlm_vocab *given, struct dlm_vocab **v, struct dlm_error *err)
+static int open_stream(struct dlm_stream_reader **r, const char *path, struct dlm_vocab *given, struct dlm_vocab **v,
+                       struct dlm_error *err)
 {
     *v = NULL;
     int rc = dlm_stream_reader_open(r, path, err);
@@ -271,6 +279,7 @@ static int read_streams(const struct dlm_corpus *c, enum mode mode, struct dlm_o
     static const char *const standard_input[] = {"-"};
     const char *const *paths = c->n_paths ? c->paths : standard_input;
     struct dlm_vocab *given = NULL;
+    int terminator = c->options.by == DLM_BY_LINE ? '\n' : c->options.by == DLM_BY_NUL ? 0 : -1;
     int rc = vocab_path ? load_vocab(&given, false, err) : 0;
     if (mode == STATS)
         fputs("file\tdocuments\ttokens\tbytes\tbytes_per_token\tvocab_size\tframes\n", out->file);
@@ -281,8 +290,7 @@ static int read_streams(const struct dlm_corpus *c, enum mode mode, struct dlm_o
         if (!rc && mode == STATS)
             rc = stats_row(paths[i], r, given ? given : own, out->file, err);
         else if (!rc)
-            rc = dlm_corpus_decode(r, given ? given : own, c->options.by == DLM_BY_LINE ? '\n' : c->options.by == DLM_BY_NUL ? 0 : -1, out->file,
-                                   quoted(out), err);
+            rc = dlm_corpus_decode(r, given ? given : own, terminator, out->file, quoted(out), err);
         dlm_vocab_free(own);
         dlm_stream_reader_close(r);
     }

@@ -10,7 +10,8 @@
 
 static json_t *byte_level(bool prefix, bool trim, bool regex)
 {
-    return json_pack("{s:s,s:b,s:b,s:b}", "type", "ByteLevel", "add_prefix_space", prefix, "trim_offsets", trim, "use_regex", regex);
+    return json_pack("{s:s,s:b,s:b,s:b}", "type", "ByteLevel", "add_prefix_space", prefix, "trim_offsets", trim, "use_regex",
+                     regex);
 }
 
 static json_t *pretokenizer(const char *regex)
@@ -19,8 +20,8 @@ static json_t *pretokenizer(const char *regex)
         return byte_level(false, true, false);
     if (!strcmp(regex, dlm_split_pattern("gpt2")))
         return byte_level(false, true, true);
-    return json_pack("{s:s,s:[{s:s,s:{s:s},s:s,s:b},o]}", "type", "Sequence", "pretokenizers", "type", "Split", "pattern", "Regex", regex,
-                     "behavior", "Isolated", "invert", 0, byte_level(false, true, false));
+    return json_pack("{s:s,s:[{s:s,s:{s:s},s:s,s:b},o]}", "type", "Sequence", "pretokenizers", "type", "Split", "pattern",
+                     "Regex", regex, "behavior", "Isolated", "invert", 0, byte_level(false, true, false));
 }
 
 int dlm_vocab_compose(char **out, const struct dlm_vocab_plan *p, struct dlm_error *err)
@@ -32,8 +33,9 @@ int dlm_vocab_compose(char **out, const struct dlm_vocab_plan *p, struct dlm_err
     json_t *added = json_array(), *words = json_object(), *merges = json_array(), *root = NULL;
     bool good = left && right && added && words && merges;
     for (size_t i = 0; i < p->n_specials && good; i++)
-        good = !json_array_append_new(added, json_pack("{s:I,s:s,s:b,s:b,s:b,s:b,s:b}", "id", (json_int_t)i, "content", p->specials[i],
-                                                       "single_word", 0, "lstrip", 0, "rstrip", 0, "normalized", 0, "special", 1)) &&
+        good = !json_array_append_new(added,
+                                      json_pack("{s:I,s:s,s:b,s:b,s:b,s:b,s:b}", "id", (json_int_t)i, "content", p->specials[i],
+                                                "single_word", 0, "lstrip", 0, "rstrip", 0, "normalized", 0, "special", 1)) &&
                !json_object_set_new(words, p->specials[i], json_integer((json_int_t)i));
     for (size_t i = 0; i < p->n_tokens && good; i++) {
         if (!p->tokens[i].len)
@@ -51,11 +53,11 @@ int dlm_vocab_compose(char **out, const struct dlm_vocab_plan *p, struct dlm_err
     free(right);
     json_t *pre = good ? pretokenizer(p->regex) : NULL;
     if (pre)
-        root = json_pack("{s:s,s:n,s:n,s:O,s:n,s:o,s:n,s:o,s:{s:s,s:n,s:n,s:n,s:n,s:b,s:b,s:b,s:O,s:O}}", "version", "1.0", "truncation",
-                         "padding", "added_tokens", added, "normalizer", "pre_tokenizer", pre, "post_processor", "decoder",
-                         byte_level(true, true, true), "model", "type", "BPE", "dropout", "unk_token", "continuing_subword_prefix",
-                         "end_of_word_suffix", "fuse_unk", 0, "byte_fallback", 0, "ignore_merges", p->whole_words, "vocab", words, "merges",
-                         merges);
+        root = json_pack("{s:s,s:n,s:n,s:O,s:n,s:o,s:n,s:o,s:{s:s,s:n,s:n,s:n,s:n,s:b,s:b,s:b,s:O,s:O}}", "version", "1.0",
+                         "truncation", "padding", "added_tokens", added, "normalizer", "pre_tokenizer", pre, "post_processor",
+                         "decoder", byte_level(true, true, true), "model", "type", "BPE", "dropout", "unk_token",
+                         "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", 0, "byte_fallback", 0, "ignore_merges",
+                         p->whole_words, "vocab", words, "merges", merges);
     json_decref(added);
     json_decref(words);
     json_decref(merges);
@@ -63,7 +65,8 @@ int dlm_vocab_compose(char **out, const struct dlm_vocab_plan *p, struct dlm_err
         json = json_dumps(root, JSON_INDENT(2));
     json_decref(root);
     if (!json)
-        return dlm_fail(err, DLM_EDATA, "the vocabulary cannot be written: a special token or the pattern is not UTF-8, or memory is out");
+        return dlm_fail(err, DLM_EDATA,
+                        "the vocabulary cannot be written: a special token or the pattern is not UTF-8, or memory is out");
     *out = json;
     return 0;
 }

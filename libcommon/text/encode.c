@@ -86,7 +86,9 @@ int dlm_encoder_new(struct dlm_encoder **out, const struct dlm_vocab *v, bool pa
             e->may_cut = false;
     }
     if (!rc && e->n_look[1] && dlm_split_normalizes(v->split))
-        rc = dlm_fail(err, DLM_EDATA, "added token '%.60s': a token of normalised text is not implemented together with a normalizer", e->look[1][0].text);
+        rc = dlm_fail(err, DLM_EDATA,
+                      "added token '%.60s': a token of normalised text is not implemented together with a normalizer",
+                      e->look[1][0].text);
     if (rc) {
         dlm_encoder_free(e);
         return rc;
@@ -193,7 +195,8 @@ static int merge_piece(struct dlm_encoder *e, const uint8_t *text, size_t n, str
     }
     struct symbol *s = e->symbols;
     for (size_t i = 0; i < n; i++) {
-        s[i] = (struct symbol){e->vocab->byte_id[text[i]], i ? (uint32_t)i - 1 : DLM_NO_ID, i + 1 < n ? (uint32_t)i + 1 : DLM_NO_ID};
+        s[i] = (struct symbol){e->vocab->byte_id[text[i]], i ? (uint32_t)i - 1 : DLM_NO_ID,
+                               i + 1 < n ? (uint32_t)i + 1 : DLM_NO_ID};
         if (s[i].id == DLM_NO_ID)
             return dlm_fail(err, DLM_EDATA, "the vocabulary has no token for the byte 0x%02x", text[i]);
     }
@@ -296,8 +299,8 @@ static int encode_level(struct dlm_encoder *e, int level, const uint8_t *text, s
     return encode_level(e, level + 1, text + from, len - from, context, err);
 }
 
-int dlm_encoder_run_part(struct dlm_encoder *e, const void *text, size_t len, size_t context, bool first, bool last, struct dlm_ids *ids,
-                         struct dlm_error *err)
+int dlm_encoder_run_part(struct dlm_encoder *e, const void *text, size_t len, size_t context, bool first, bool last,
+                         struct dlm_ids *ids, struct dlm_error *err)
 {
     const struct dlm_vocab *v = e->vocab;
     int rc = 0;

@@ -22,8 +22,8 @@ void dlm_encoder_free(struct dlm_encoder *e);
 bool dlm_encoder_may_cut(const struct dlm_encoder *e);
 /* Append the ids of one part of a document; `context` bytes that follow it are only looked at. The post-processor's ids come with
  * the first part and with the last. */
-int dlm_encoder_run_part(struct dlm_encoder *e, const void *text, size_t len, size_t context, bool first, bool last, struct dlm_ids *ids,
-                         struct dlm_error *err);
+int dlm_encoder_run_part(struct dlm_encoder *e, const void *text, size_t len, size_t context, bool first, bool last,
+                         struct dlm_ids *ids, struct dlm_error *err);
 /* Append one id. */
 int dlm_ids_push(struct dlm_ids *ids, uint32_t id, struct dlm_error *err);
 /* Append the ids of one document to `ids`. Any bytes are accepted. */

@@ -157,8 +157,8 @@ int dlm_vocab_load_ranks(struct dlm_vocab **out, const char *path, const char *r
     rc = rc ? rc : read_lines(&r, text, n);
     rc = rc ? rc : find_merges(&r);
     if (!rc) {
-        struct dlm_vocab_plan plan = {.regex = regex, .tokens = r.tokens, .n_tokens = r.n, .merges = (const uint32_t (*)[2])r.merges,
-                                      .n_merges = r.n_merges, .whole_words = true};
+        struct dlm_vocab_plan plan = {.regex = regex, .tokens = r.tokens, .n_tokens = r.n,
+                                      .merges = (const uint32_t (*)[2])r.merges, .n_merges = r.n_merges, .whole_words = true};
         rc = dlm_vocab_compose(&json, &plan, err);
     }
     rc = rc ? rc : dlm_vocab_parse(out, json, strlen(json), path, err);

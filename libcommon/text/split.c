@@ -76,7 +76,8 @@ static int translate(char **out, const char *regex, struct dlm_error *err)
     size_t n = strlen(regex), k = 0;
     if (n > 64 << 10)
         return dlm_fail(err, DLM_EDATA, "a pattern of %zu bytes is too long", n);
-    char *t = malloc(n * (sizeof word + 4) / 2 + sizeof word + 8); /* each two bytes become at most the word class with brackets */
+    size_t room = n * (sizeof word + 4) / 2 + sizeof word + 8; /* each two bytes become at most the word class with brackets */
+    char *t = malloc(room);
     if (!t)
         return dlm_fail(err, DLM_ENOMEM, "out of memory");
     bool class = false, class_begins = false;
@@ -88,9 +89,9 @@ static int translate(char **out, const char *regex, struct dlm_error *err)
         if (d) {
             i++;
             if (d == 's' || d == 'S') {
-                k += (size_t)sprintf(t + k, "\\%c{WSpace}", d == 's' ? 'p' : 'P');
+                k += (size_t)snprintf(t + k, room - k, "\\%c{WSpace}", d == 's' ? 'p' : 'P');
             } else if (d == 'w' || (d == 'W' && !class)) {
-                k += (size_t)sprintf(t + k, "%s%s%s", class ? "" : d == 'w' ? "[" : "[^", word, class ? "" : "]");
+                k += (size_t)snprintf(t + k, room - k, "%s%s%s", class ? "" : d == 'w' ? "[" : "[^", word, class ? "" : "]");
             } else if (d == 'W' || d == 'h' || d == 'H' || d == 'K' || d == 'Q' || d == 'u' || d == 'C') {
                 rc = dlm_fail(err, DLM_EDATA, "'\\%c' in a pattern is not implemented", d);
             } else {
@@ -143,8 +144,8 @@ static int compile(struct dlm_split *s, const struct dlm_split_step *step, struc
     pcre2_set_newline(context, PCRE2_NEWLINE_LF);
     int code;
     PCRE2_SIZE at;
-    pcre2_code *re = pcre2_compile((PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C,
-                                   &code, &at, context);
+    pcre2_code *re = pcre2_compile((PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED,
+                                   PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &code, &at, context);
     pcre2_compile_context_free(context);
     free(text);
     if (!re) {
@@ -258,7 +259,8 @@ static int run_step(const struct run *r, size_t i, const uint8_t *text, size_t l
             return got;
         if (b > kept) {
             if (r->split->whole[i])
-                return dlm_fail(r->err, DLM_EDATA, "the vocabulary's pattern would drop text: it has no match at byte %zu of %zu", kept, len);
+                return dlm_fail(r->err, DLM_EDATA,
+                                "the vocabulary's pattern would drop text: it has no match at byte %zu of %zu", kept, len);
             int rc = run_step(r, i + 1, text + kept, b - kept, (b < stop ? b : stop) - kept);
             if (rc)
                 return rc;

@@ -1,9 +1,9 @@
 /* Cutting text into pieces before merging (pre-tokenisation).
  *
- * A split is a chain of steps, each applied to the pieces of the one before, as Hugging Face's pre_tokenizer Sequence of Split and
- * Digits does: what matches is a piece and so is what lies between two matches. Bytes that are not UTF-8 never reach a step: a
- * maximal run of bytes at which no well-formed character begins is a piece of its own, and the text between such runs is cut as if
- * it stood alone. Thus pieces, put together, are always exactly the text (but for NFC, which changes it on purpose).
+ * A split is a chain of steps, each applied to the pieces of the one before, as Hugging Face's pre_tokenizer Sequence of Split
+ * and Digits does: what matches is a piece and so is what lies between two matches. Bytes that are not UTF-8 never reach a step:
+ * a maximal run of bytes at which no well-formed character begins is a piece of its own, and the text between such runs is cut
+ * as if it stood alone. Thus pieces, put together, are always exactly the text (but for NFC, which changes it on purpose).
  *
  * Expressions are PCRE2's, with \s, \w, ^ and $ meaning what they mean to Oniguruma (Hugging Face's engine): white space is the
  * property White_Space, a word character is Alphabetic, M, Nd or Pc, and anchors match at lines.
@@ -47,9 +47,9 @@ typedef int dlm_piece_fn(void *to, const uint8_t *piece, size_t len, struct dlm_
 int dlm_split_run(const struct dlm_split *s, struct dlm_split_scratch *k, const void *text, size_t len, size_t context,
                   dlm_piece_fn *piece, void *to, struct dlm_error *err);
 
-/* True when a text may be cut at dlm_split_cut's places, the letter after the cut given as context of the part before it, without
- * changing a piece. That holds for the named patterns: in no piece does a letter follow a line feed, and one character is all that
- * they look ahead. */
+/* True when a text may be cut at dlm_split_cut's places, the letter after the cut given as context of the part before it,
+ * without changing a piece. That holds for the named patterns: in no piece does a letter follow a line feed, and one character
+ * is all that they look ahead. */
 bool dlm_split_may_cut(const struct dlm_split *s);
 /* The last p in (from, len) with a line feed before it and an ASCII letter at it; 0 when there is none. */
 size_t dlm_split_cut(const uint8_t *text, size_t from, size_t len);

@@ -1,8 +1,8 @@
 /* Training a byte-level BPE vocabulary: count words, then merge pairs.
  *
- * Counts of pairs are exact at every step: a merge visits the words its pair occurs in, and changes the counts of the neighbours. The
- * heap over pairs is lazy: an entry whose count is no longer true is put back with the true one when it comes up. Overlapping
- * occurrences ("aaa" holds "aa" twice) count as often as they are seen, as with Hugging Face.
+ * Counts of pairs are exact at every step: a merge visits the words its pair occurs in, and changes the counts of the
+ * neighbours. The heap over pairs is lazy: an entry whose count is no longer true is put back with the true one when it comes
+ * up. Overlapping occurrences ("aaa" holds "aa" twice) count as often as they are seen, as with Hugging Face.
  */
 #include "text/train.h"
 
@@ -538,7 +538,8 @@ static int merge_pair(struct merging *m, uint64_t ids, const char *const *specia
     free(in);
     if ((p = find_pair(m, ids)))
         p->count = 0; /* overlapping occurrences are gone with the rest */
-    qsort(g->ids, g->n, sizeof *g->ids, by_ids);
+    if (g->n > 1)
+        qsort(g->ids, g->n, sizeof *g->ids, by_ids);
     for (size_t i = 0; i < g->n && !rc; i++) {
         if (i && g->ids[i] == g->ids[i - 1])
             continue;
@@ -555,7 +556,8 @@ int dlm_trainer_finish(struct dlm_trainer *t, const char *const *specials, size_
     struct merging m = {.err = err};
     struct gains g = {0};
     if (size < n_specials + 256 || size > UINT32_MAX / 2)
-        return dlm_fail(err, DLM_EUSAGE, "a vocabulary has at least %zu ids: %zu special tokens and 256 bytes", n_specials + 256, n_specials);
+        return dlm_fail(err, DLM_EUSAGE, "a vocabulary has at least %zu ids: %zu special tokens and 256 bytes", n_specials + 256,
+                        n_specials);
     int rc = gather(t, err);
     struct lane *all = &t->lanes[0];
     if (!rc && !all->used)

@@ -1,9 +1,9 @@
 /* Training a byte-level BPE vocabulary.
  *
- * Texts are split into words, distinct words are counted, and the most frequent pair of neighbouring tokens becomes a token until the
- * vocabulary is full; of equally frequent pairs the one with the smaller ids comes first. That is the rule of Hugging Face's
- * BpeTrainer, and the order of ids is its order, too: special tokens, the 256 bytes by the characters that stand for them, merges.
- * So a smaller vocabulary is a prefix of a larger one. Memory goes with the distinct words, not with the text.
+ * Texts are split into words, distinct words are counted, and the most frequent pair of neighbouring tokens becomes a token
+ * until the vocabulary is full; of equally frequent pairs the one with the smaller ids comes first. That is the rule of Hugging
+ * Face's BpeTrainer, and the order of ids is its order, too: special tokens, the 256 bytes by the characters that stand for
+ * them, merges. So a smaller vocabulary is a prefix of a larger one. Memory goes with the distinct words, not with the text.
  *
  * Counting may run in several threads, each with a lane of its own; the result does not depend on who counted what.
  */

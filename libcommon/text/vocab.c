@@ -1,8 +1,8 @@
 /* Reading a Hugging Face tokenizer.json of the byte-level BPE kind.
  *
  * Not a general tokenizer reader: whatever would change ids and is not implemented here is refused by its name, so that ids are
- * either Hugging Face's or absent. The file is untrusted: memory is bounded by a multiple of its size, ids may not be sparser than
- * MAX_HOLES allows.
+ * either Hugging Face's or absent. The file is untrusted: memory is bounded by a multiple of its size, ids may not be sparser
+ * than MAX_HOLES allows.
  */
 #include "text/vocab.h"
 
@@ -194,7 +194,8 @@ static int read_added(struct reading *r, const json_t *added)
         const json_t *word = json_object_get(r->words, text);
         bool special = truth(t, "special", false);
         if (word ? json_integer_value(word) != id : v->kind[id] != DLM_TOKEN_UNUSED)
-            return dlm_fail(r->err, DLM_EDATA, "'%s': added token '%.60s' has id %u, which contradicts its vocabulary", r->name, text, id);
+            return dlm_fail(r->err, DLM_EDATA, "'%s': added token '%.60s' has id %u, which contradicts its vocabulary", r->name,
+                            text, id);
         if (v->kind[id] == DLM_TOKEN_SPECIAL || v->kind[id] == DLM_TOKEN_ADDED)
             return dlm_fail(r->err, DLM_EDATA, "'%s': id %u is given to two added tokens", r->name, id);
         if (v->kind[id] == DLM_TOKEN_BYTE && special)
@@ -272,7 +273,8 @@ static int read_merges(struct reading *r, const json_t *merges)
         id[1] = json_object_get(r->words, right);
         id[2] = json_object_get(r->words, word);
         if (!id[0] || !id[1] || !id[2]) {
-            rc = dlm_fail(r->err, DLM_EDATA, "'%s': merge %zu, of '%.40s', has a token that is not in the vocabulary", r->name, rank, word);
+            rc = dlm_fail(r->err, DLM_EDATA, "'%s': merge %zu, of '%.40s', has a token that is not in the vocabulary", r->name,
+                          rank, word);
             break;
         }
         uint32_t made = (uint32_t)json_integer_value(id[2]);
@@ -449,7 +451,8 @@ static int add_around(struct reading *r, bool after, const json_t *id, const cha
     if (rc)
         return rc;
     if (x >= v->size || v->kind[x] == DLM_TOKEN_UNUSED)
-        return dlm_fail(r->err, DLM_EDATA, "'%s': the post_processor's token '%.60s' has id %u, which is not in the vocabulary", r->name, token, x);
+        return dlm_fail(r->err, DLM_EDATA, "'%s': the post_processor's token '%.60s' has id %u, which is not in the vocabulary",
+                        r->name, token, x);
     uint32_t **list = after ? &v->after : &v->before;
     size_t *n = after ? &v->n_after : &v->n_before;
     uint32_t *more = realloc(*list, (*n + 1) * sizeof *more);
@@ -575,8 +578,8 @@ static int role_of(const char *text)
     return strstr(text, "unk") || strstr(text, "UNK") ? ROLES : -1;
 }
 
-/* Names first. Where --special gave names of its own there are none to know: ids 0 to 3 then have the roles in order, provided that the special
- * ids are 0, 1, …, at least four, and no known name among them stands elsewhere than at its place. */
+/* Names first. Where --special gave names of its own there are none to know: ids 0 to 3 then have the roles in order, provided
+ * that the special ids are 0, 1, …, at least four, and no known name among them stands elsewhere than at its place. */
 static void find_roles(struct reading *r)
 {
     struct dlm_vocab *v = r->v;
@@ -614,7 +617,8 @@ int dlm_vocab_parse(struct dlm_vocab **out, const void *json, size_t len, const 
         return dlm_fail(err, DLM_EDATA, "'%s' is larger than 1 GiB", name);
     r.root = json_loadb(json, len, JSON_REJECT_DUPLICATES, &where);
     if (!r.root)
-        return dlm_fail(err, DLM_EDATA, "'%s' is no tokenizer.json: line %d, column %d: %s", name, where.line, where.column, where.text);
+        return dlm_fail(err, DLM_EDATA, "'%s' is no tokenizer.json: line %d, column %d: %s", name, where.line, where.column,
+                        where.text);
     int rc = 0;
     r.v = calloc(1, sizeof *r.v);
     if (!r.v || !(r.v->json = malloc(len ? len : 1)))
@@ -664,7 +668,8 @@ int dlm_vocab_read_file(char **out, size_t *len, const char *path, struct dlm_er
         if (got < 0 && errno == EINTR && !dlm_stop_signal())
             continue;
         if (got < 0)
-            rc = dlm_stop_signal() ? dlm_fail(err, DLM_ESTOPPED, "interrupted") : dlm_fail_errno(err, DLM_EIO, "cannot read '%s'", path);
+            rc = dlm_stop_signal() ? dlm_fail(err, DLM_ESTOPPED, "interrupted")
+                                   : dlm_fail_errno(err, DLM_EIO, "cannot read '%s'", path);
         if (got <= 0)
             break;
         n += (size_t)got;
@@ -726,8 +731,9 @@ int dlm_vocab_complete(struct dlm_vocab **v, const char *name, char *told, size_
             json_decref(root);
             return dlm_fail(err, DLM_EDATA, "'%s' has the token %s, but not as a special one", name, text);
         }
-        good = json_array_append_new(added, json_pack("{s:I,s:s,s:b,s:b,s:b,s:b,s:b}", "id", (json_int_t)size, "content", text, "single_word", 0,
-                                                      "lstrip", 0, "rstrip", 0, "normalized", 0, "special", 1)) == 0;
+        json_t *token = json_pack("{s:I,s:s,s:b,s:b,s:b,s:b,s:b}", "id", (json_int_t)size, "content", text, "single_word", 0, "lstrip", 0,
+                                  "rstrip", 0, "normalized", 0, "special", 1);
+        good = json_array_append_new(added, token) == 0;
         size_t n = strlen(told);
         snprintf(told + n, told_size - n, "%s%s %u", n ? ", " : "", text, size++);
     }

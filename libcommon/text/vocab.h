@@ -1,8 +1,8 @@
 /* A vocabulary: ids, the bytes they stand for, the merges that make them, and the special ids.
  *
- * Held on disk and in streams as the bytes of a Hugging Face `tokenizer.json` (byte-level BPE). Those bytes are kept verbatim and
- * travel unchanged from dlm-tokenize through streams and shard sets into checkpoints; their XXH64 is the *fingerprint* that says two
- * things were made with one vocabulary. Immutable once made, so threads may share it.
+ * Held on disk and in streams as the bytes of a Hugging Face `tokenizer.json` (byte-level BPE). Those bytes are kept verbatim
+ * and travel unchanged from dlm-tokenize through streams and shard sets into checkpoints; their XXH64 is the *fingerprint* that
+ * says two things were made with one vocabulary. Immutable once made, so threads may share it.
  */
 #ifndef DLM_TEXT_VOCAB_H
 #define DLM_TEXT_VOCAB_H
@@ -33,8 +33,9 @@ struct dlm_vocab;
 int dlm_vocab_load(struct dlm_vocab **out, const char *path, struct dlm_error *err);
 /* The same from memory; `name` stands in errors. The bytes are copied. */
 int dlm_vocab_parse(struct dlm_vocab **out, const void *json, size_t len, const char *name, struct dlm_error *err);
-/* Give *v the end, pad and mask ids that it lacks, as added tokens behind its last id: *v is replaced by a vocabulary with a json of
- * its own (indented as Hugging Face writes it). `told` receives "<|pad|> 50257, <|mask|> 50258", or "" when nothing was missing. */
+/* Give *v the end, pad and mask ids that it lacks, as added tokens behind its last id: *v is replaced by a vocabulary with a
+ * json of its own (indented as Hugging Face writes it). `told` receives "<|pad|> 50257, <|mask|> 50258", or "" when nothing was
+ * missing. */
 int dlm_vocab_complete(struct dlm_vocab **v, const char *name, char *told, size_t told_size, struct dlm_error *err);
 void dlm_vocab_free(struct dlm_vocab *v);
 

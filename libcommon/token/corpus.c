@@ -70,8 +70,8 @@ static int add_part(struct batch *b, const struct dlm_document_part *p, struct d
     return 0;
 }
 
-/* Fill batches until there is no more text: *n of them have some. A batch holds at most BATCH_BYTES / 64 documents, so that empty ones
- * fill it, too. */
+/* Fill batches until there is no more text: *n of them have some. A batch holds at most BATCH_BYTES / 64 documents, so that
+ * empty ones fill it, too. */
 static int fill_round(struct dlm_documents *d, struct batch *batches, size_t max, size_t *n, struct dlm_error *err)
 {
     size_t i = 0;
@@ -179,7 +179,8 @@ static int encode_batch(const struct work *w, size_t lane, struct batch *b)
     for (size_t i = 0; i < b->n_parts; i++) {
         const struct part *p = &b->parts[i];
         size_t from = b->ids.n;
-        int rc = dlm_encoder_run_part(w->encoders[lane], b->text + p->at, p->len, p->context, p->first, p->last, &b->ids, &b->err);
+        int rc = dlm_encoder_run_part(w->encoders[lane], b->text + p->at, p->len, p->context, p->first, p->last, &b->ids,
+                                      &b->err);
         if (!rc && p->last && w->end_ids && (b->ids.n == from || b->ids.at[b->ids.n - 1] != end))
             rc = dlm_ids_push(&b->ids, end, &b->err);
         if (rc)
@@ -197,8 +198,8 @@ static int hand_on(const struct work *w, struct batch *b, struct dlm_error *err)
     return w->take(w->to, &ids, err);
 }
 
-int dlm_corpus_encode(const struct dlm_corpus *c, const struct dlm_vocab *v, bool parse_special, bool end_ids, dlm_corpus_fn *take, void *to,
-                      struct dlm_error *err)
+int dlm_corpus_encode(const struct dlm_corpus *c, const struct dlm_vocab *v, bool parse_special, bool end_ids,
+                      dlm_corpus_fn *take, void *to, struct dlm_error *err)
 {
     struct work w = {.batch = encode_batch, .after = hand_on, .vocab = v, .end_ids = end_ids, .take = take, .to = to};
     w.encoders = calloc((size_t)c->threads, sizeof *w.encoders);
@@ -213,12 +214,13 @@ int dlm_corpus_encode(const struct dlm_corpus *c, const struct dlm_vocab *v, boo
     return rc;
 }
 
-static int check_ids(const struct dlm_stream_reader *r, const struct dlm_vocab *v, const uint32_t *ids, size_t n, struct dlm_error *err)
+static int check_ids(const struct dlm_stream_reader *r, const struct dlm_vocab *v, const uint32_t *ids, size_t n,
+                     struct dlm_error *err)
 {
     for (size_t i = 0; i < n; i++)
         if (ids[i] >= dlm_vocab_size(v))
-            return dlm_fail(err, DLM_EDATA, "%s has the id %u, which its vocabulary of %u has not", dlm_stream_reader_name(r), ids[i],
-                            dlm_vocab_size(v));
+            return dlm_fail(err, DLM_EDATA, "%s has the id %u, which its vocabulary of %u has not", dlm_stream_reader_name(r),
+                            ids[i], dlm_vocab_size(v));
     return 0;
 }
 

@@ -34,13 +34,13 @@ struct dlm_corpus_ids {
 };
 typedef int dlm_corpus_fn(void *to, const struct dlm_corpus_ids *batch, struct dlm_error *err);
 
-/* Encode a corpus. end_ids: each document's ids are followed by the end id unless that is already last. `take` is called in order, by
- * the calling thread. */
-int dlm_corpus_encode(const struct dlm_corpus *c, const struct dlm_vocab *v, bool parse_special, bool end_ids, dlm_corpus_fn *take, void *to,
-                      struct dlm_error *err);
+/* Encode a corpus. end_ids: each document's ids are followed by the end id unless that is already last. `take` is called in
+ * order, by the calling thread. */
+int dlm_corpus_encode(const struct dlm_corpus *c, const struct dlm_vocab *v, bool parse_special, bool end_ids,
+                      dlm_corpus_fn *take, void *to, struct dlm_error *err);
 
-/* Write the text of an open stream to `file` (`name` stands in errors). terminator: a byte written for each end id, -1 for none. v: of the
- * stream. */
+/* Write the text of an open stream to `file` (`name` stands in errors). terminator: a byte written for each end id, -1 for none.
+ * v: of the stream. */
 int dlm_corpus_decode(struct dlm_stream_reader *r, const struct dlm_vocab *v, int terminator, FILE *file, const char *name,
                       struct dlm_error *err);
 

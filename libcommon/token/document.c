@@ -267,7 +267,8 @@ static bool find_end(struct dlm_documents *d, size_t *at, size_t *terminator)
     return false;
 }
 
-static int give_json(struct dlm_documents *d, const uint8_t *text, size_t len, struct dlm_document_part *part, struct dlm_error *err)
+static int give_json(struct dlm_documents *d, const uint8_t *text, size_t len, struct dlm_document_part *part,
+                     struct dlm_error *err)
 {
     json_error_t where;
     unsigned long long line = d->line;
@@ -291,14 +292,16 @@ static int give_json(struct dlm_documents *d, const uint8_t *text, size_t len, s
 }
 
 /* Give buf[start..at), which ends the document unless it ends in a cut. Blank lines of JSON Lines are 0: nothing to give. */
-static int give(struct dlm_documents *d, size_t at, size_t terminator, bool last, struct dlm_document_part *part, struct dlm_error *err)
+static int give(struct dlm_documents *d, size_t at, size_t terminator, bool last, struct dlm_document_part *part,
+                struct dlm_error *err)
 {
     const uint8_t *text = d->buf + d->start;
     size_t len = at - d->start;
     if (d->options.strict) {
         size_t good = dlm_utf8_prefix(text, len);
         if (good < len)
-            return dlm_fail(err, DLM_EDATA, "'%s' is not UTF-8 at byte %llu", d->name, (unsigned long long)(d->base + d->start + good));
+            return dlm_fail(err, DLM_EDATA, "'%s' is not UTF-8 at byte %llu", d->name,
+                            (unsigned long long)(d->base + d->start + good));
     }
     int rc = 1;
     if (d->options.field) {

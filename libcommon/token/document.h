@@ -1,8 +1,8 @@
 /* Documents out of text: files or standard input, plain or zstd-compressed, cut where the person says.
  *
- * What ends a document: the file; a line feed or a NUL, which are dropped; a run of blank lines (only spaces, tabs, CR), which stays
- * with the document before it; or the JSON text of one line, of which one field is the document. Files never run into each other.
- * Memory: one document, or about part_bytes where documents may come in parts.
+ * What ends a document: the file; a line feed or a NUL, which are dropped; a run of blank lines (only spaces, tabs, CR), which
+ * stays with the document before it; or the JSON text of one line, of which one field is the document. Files never run into each
+ * other. Memory: one document, or about part_bytes where documents may come in parts.
  */
 #ifndef DLM_TOKEN_DOCUMENT_H
 #define DLM_TOKEN_DOCUMENT_H

@@ -61,6 +61,9 @@ static char *sample(const char *merges, const char *extra_words, const char *add
 }
 
 #define BYTE_LEVEL "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false}"
+#define SPLIT(regex, behavior) \
+    "\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" regex "\"}," \
+    "\"behavior\":\"" behavior "\"},{\"type\":\"ByteLevel\",\"add_prefix_space\":false}]}"
 #define WORDS ",\"th\":256,\"the\":257,\"\\u0120the\":258"
 #define MERGES "\"t h\",\"th e\",\"\\u0120 the\""
 #define SPECIAL(id, text) "{\"id\":" #id ",\"content\":\"" text "\",\"special\":true}"
@@ -78,7 +81,8 @@ static void accepted(void)
     struct dlm_error err = {{0}};
     struct dlm_vocab *v, *w;
     size_t n = 0;
-    tap_ok(!parse(&v, sample(MERGES, WORDS, SPECIAL(259, "</s>") "," SPECIAL(261, "<pad>"), BYTE_LEVEL), &err), "a vocabulary is read: %s", err.msg);
+    tap_ok(!parse(&v, sample(MERGES, WORDS, SPECIAL(259, "</s>") "," SPECIAL(261, "<pad>"), BYTE_LEVEL), &err),
+           "a vocabulary is read: %s", err.msg);
     if (!v)
         return;
     tap_ok(dlm_vocab_size(v) == 262, "its size is the largest id + 1");
@@ -106,7 +110,9 @@ static void accepted(void)
     dlm_vocab_free(v);
     tap_ok(!parse(&v, sample(MERGES, WORDS, "", BYTE_LEVEL ",\"normalizer\":{\"type\":\"NFC\"},\"decoder\":{\"type\":\"ByteLevel\"}"), &err), "NFC: %s", err.msg);
     dlm_vocab_free(v);
-    tap_ok(!parse(&v, sample("", ",\"[a]\":256,\"[b]\":257,\"[c]\":258,\"[d]\":259", SPECIAL(256, "[a]") "," SPECIAL(257, "[b]") "," SPECIAL(258, "[c]") "," SPECIAL(259, "[d]"), BYTE_LEVEL), &err) &&
+    tap_ok(!parse(&v, sample("", ",\"[a]\":256,\"[b]\":257,\"[c]\":258,\"[d]\":259", 
+                             SPECIAL(256, "[a]") "," SPECIAL(257, "[b]") "," SPECIAL(258, "[c]") "," SPECIAL(259, "[d]"), BYTE_LEVEL),
+                  &err) &&
                dlm_vocab_specials(v).end == DLM_NO_ID,
            "unknown names have no role where they do not come first: %s", err.msg);
     dlm_vocab_free(v);
@@ -122,9 +128,9 @@ static void refused(void)
         {MERGES, WORDS, "", "\"pre_tokenizer\":{\"type\":\"Metaspace\"}", "Metaspace"},
         {MERGES, WORDS, "", "\"pre_tokenizer\":null", "ByteLevel"},
         {MERGES, WORDS, "", "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true}", "add_prefix_space"},
-        {MERGES, WORDS, "", "\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"MergedWithNext\"}]}", "MergedWithNext"},
-        {MERGES, WORDS, "", "\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(\"},\"behavior\":\"Isolated\"},{\"type\":\"ByteLevel\",\"add_prefix_space\":false}]}", "pattern"},
-        {MERGES, WORDS, "", "\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"\\\\h+\"},\"behavior\":\"Isolated\"},{\"type\":\"ByteLevel\",\"add_prefix_space\":false}]}", "\\\\h"},
+        {MERGES, WORDS, "", SPLIT("a", "MergedWithNext"), "MergedWithNext"},
+        {MERGES, WORDS, "", SPLIT("(", "Isolated"), "pattern"},
+        {MERGES, WORDS, "", SPLIT("\\\\h+", "Isolated"), "\\h"},
         {MERGES, WORDS, "", BYTE_LEVEL ",\"normalizer\":{\"type\":\"Lowercase\"}", "Lowercase"},
         {MERGES, WORDS, "", BYTE_LEVEL ",\"decoder\":{\"type\":\"WordPiece\"}", "WordPiece"},
         {MERGES, WORDS, "", BYTE_LEVEL ",\"post_processor\":{\"type\":\"Unheard\"}", "Unheard"},
@@ -149,10 +155,11 @@ static void refused(void)
         struct dlm_error err = {{0}};
         struct dlm_vocab *v;
         int rc = parse(&v, sample(t[i].merges, t[i].words, t[i].added, t[i].rest), &err);
-        tap_ok(rc == DLM_EDATA && strstr(err.msg, "x.json") && (strstr(err.msg, t[i].says) || (i == 6 && strstr(err.msg, "\\h"))), "refused: %s", err.msg);
+        tap_ok(rc == DLM_EDATA && strstr(err.msg, "x.json") && strstr(err.msg, t[i].says), "refused: %s", err.msg);
         dlm_vocab_free(v);
     }
-    static const char *const broken[] = {"", "{", "[]", "7", "{}", "{\"model\":{}}", "{\"model\":{\"type\":\"WordPiece\"}}", "{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}",
+    static const char *const broken[] = {"", "{", "[]", "7", "{}", "{\"model\":{}}", "{\"model\":{\"type\":\"WordPiece\"}}",
+                                         "{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}",
                                          "\xff\xfe", "{\"model\":{\"type\":\"BPE\",\"vocab\":[],\"merges\":{}}}", "{\"a\":1,\"a\":2}"};
     for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
         struct dlm_error err = {{0}};
@@ -165,7 +172,8 @@ static void refused(void)
 /* No byte of a vocabulary can be cut off or changed so that reading it goes astray; whatever is accepted can be used. */
 static void hostile(uint64_t seed)
 {
-    char *json = sample(MERGES, WORDS, SPECIAL(259, "</s>"), BYTE_LEVEL ",\"post_processor\":{\"type\":\"RobertaProcessing\",\"cls\":[\"a\",1],\"sep\":[\"b\",2]}");
+    char *json = sample(MERGES, WORDS, SPECIAL(259, "</s>"),
+                        BYTE_LEVEL ",\"post_processor\":{\"type\":\"RobertaProcessing\",\"cls\":[\"a\",1],\"sep\":[\"b\",2]}");
     size_t n = strlen(json), good = 0, tried = 0;
     struct dlm_error err;
     for (size_t cut = 0; cut < n; cut += 7) {
