@@ -25,27 +25,37 @@ static struct dlm_texts law_files;
 static uint64_t resamples = 1000;
 static double level = 0.95, huber = 1e-3;
 static int by;
-static bool offset, raw, x_given, y_given, offset_given, raw_given, by_given, budgets_given, law_given, compute_given, group_given, where_given,
-    bootstrap_given, level_given, huber_given;
+static bool offset, raw, x_given, y_given, offset_given, raw_given, by_given, budgets_given, law_given, compute_given,
+    group_given, where_given, bootstrap_given, level_given, huber_given;
 
 /* clang-format off */
 static const struct dlm_option options[] = {
     {NULL, 0, DLM_OPT_GROUP, NULL, "Rows:", NULL, 0, 0, NULL, NULL},
-    {"group",     0,   DLM_OPT_TEXT,   "COLS", "fit each value of these columns by itself (noise,objective)", &group, 0, 0, NULL, &group_given},
-    {"where",     0,   DLM_OPT_TEXT,   "EXPR", "keep the rows that meet it: 'step>5000 && elbo<4'", &where, 0, 0, NULL, &where_given},
+    {"group",     0,   DLM_OPT_TEXT,   "COLS", "fit each value of these columns by itself (noise,objective)", &group, 0, 0, NULL,
+     &group_given},
+    {"where",     0,   DLM_OPT_TEXT,   "EXPR", "keep the rows that meet it: 'step>5000 && elbo<4'", &where, 0, 0, NULL,
+     &where_given},
     {NULL, 0, DLM_OPT_GROUP, NULL, "Fits:", NULL, 0, 0, NULL, NULL},
-    {"x-column",  'x', DLM_OPT_TEXT,   "COL",  "power: fit against this column; surface: params or flops_tok (flops_tok)", &x_column, 0, 0, NULL, &x_given},
+    {"x-column",  'x', DLM_OPT_TEXT,   "COL",  "power: fit against this column; surface: params or flops_tok (flops_tok)",
+     &x_column, 0, 0, NULL, &x_given},
     {"y-column",  'y', DLM_OPT_TEXT,   "COL",  "power: fit this column", &y_column, 0, 0, NULL, &y_given},
     {"offset",    0,   DLM_OPT_FLAG,   NULL,   "power: y = A x^k + E", &offset, 0, 0, NULL, &offset_given},
-    {"raw",       0,   DLM_OPT_FLAG,   NULL,   "isoflop: take the best size, not a parabola's lowest point", &raw, 0, 0, NULL, &raw_given},
-    {"by",        0,   DLM_OPT_CHOICE, "COL",  "loss, plot: the law against flops or tokens (flops)", &by, 0, 0, "flops|tokens", &by_given},
-    {"budgets",   0,   DLM_OPT_TEXT,   "N",    "isoflop, loss, plot: N budgets, log-spaced, or LOW:HIGH:N (8)", &budgets, 0, 0, NULL, &budgets_given},
-    {"bootstrap", 0,   DLM_OPT_COUNT,  "N",    "resamples for the intervals; 0: none (1000)", &resamples, 0, 10e6, NULL, &bootstrap_given},
+    {"raw",       0,   DLM_OPT_FLAG,   NULL,   "isoflop: take the best size, not a parabola's lowest point", &raw, 0, 0, NULL,
+     &raw_given},
+    {"by",        0,   DLM_OPT_CHOICE, "COL",  "loss, plot: the law against flops or tokens (flops)", &by, 0, 0, "flops|tokens",
+     &by_given},
+    {"budgets",   0,   DLM_OPT_TEXT,   "N",    "isoflop, loss, plot: N budgets, log-spaced, or LOW:HIGH:N (8)", &budgets, 0, 0,
+     NULL, &budgets_given},
+    {"bootstrap", 0,   DLM_OPT_COUNT,  "N",    "resamples for the intervals; 0: none (1000)", &resamples, 0, 10e6, NULL,
+     &bootstrap_given},
     {"level",     0,   DLM_OPT_REAL,   "P",    "level of the intervals (0.95)", &level, 0.01, 0.9999, NULL, &level_given},
-    {"huber",     0,   DLM_OPT_REAL,   "D",    "residual of log y beyond which errors count linearly (1e-3)", &huber, 1e-9, 1e3, NULL, &huber_given},
+    {"huber",     0,   DLM_OPT_REAL,   "D",    "residual of log y beyond which errors count linearly (1e-3)", &huber, 1e-9, 1e3,
+     NULL, &huber_given},
     {NULL, 0, DLM_OPT_GROUP, NULL, "Predictions:", NULL, 0, 0, NULL, NULL},
-    {"law",       'l', DLM_OPT_TEXTS,  "FILE", "predict, plot: laws of an earlier fit, may be repeated; predict: or 'paper'", &law_files, 0, 0, NULL, &law_given},
-    {"flops",     'C', DLM_OPT_TEXT,   "LIST", "predict: budgets with commas between, in FLOPs", &compute, 0, 0, NULL, &compute_given},
+    {"law",       'l', DLM_OPT_TEXTS,  "FILE", "predict, plot: laws of an earlier fit, may be repeated; predict: or 'paper'",
+     &law_files, 0, 0, NULL, &law_given},
+    {"flops",     'C', DLM_OPT_TEXT,   "LIST", "predict: budgets with commas between, in FLOPs", &compute, 0, 0, NULL,
+     &compute_given},
     {"format",    0,   DLM_OPT_LATER,  "NAME", "plan", NULL, 0, 0, NULL, NULL},
     {"tokens-available", 0, DLM_OPT_LATER, "N", "plan", NULL, 0, 0, NULL, NULL},
     {NULL, 0, DLM_OPT_GROUP, NULL, "All:", NULL, 0, 0, NULL, NULL},
@@ -87,12 +97,18 @@ static void check_options(enum task task)
         const char *name;
         unsigned tasks;
     } use[] = {
-        {x_given, "x-column", 1 << POWER | 1 << SURFACE},    {y_given, "y-column", 1 << POWER},
-        {offset_given, "offset", 1 << POWER},         {raw_given, "raw", 1 << ISOFLOP},
-        {by_given, "by", 1 << LOSS | 1 << PLOT},      {budgets_given, "budgets", 1 << ISOFLOP | 1 << LOSS | 1 << PLOT},
-        {law_given, "law", 1 << PREDICT | 1 << PLOT}, {compute_given, "flops", 1 << PREDICT},
-        {group_given, "group", FITS},                 {where_given, "where", FITS},
-        {bootstrap_given, "bootstrap", FITS},         {level_given, "level", FITS},
+        {x_given, "x-column", 1 << POWER | 1 << SURFACE},
+        {y_given, "y-column", 1 << POWER},
+        {offset_given, "offset", 1 << POWER},
+        {raw_given, "raw", 1 << ISOFLOP},
+        {by_given, "by", 1 << LOSS | 1 << PLOT},
+        {budgets_given, "budgets", 1 << ISOFLOP | 1 << LOSS | 1 << PLOT},
+        {law_given, "law", 1 << PREDICT | 1 << PLOT},
+        {compute_given, "flops", 1 << PREDICT},
+        {group_given, "group", FITS},
+        {where_given, "where", FITS},
+        {bootstrap_given, "bootstrap", FITS},
+        {level_given, "level", FITS},
         {huber_given, "huber", FITS},
     };
     for (size_t i = 0; i < sizeof use / sizeof *use; i++)
@@ -137,8 +153,9 @@ static void say_study(const struct dlm_study *s)
         snprintf(val, sizeof val, "%zu on their val rows", s->n_val);
     if (s->n_train)
         snprintf(train, sizeof train, "%zu on their train rows", s->n_train);
-    dlm_frame_say(&command, "fitting %s of %zu %s (%zu points)%s%s%s%s", s->fitted, s->n_runs, s->has_runs ? "runs" : "rows", s->n_points,
-                  s->has_runs ? ": " : "", s->has_runs ? val : "", s->has_runs ? more : "", s->has_runs ? train : "");
+    dlm_frame_say(&command, "fitting %s of %zu %s (%zu points)%s%s%s%s", s->fitted, s->n_runs, s->has_runs ? "runs" : "rows",
+                  s->n_points, s->has_runs ? ": " : "", s->has_runs ? val : "", s->has_runs ? more : "",
+                  s->has_runs ? train : "");
     if (s->dropped)
         dlm_frame_say(&command, "%zu rows without all that is fitted are left out", s->dropped);
     if (s->repeats && common.verbose)
@@ -156,13 +173,24 @@ int main(int argc, char **argv)
 
     struct dlm_progress progress;
     struct dlm_estimate how = {.huber = huber,
-                               .bootstrap = {.n = resamples, .seed = common.seed, .level = level, .tick = tick, .tick_ctx = &progress,
+                               .bootstrap = {.n = resamples,
+                                             .seed = common.seed,
+                                             .level = level,
+                                             .tick = tick,
+                                             .tick_ctx = &progress,
                                              .threads = (int)(common.threads ? common.threads : (uint64_t)dlm_build_cores())}};
     check(dlm_budgets_parse(budgets, &how.budgets, &err), &err);
     const bool params = task == SURFACE && x_given && !strcmp(x_column, "params");
-    struct dlm_study_request request = {.paths = (const char *const *)argv + first, .n_paths = (size_t)(argc - first), .group = group, .where = where,
-                                        .x = task == POWER ? x_column : by ? "tokens" : "flops", .y = task == POWER ? y_column : NULL,
-                                        .need_sizes = task == ISOFLOP || task == SURFACE, .need_params = task == ISOFLOP || params};
+    struct dlm_study_request request = {.paths = (const char *const *)argv + first,
+                                        .n_paths = (size_t)(argc - first),
+                                        .group = group,
+                                        .where = where,
+                                        .x = task == POWER ? x_column
+                                             : by          ? "tokens"
+                                                           : "flops",
+                                        .y = task == POWER ? y_column : NULL,
+                                        .need_sizes = task == ISOFLOP || task == SURFACE,
+                                        .need_params = task == ISOFLOP || params};
     struct dlm_study study = {0};
     struct dlm_laws laws = {0};
     struct dlm_notes notes = {0};

@@ -201,6 +201,11 @@ setup() {
     study masked 6 12 5 > m.tsv
     awk -F'\t' 'NR == 1 || $2 == "train" || $1 != "masked-5"' m.tsv > some.tsv
     dlm-fitlaw loss some.tsv 2>&1 > /dev/null | grep -q '5 on their val rows and 1 on their train rows'
+    study masked 7 300 5 | grep -v val > long.tsv
+    dlm-fitlaw surface --bootstrap 20 long.tsv 2> said > law.tsv
+    grep -q 'runs of more than 100 points are smoothed to 50' said
+    [ "$(get law.tsv surface masked/diffusion E n)" = 350 ]
+    near "$(get law.tsv surface masked/diffusion beta value)" 0.367 0.01
 }
 
 @test "fitlaw: few runs: measurement only, and words where nothing is determined" {

@@ -18,8 +18,8 @@ static uint64_t hash_text(const char *s)
     return h ^ h >> 32;
 }
 
-int dlm_bootstrap_run(const struct dlm_bootstrap *b, const struct dlm_resampler *r, const char *group, double *draws, size_t *good,
-                      struct dlm_error *err)
+int dlm_bootstrap_run(const struct dlm_bootstrap *b, const struct dlm_resampler *r, const char *group, double *draws,
+                      size_t *good, struct dlm_error *err)
 {
     const uint64_t key = hash_text(group) << 32; /* the item of Philox: group above, resample below */
     const int threads = b->threads > 0 ? b->threads : 1;
@@ -92,7 +92,8 @@ int dlm_bootstrap_interval(const struct dlm_bootstrap *b, const double *draws, s
             mean += v[i] / (double)n;
         for (size_t i = 0; i < n; i++)
             square += (v[i] - mean) * (v[i] - mean);
-        *out = (struct dlm_interval){quantile(v, n, 0.5 * (1 - b->level)), quantile(v, n, 0.5 * (1 + b->level)), sqrt(square / (double)(n - 1))};
+        *out = (struct dlm_interval){quantile(v, n, 0.5 * (1 - b->level)), quantile(v, n, 0.5 * (1 + b->level)),
+                                     sqrt(square / (double)(n - 1))};
     }
     free(v);
     return 0;

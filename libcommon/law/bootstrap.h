@@ -1,9 +1,9 @@
 /* Bootstrap intervals: runs are drawn again with replacement, the points follow, the fit is repeated (method.md §7).
  *
- * Resample i of a group is a pure function of (seed, group, i), so neither the number of threads nor the other groups change it, and
- * different quantities of one group see the same runs. A resample with fewer distinct runs than parameters is drawn again. Where runs are
- * too few for that (under five, or no more than parameters), points are moved by their standard errors instead: such intervals hold
- * the error of measurement only. Intervals are percentiles.
+ * Resample i of a group is a pure function of (seed, group, i), so neither the number of threads nor the other groups change it,
+ * and different quantities of one group see the same runs. A resample with fewer distinct runs than parameters is drawn again.
+ * Where runs are too few for that (under five, or no more than parameters), points are moved by their standard errors instead:
+ * such intervals hold the error of measurement only. Intervals are percentiles.
  */
 #ifndef DLM_LAW_BOOTSTRAP_H
 #define DLM_LAW_BOOTSTRAP_H
@@ -23,7 +23,8 @@ struct dlm_bootstrap {
     void *tick_ctx;
 };
 
-/* One resample: write `width` numbers for it to `out`, using `scratch` (thread's own, `scratch_size` bytes). False: cannot be, draw again. */
+/* One resample: write `width` numbers for it to `out`, using `scratch` (thread's own, `scratch_size` bytes). False: cannot be,
+ * draw again. */
 struct dlm_resampler {
     bool (*draw)(void *ctx, struct dlm_rng *rng, void *scratch, double *out);
     void *ctx; /* read only while drawing */
@@ -31,10 +32,11 @@ struct dlm_resampler {
 };
 
 /* Fill `draws` (n, width), rows that came to nothing with NAN; *good is how many did not. */
-int dlm_bootstrap_run(const struct dlm_bootstrap *b, const struct dlm_resampler *r, const char *group, double *draws, size_t *good,
-                      struct dlm_error *err);
+int dlm_bootstrap_run(const struct dlm_bootstrap *b, const struct dlm_resampler *r, const char *group, double *draws,
+                      size_t *good, struct dlm_error *err);
 
-/* Percentile interval and standard deviation of column `at` of `draws` (n, width); all NAN where fewer than half of the rows are there. */
+/* Percentile interval and standard deviation of column `at` of `draws` (n, width); all NAN where fewer than half of the rows are
+ * there. */
 struct dlm_interval {
     double lo, hi, se;
 };

@@ -1,7 +1,7 @@
 /* A drawing of loss laws with characters.
  *
- * Each group has a letter: small for the points of its runs, large for its law, with gaps beyond the data. Both axes are logarithmic. Only ASCII, so
- * that no terminal or mail needs more.
+ * Each group has a letter: small for the points of its runs, large for its law, with gaps beyond the data. Both axes are
+ * logarithmic. Only ASCII, so that no terminal or mail needs more.
  */
 #include "law/chart.h"
 

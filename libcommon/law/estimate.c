@@ -10,7 +10,7 @@
 /* What of a point or of the frontier is fitted. */
 enum what { WHAT_Y, WHAT_SIZE, WHAT_PARAMS, WHAT_TOKENS };
 
-enum { BAND_MAX = 200 };
+enum { BAND_MAX = 200, MANY_POINTS = 100, HORIZONS = 50 };
 
 /* One law of one group: where its points come from. */
 struct source {
@@ -81,8 +81,10 @@ static void points_of_frontier(const struct source *s, const uint32_t *counts, c
         if (best == (size_t)-1)
             continue;
         const struct dlm_run *run = &s->group->runs[f->run[best]];
-        double v = s->what == WHAT_Y ? value[best] : s->what == WHAT_SIZE ? log(run->flops_tok) : s->what == WHAT_PARAMS ? log(run->params)
-                                                                                              : log(f->budget[j] / run->flops_tok);
+        double v = s->what == WHAT_Y        ? value[best]
+                   : s->what == WHAT_SIZE   ? log(run->flops_tok)
+                   : s->what == WHAT_PARAMS ? log(run->params)
+                                            : log(f->budget[j] / run->flops_tok);
         if (!isfinite(v))
             continue;
         sample->lx[0][n] = log(f->budget[j]);
@@ -129,8 +131,8 @@ static bool draw(void *ctx, struct dlm_rng *rng, void *scratch, double *out)
 }
 
 /* What the interval says about a term, in words. */
-static int note_term(const struct source *s, const struct dlm_fit *fit, const struct dlm_interval *in, int i, const char *what, struct dlm_notes *notes,
-                     struct dlm_error *err)
+static int note_term(const struct source *s, const struct dlm_fit *fit, const struct dlm_interval *in, int i, const char *what,
+                     struct dlm_notes *notes, struct dlm_error *err)
 {
     const struct dlm_form *form = s->form;
     const char *term = form->term[i], *group = s->group->name;
@@ -139,15 +141,17 @@ static int note_term(const struct source *s, const struct dlm_fit *fit, const st
     double scale = exp(s->minima.centre_y), low = form->lowest, high = form->highest;
     double v = fit->value[i], lo = isnan(in->lo) ? v : in->lo, hi = isnan(in->hi) ? v : in->hi;
     if (offset && v <= 1e-9 * scale && hi <= 1e-9 * scale)
-        return dlm_notes_add(notes, err, "%s: %s: %s is 0: within these points no level is seen where the law flattens", group, what, term);
+        return dlm_notes_add(notes, err, "%s: %s: %s is 0: within these points no level is seen where the law flattens", group,
+                             what, term);
     if (offset && lo <= 1e-9 * scale)
         return dlm_notes_add(notes, err, "%s: %s: %s is not determined by these runs: %s 0", group, what, term,
                              v <= 1e-9 * scale ? "the best fit has it at" : "its interval reaches");
     if (exponent && (lo <= low * 1.0001 + 1e-12 || hi >= high * 0.9999) && low > -50)
-        return dlm_notes_add(notes, err, "%s: %s: %s is not determined by these runs: its %s reaches the bound %g", group, what, term,
-                             isnan(in->lo) ? "best fit" : "interval", hi >= high * 0.9999 ? high : low);
+        return dlm_notes_add(notes, err, "%s: %s: %s is not determined by these runs: its %s reaches the bound %g", group, what,
+                             term, isnan(in->lo) ? "best fit" : "interval", hi >= high * 0.9999 ? high : low);
     if (exponent && isfinite(in->lo) && in->hi - in->lo > fabs(v))
-        return dlm_notes_add(notes, err, "%s: %s: %s is weakly determined: %.3g, from %.3g to %.3g", group, what, term, v, in->lo, in->hi);
+        return dlm_notes_add(notes, err, "%s: %s: %s is weakly determined: %.3g, from %.3g to %.3g", group, what, term, v, in->lo,
+                             in->hi);
     return 0;
 }
 
@@ -155,17 +159,20 @@ struct naming {
     const char *y, *x, *by, *what; /* what: how notes call the law */
 };
 
-static int add_row(struct dlm_laws *laws, const struct source *s, const struct naming *name, const char *law, const char *term, double value,
-                   const struct dlm_interval *in, double n, double r2, double objective, struct dlm_error *err)
+static int add_row(struct dlm_laws *laws, const struct source *s, const struct naming *name, const char *law, const char *term,
+                   double value, const struct dlm_interval *in, double n, double r2, double objective, struct dlm_error *err)
 {
     struct dlm_interval none = {NAN, NAN, NAN};
     if (!in)
         in = &none;
-    return dlm_laws_add(laws, &(struct dlm_law_row){(char *)law, s->group->name, (char *)term, (char *)name->y, (char *)name->x, (char *)name->by,
-                                                    value, in->lo, in->hi, in->se, n, r2, objective}, err);
+    return dlm_laws_add(laws,
+                        &(struct dlm_law_row){(char *)law, s->group->name, (char *)term, (char *)name->y, (char *)name->x,
+                                              (char *)name->by, value, in->lo, in->hi, in->se, n, r2, objective},
+                        err);
 }
 
-/* The best split of C = M·D on a surface, in closed form: M* = G·C^(beta/(alpha+beta)), G = (alpha·a/(beta·b))^(1/(alpha+beta)). */
+/* The best split of C = M·D on a surface, in closed form: M* = G·C^(beta/(alpha+beta)), G = (alpha·a/(beta·b))^(1/(alpha+beta)).
+ */
 static double surface_size(const double *v, double c)
 {
     return pow(v[2] * v[1] / (v[4] * v[3]), 1 / (v[2] + v[4])) * pow(c, v[4] / (v[2] + v[4]));
@@ -178,8 +185,9 @@ static double surface_loss(const double *v, double c)
 }
 
 /* The band of one quantity: what the law and its resamples give at x·scale, x from low up to 10^4 times high. */
-static int add_band(struct dlm_laws *bands, const struct source *s, const struct naming *name, const double *value, const double *draws,
-                    double (*at)(const struct dlm_form *, const double *, double), double scale, double low, double high, struct dlm_error *err)
+static int add_band(struct dlm_laws *bands, const struct source *s, const struct naming *name, const double *value,
+                    const double *draws, double (*at)(const struct dlm_form *, const double *, double), double scale, double low,
+                    double high, struct dlm_error *err)
 {
     const struct dlm_bootstrap *b = &s->how->bootstrap;
     if (!b->n || !draws)
@@ -233,8 +241,8 @@ static void range(const double *l, size_t n, double *low, double *high)
 }
 
 /* Fit one law of one group and write its rows. */
-static int estimate(struct source *s, const struct naming *name, struct dlm_laws *laws, struct dlm_laws *bands, struct dlm_notes *notes,
-                    struct dlm_error *err)
+static int estimate(struct source *s, const struct naming *name, struct dlm_laws *laws, struct dlm_laws *bands,
+                    struct dlm_notes *notes, struct dlm_error *err)
 {
     const struct dlm_form *form = s->form;
     const struct dlm_bootstrap *b = &s->how->bootstrap;
@@ -261,36 +269,53 @@ static int estimate(struct source *s, const struct naming *name, struct dlm_laws
     for (size_t i = 0; i < s->group->n_points; i++)
         has_se &= s->group->runs[0].points[i].se > 0;
     s->by_run = dlm_bootstrap_by_run(s->group->n, form->n);
-    bool possible = b->n > 0 && (s->by_run || (has_se && s->what == WHAT_Y) || (has_se && s->frontier));
+    bool possible = b->n > 0 && (s->by_run || (has_se && s->what == WHAT_Y));
     if (b->n && !s->by_run) {
-        const char *runs = s->group->n == 1 ? "" : "s";
-        rc = possible ? dlm_notes_add(notes, err, "%s: %zu run%s for %d parameters are too few to resample: intervals are of measurement only",
-                                      s->group->name, s->group->n, runs, form->n)
-                      : dlm_notes_add(notes, err, "%s: %s: no interval: %zu run%s for %d parameters are too few to resample, and the points have no "
-                                      "standard errors", s->group->name, name->what, s->group->n, runs, form->n);
+        const char *runs = s->group->n == 1 ? "" : "s", *group = s->group->name;
+        /* sizes are what they are: errors of measurement would hardly ever move them, and no width would look like certainty */
+        if (s->what != WHAT_Y)
+            rc = s->what != WHAT_SIZE
+                     ? 0
+                     : dlm_notes_add(notes, err, "%s: sizes along the frontier: no interval: %zu run%s are too few to resample",
+                                     group, s->group->n, runs);
+        else if (possible)
+            rc = dlm_notes_add(notes, err,
+                               "%s: %zu run%s for %d parameters are too few to resample: intervals are of measurement only",
+                               group, s->group->n, runs, form->n);
+        else
+            rc = dlm_notes_add(notes, err,
+                               "%s: %s: no interval: %zu run%s for %d parameters are too few to resample, and the points have no "
+                               "standard errors",
+                               group, name->what, s->group->n, runs, form->n);
     }
     if (!rc && possible) {
         draws = b->n <= (size_t)-1 / sizeof *draws / width ? malloc(b->n * width * sizeof *draws) : NULL;
         if (!draws)
             rc = dlm_fail(err, DLM_ENOMEM, "out of memory for %llu resamples", (unsigned long long)b->n);
         if (!rc)
-            rc = dlm_bootstrap_run(b, &(struct dlm_resampler){draw, s, scratch_size(s), width}, s->group->name, draws, &good, err);
+            rc = dlm_bootstrap_run(b, &(struct dlm_resampler){draw, s, scratch_size(s), width}, s->group->name, draws, &good,
+                                   err);
         if (!rc && 2 * good < b->n)
-            rc = dlm_notes_add(notes, err, "%s: %s: no interval: more than half of the resamples cannot be fitted", s->group->name, name->what);
+            rc = dlm_notes_add(notes, err, "%s: %s: no interval: more than half of the resamples cannot be fitted",
+                               s->group->name, name->what);
     }
     if (!rc && fit.degenerate)
-        rc = dlm_notes_add(notes, err, "%s: %s: not determined by these runs: the points do not tell its terms apart", s->group->name, name->what);
-    if (!rc && sample.n == (size_t)form->n)
-        rc = dlm_notes_add(notes, err, "%s: %s: as many points as parameters (%d): the law passes through them and nothing checks it",
+        rc = dlm_notes_add(notes, err, "%s: %s: not determined by these runs: the points do not tell its terms apart",
+                           s->group->name, name->what);
+    if (!rc && sample.n == (size_t)form->n && s->what == WHAT_Y)
+        rc = dlm_notes_add(notes, err,
+                           "%s: %s: as many points as parameters (%d): the law passes through them and nothing checks it",
                            s->group->name, name->what, form->n);
     for (int i = 0; i < form->n && !rc; i++) {
         struct dlm_interval in = {NAN, NAN, NAN};
         if (draws)
             rc = dlm_bootstrap_interval(b, draws, width, (size_t)i, &in, err);
         if (!rc)
-            rc = add_row(laws, s, name, form->law, form->term[i], fit.value[i], &in, (double)sample.n, fit.r2, fit.objective, err);
+            rc = add_row(laws, s, name, form->law, form->term[i], fit.value[i], &in, (double)sample.n, fit.r2, fit.objective,
+                         err);
         if (!rc)
-            rc = note_term(s, &fit, &in, i, name->what, notes, err);
+            /* the others say the same */
+            rc = s->what == WHAT_Y || s->what == WHAT_SIZE ? note_term(s, &fit, &in, i, name->what, notes, err) : 0;
     }
     double low, high;
     for (int p = 0; p < form->powers && !rc; p++) {
@@ -343,14 +368,79 @@ int dlm_estimate_power(const struct dlm_study *s, const struct dlm_estimate *how
     return append(laws, &bands, rc, err);
 }
 
+/* A surface is fitted to the points as they are, but a run with very many, as rows of training are, to its smoothed curve at
+ * horizons evenly spaced in log C: thousands of points of one curve say no more, and the bootstrap draws runs. `thin` gets the
+ * group's runs so; the caller frees *runs and *points. */
+static int thin(const struct dlm_group *g, struct dlm_group *out, struct dlm_run **runs, struct dlm_point **points, bool *changed,
+                struct dlm_error *err)
+{
+    size_t total = 0, most = 0, at = 0;
+    for (size_t i = 0; i < g->n; i++) {
+        total += g->runs[i].n > MANY_POINTS ? HORIZONS : g->runs[i].n;
+        most = g->runs[i].n > most ? g->runs[i].n : most;
+    }
+    double *lx = malloc(most * sizeof *lx), *ly = malloc(most * sizeof *ly);
+    *runs = malloc(g->n * sizeof **runs);
+    *points = malloc(total * sizeof **points);
+    if (!lx || !ly || !*runs || !*points) {
+        free(lx);
+        free(ly);
+        return dlm_fail(err, DLM_ENOMEM, "out of memory");
+    }
+    *out = (struct dlm_group){g->name, *runs, g->n, total};
+    for (size_t i = 0; i < g->n; i++) {
+        const struct dlm_run *r = &g->runs[i];
+        struct dlm_run *to = &(*runs)[i];
+        *to = *r;
+        to->points = *points + at;
+        if (r->n <= MANY_POINTS) {
+            memcpy(to->points, r->points, r->n * sizeof *r->points);
+            at += r->n;
+            continue;
+        }
+        for (size_t k = 0; k < r->n; k++) {
+            lx[k] = log(r->points[k].x);
+            ly[k] = log(r->points[k].y);
+        }
+        to->n = HORIZONS;
+        at += HORIZONS;
+        *changed = true;
+        for (size_t k = 0; k < HORIZONS; k++) {
+            double l = lx[0] + (lx[r->n - 1] - lx[0]) * (double)k / (HORIZONS - 1), c = exp(l);
+            to->points[k] = (struct dlm_point){.x = c,
+                                               .y = exp(dlm_curve_at(lx, ly, r->n, l)),
+                                               .se = NAN,
+                                               .flops = c,
+                                               .tokens = c / r->flops_tok,
+                                               .params = r->params,
+                                               .flops_tok = r->flops_tok};
+        }
+    }
+    free(lx);
+    free(ly);
+    return 0;
+}
+
 int dlm_estimate_surface(const struct dlm_study *s, const struct dlm_estimate *how, bool params, struct dlm_laws *laws,
                          struct dlm_notes *notes, struct dlm_error *err)
 {
     struct dlm_laws bands = {0};
     int rc = 0;
     for (size_t i = 0; i < s->n && !rc; i++) {
-        struct source from = {.form = &dlm_form_surface, .how = how, .group = &s->groups[i], .params = params};
-        rc = estimate(&from, &(struct naming){"loss", params ? "params" : "flops_tok", s->by, "surface"}, laws, &bands, notes, err);
+        struct dlm_group group;
+        struct dlm_run *runs = NULL;
+        struct dlm_point *points = NULL;
+        bool changed = false;
+        rc = thin(&s->groups[i], &group, &runs, &points, &changed, err);
+        if (!rc && changed)
+            rc = dlm_notes_add(notes, err, "%s: runs of more than %d points are smoothed to %d", group.name, MANY_POINTS,
+                               HORIZONS);
+        struct source from = {.form = &dlm_form_surface, .how = how, .group = &group, .params = params};
+        if (!rc)
+            rc = estimate(&from, &(struct naming){"loss", params ? "params" : "flops_tok", s->by, "surface"}, laws, &bands, notes,
+                          err);
+        free(runs);
+        free(points);
     }
     return append(laws, &bands, rc, err);
 }
@@ -383,7 +473,9 @@ int dlm_estimate_loss(const struct dlm_study *s, const struct dlm_estimate *how,
     static const struct {
         enum what what;
         const char *y, *name;
-    } sizes[] = {{WHAT_PARAMS, "params", "frontier's params"}, {WHAT_SIZE, "flops_tok", "frontier's flops_tok"}, {WHAT_TOKENS, "tokens", "frontier's tokens"}};
+    } sizes[] = {{WHAT_PARAMS, "params", "frontier's params"},
+                 {WHAT_SIZE, "flops_tok", "frontier's flops_tok"},
+                 {WHAT_TOKENS, "tokens", "frontier's tokens"}};
     struct dlm_laws bands = {0}, more = {0};
     int rc = 0;
     for (size_t i = 0; i < s->n && !rc; i++) {
@@ -394,12 +486,14 @@ int dlm_estimate_loss(const struct dlm_study *s, const struct dlm_estimate *how,
             rc = dlm_fail_in(err, rc, "group '%s'", g->name);
         struct source from = {.form = &dlm_form_loss, .how = how, .group = g, .frontier = &f};
         if (!rc)
-            rc = estimate(&from, &(struct naming){"loss", by_tokens ? "tokens" : "flops", s->by, "loss law"}, laws, &bands, notes, err);
+            rc = estimate(&from, &(struct naming){"loss", by_tokens ? "tokens" : "flops", s->by, "loss law"}, laws, &bands, notes,
+                          err);
         for (size_t k = 0; k < sizeof sizes / sizeof *sizes && !rc && !by_tokens; k++) {
             struct source size = {.form = &dlm_form_power, .how = how, .group = g, .frontier = &f, .what = sizes[k].what};
             size_t n = sizes_on_frontier(&size);
             if (n == 2)
-                rc = dlm_notes_add(notes, err, "%s: the frontier has only two sizes: how size grows with compute is weakly determined", g->name);
+                rc = dlm_notes_add(
+                    notes, err, "%s: the frontier has only two sizes: how size grows with compute is weakly determined", g->name);
             if (!rc && n >= 2)
                 rc = estimate(&size, &(struct naming){sizes[k].y, "flops", s->by, sizes[k].name}, &more, &bands, notes, err);
         }

@@ -1,7 +1,7 @@
 /* From the points of a study to laws with intervals: what `dlm-fitlaw power`, `surface` and `loss` do.
  *
- * Each group of the study is fitted by itself. The result are rows of a law file (lawfile.h): the terms with their intervals, the range of the data,
- * and, last, the bands. What the data do not determine is said in notes.
+ * Each group of the study is fitted by itself. The result are rows of a law file (lawfile.h): the terms with their intervals, the
+ * range of the data, and, last, the bands. What the data do not determine is said in notes.
  */
 #ifndef DLM_LAW_ESTIMATE_H
 #define DLM_LAW_ESTIMATE_H
@@ -26,7 +26,8 @@ int dlm_estimate_power(const struct dlm_study *s, const struct dlm_estimate *how
 int dlm_estimate_surface(const struct dlm_study *s, const struct dlm_estimate *how, bool params, struct dlm_laws *laws,
                          struct dlm_notes *notes, struct dlm_error *err);
 
-/* L = A·x^-beta + B along the frontier, x the flops or the tokens; with flops also the power laws of the sizes that make the frontier. */
+/* L = A·x^-beta + B along the frontier, x the flops or the tokens; with flops also the power laws of the sizes that make the
+ * frontier. */
 int dlm_estimate_loss(const struct dlm_study *s, const struct dlm_estimate *how, bool by_tokens, struct dlm_laws *laws,
                       struct dlm_notes *notes, struct dlm_error *err);
 

@@ -1,12 +1,13 @@
 /* The forms of the laws and their robust fit; see fit.h.
  *
- * The minimiser is our own. With Huber's threshold at 1e-3 and residuals of a per cent the objective is close to a sum of absolute values, full of creases,
- * and a bootstrap repeats the fit thousands of times. With at most five parameters the exact Hessian H costs little more than the value, and the
- * least-squares problem with weights min(1, δ/|r|), matrix G, majorises the objective: the step solves (H + λG) s = -g on the coordinates that
- * no bound holds, λ rising until the objective falls. λ → 0 is Newton's method, λ about 1 is iteratively reweighted least squares, a large λ a
- * short step downhill. The threshold is lowered in stages, which leads past most creases. NLopt's SLSQP and L-BFGS find the same minima with about
- * twice the evaluations (a surface over 240 points: 72 and 65 against 38 from cold starts, 29 and 30 against 16 from warm ones) and
- * an allocation for each fit; tests/unit/law_fit.c keeps them as the independent check.
+ * The minimiser is our own. With Huber's threshold at 1e-3 and residuals of a per cent the objective is close to a sum of
+ * absolute values, full of creases, and a bootstrap repeats the fit thousands of times. With at most five parameters the exact
+ * Hessian H costs little more than the value, and the least-squares problem with weights min(1, δ/|r|), matrix G, majorises the
+ * objective: the step solves (H + λG) s = -g on the coordinates that no bound holds, λ rising until the objective falls. λ → 0 is
+ * Newton's method, λ about 1 is iteratively reweighted least squares, a large λ a short step downhill. The threshold is lowered
+ * in stages, which leads past most creases. NLopt's SLSQP and L-BFGS find the same minima with about twice the evaluations (a
+ * surface over 240 points: 72 and 65 against 38 from cold starts, 29 and 30 against 16 from warm ones) and an allocation for each
+ * fit; tests/unit/law_fit.c keeps them as the independent check.
  */
 #include "law/fit.h"
 
@@ -40,8 +41,8 @@ static double huber_sum(double r, double delta, double *slope, double *weight)
     return delta * (a - 0.5 * delta);
 }
 
-double dlm_fit_objective(const struct dlm_form *form, const struct dlm_sample *s, double delta, const struct dlm_minima *m, const double *q,
-                         double *g, double *h, double *maj)
+double dlm_fit_objective(const struct dlm_form *form, const struct dlm_sample *s, double delta, const struct dlm_minima *m,
+                         const double *q, double *g, double *h, double *maj)
 {
     const int n = form->n, powers = form->powers;
     double f = 0, gs[N] = {0}, hs[N * N] = {0}, ms[N * N] = {0};
@@ -105,7 +106,8 @@ double dlm_fit_objective(const struct dlm_form *form, const struct dlm_sample *s
     return f;
 }
 
-/* Solve a·x = b for the symmetric positive definite a (n, n) in place; the smallest pivot, relative to its diagonal element; ≤ 0: it is not. */
+/* Solve a·x = b for the symmetric positive definite a (n, n) in place; the smallest pivot, relative to its diagonal element; ≤ 0:
+ * it is not. */
 static double solve(int n, double *a, double *b)
 {
     double least = INFINITY;
@@ -153,7 +155,8 @@ static void bounds(const struct dlm_form *form, double *low, double *high)
 }
 
 /* Minimise from q; the objective there. */
-static double descend(const struct dlm_form *form, const struct dlm_sample *s, double delta, const struct dlm_minima *m, double *q, int steps)
+static double descend(const struct dlm_form *form, const struct dlm_sample *s, double delta, const struct dlm_minima *m,
+                      double *q, int steps)
 {
     const int n = form->n;
     double low[N], high[N], g[N], h[N * N], maj[N * N], lambda = 0.1;
@@ -209,7 +212,8 @@ static double descend(const struct dlm_form *form, const struct dlm_sample *s, d
 }
 
 /* With the threshold lowered in stages. */
-static double minimise(const struct dlm_form *form, const struct dlm_sample *s, double delta, const struct dlm_minima *m, double *q)
+static double minimise(const struct dlm_form *form, const struct dlm_sample *s, double delta, const struct dlm_minima *m,
+                       double *q)
 {
     if (form->offset || form->powers > 1) {
         descend(form, s, 64 * delta, m, q, 30);
@@ -218,7 +222,8 @@ static double minimise(const struct dlm_form *form, const struct dlm_sample *s, 
     return descend(form, s, delta, m, q, 300);
 }
 
-/* Amplitudes and offset for the exponents in q: least squares of ŷ/y - 1, where negative ones are left out; which leaving-out fits best is tried. */
+/* Amplitudes and offset for the exponents in q: least squares of ŷ/y - 1, where negative ones are left out; which leaving-out
+ * fits best is tried. */
 static void start_from_exponents(const struct dlm_form *form, const struct dlm_sample *s, const struct dlm_minima *m, double *q)
 {
     const int terms = form->powers + form->offset;
@@ -338,7 +343,8 @@ static void finish(const struct dlm_form *form, const struct dlm_sample *s, cons
     fit->degenerate = false;
 }
 
-/* Do the points tell the parameters apart? The least-squares matrix, scaled to a unit diagonal, must be well away from singular. */
+/* Do the points tell the parameters apart? The least-squares matrix, scaled to a unit diagonal, must be well away from singular.
+ */
 static bool is_degenerate(const struct dlm_form *form, const struct dlm_sample *s, const struct dlm_minima *m, const double *q)
 {
     double g[N], a[N * N], b[N] = {0};
@@ -378,8 +384,8 @@ static int order_starts(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-int dlm_fit_points(const struct dlm_form *form, const struct dlm_sample *s, double huber, struct dlm_minima *m, struct dlm_fit *fit,
-                   struct dlm_error *err)
+int dlm_fit_points(const struct dlm_form *form, const struct dlm_sample *s, double huber, struct dlm_minima *m,
+                   struct dlm_fit *fit, struct dlm_error *err)
 {
     *m = (struct dlm_minima){0};
     double w = 0, value[DLM_FIT_MINIMA] = {0};
@@ -392,14 +398,17 @@ int dlm_fit_points(const struct dlm_form *form, const struct dlm_sample *s, doub
         m->centre_y += s->w[i] * s->ly[i];
     }
     if (n < (size_t)form->n)
-        return dlm_fail(err, DLM_EDATA, "%zu point%s: %s %s %d parameters and needs at least as many points", n, n == 1 ? "" : "s", form->law,
-                        form->offset && form->sign > 0 ? "with --offset has" : "has", form->n);
+        return dlm_fail(err, DLM_EDATA, "%zu point%s: %s %s %d parameters and needs at least as many points", n,
+                        n == 1 ? "" : "s", form->law, form->offset && form->sign > 0 ? "with --offset has" : "has", form->n);
     size_t need = form->powers == 2 ? 3 : (size_t)form->n;
     for (int p = 0; p < form->powers; p++) {
         size_t have = distinct(s->lx[p], s->w, s->n, need);
         if (have < need)
             return dlm_fail(err, DLM_EDATA, "%zu point%s differ in %s: %s needs at least %zu", have, have == 1 ? "" : "s",
-                            form->powers == 1 ? "x" : p ? "tokens" : "size", form->law, need);
+                            form->powers == 1 ? "x"
+                            : p               ? "tokens"
+                                              : "size",
+                            form->law, need);
         m->centre[p] /= w;
     }
     m->centre_y /= w;
@@ -455,7 +464,8 @@ int dlm_fit_points(const struct dlm_form *form, const struct dlm_sample *s, doub
     return 0;
 }
 
-void dlm_fit_again(const struct dlm_form *form, const struct dlm_sample *s, double huber, const struct dlm_minima *m, struct dlm_fit *fit)
+void dlm_fit_again(const struct dlm_form *form, const struct dlm_sample *s, double huber, const struct dlm_minima *m,
+                   struct dlm_fit *fit)
 {
     double best[N], value = INFINITY;
     memcpy(best, m->at[0], sizeof best);

@@ -29,7 +29,8 @@ int dlm_budgets_parse(const char *text, struct dlm_budgets *b, struct dlm_error 
     if (parts == 2 || !dlm_number_count(part[parts - 1], &n) || n < 2 || n > 1000)
         goto bad;
     b->n = (size_t)n;
-    if (parts == 3 && (!dlm_number_real(part[0], &b->low) || !dlm_number_real(part[1], &b->high) || !(b->low > 0) || !(b->high > b->low)))
+    if (parts == 3 &&
+        (!dlm_number_real(part[0], &b->low) || !dlm_number_real(part[1], &b->high) || !(b->low > 0) || !(b->high > b->low)))
         goto bad;
     return 0;
 bad:
@@ -131,16 +132,19 @@ static bool spread(const double *first, const double *last, size_t n, size_t cov
     return true;
 }
 
-/* The budgets that the data offer. For a frontier (cover ≤ 2): from where two sizes have begun and the first of them has ended (below that, the
- * frontier would be a smaller size's) to the last point of all. For parabolas: wherever `cover` sizes are under way. */
-static int choose_budgets(const struct dlm_group *g, size_t cover, double *budget, size_t n_budgets, size_t *sizes, struct dlm_error *err)
+/* The budgets that the data offer. For a frontier (cover ≤ 2): from where two sizes have begun and the first of them has ended
+ * (below that, the frontier would be a smaller size's) to the last point of all. For parabolas: wherever `cover` sizes are under
+ * way. */
+static int choose_budgets(const struct dlm_group *g, size_t cover, double *budget, size_t n_budgets, size_t *sizes,
+                          struct dlm_error *err)
 {
     struct size *s = malloc(g->n * sizeof *s);
     double *first = malloc(g->n * sizeof *first), *last = malloc(g->n * sizeof *last);
     int rc = s && first && last ? 0 : dlm_fail(err, DLM_ENOMEM, "out of memory");
     size_t n = 0;
     for (size_t i = 0; i < g->n && !rc; i++)
-        s[i] = (struct size){isnan(g->runs[i].flops_tok) ? 0 : g->runs[i].flops_tok, g->runs[i].points[0].x, g->runs[i].points[g->runs[i].n - 1].x};
+        s[i] = (struct size){isnan(g->runs[i].flops_tok) ? 0 : g->runs[i].flops_tok, g->runs[i].points[0].x,
+                             g->runs[i].points[g->runs[i].n - 1].x};
     if (!rc)
         qsort(s, g->n, sizeof *s, order_size);
     for (size_t i = 0; i < g->n && !rc; i++)
@@ -195,7 +199,8 @@ static int order_by_x(const void *pa, const void *pb)
     return a->x != b->x ? (a->x < b->x ? -1 : 1) : a->run < b->run ? -1 : a->run > b->run;
 }
 
-/* Every run has one point. Nearly equal x with clearly different sizes make one budget, as an iso-FLOP design has them; others stay apart. */
+/* Every run has one point. Nearly equal x with clearly different sizes make one budget, as an iso-FLOP design has them; others
+ * stay apart. */
 static int fill_direct(struct dlm_frontier *f, struct dlm_error *err)
 {
     const struct dlm_group *g = f->group;
@@ -231,7 +236,8 @@ static int fill_direct(struct dlm_frontier *f, struct dlm_error *err)
     return rc;
 }
 
-int dlm_frontier_fill(struct dlm_frontier *f, const struct dlm_group *g, const struct dlm_budgets *asked, size_t cover, struct dlm_error *err)
+int dlm_frontier_fill(struct dlm_frontier *f, const struct dlm_group *g, const struct dlm_budgets *asked, size_t cover,
+                      struct dlm_error *err)
 {
     *f = (struct dlm_frontier){.group = g, .direct = true, .has_se = true};
     struct dlm_budgets b = *asked;
@@ -252,7 +258,8 @@ int dlm_frontier_fill(struct dlm_frontier *f, const struct dlm_group *g, const s
         int rc = choose_budgets(g, 1, unused, 2, &f->sizes, err);
         return rc ? rc : fill_direct(f, err);
     }
-    int rc = b.n > (size_t)-1 / sizeof(double) / (g->n + 1) ? dlm_fail(err, DLM_ENOMEM, "out of memory") : allocate(f, b.n, b.n * g->n, err);
+    int rc = b.n > (size_t)-1 / sizeof(double) / (g->n + 1) ? dlm_fail(err, DLM_ENOMEM, "out of memory")
+                                                            : allocate(f, b.n, b.n * g->n, err);
     if (!rc)
         rc = choose_budgets(g, b.low > 0 ? 1 : cover, f->budget, b.n, &f->sizes, err);
     if (rc)

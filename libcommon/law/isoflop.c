@@ -128,12 +128,12 @@ static bool draw(void *ctx, struct dlm_rng *rng, void *scratch, double *out)
 }
 
 /* One group: its budgets are added to the rows. */
-static int profile_group(const struct dlm_group *g, const struct dlm_estimate *how, struct profile *p, const struct dlm_frontier *f,
-                         struct dlm_isoflop *out, struct dlm_notes *notes, struct dlm_error *err)
+static int profile_group(const struct dlm_group *g, const struct dlm_estimate *how, struct profile *p,
+                         const struct dlm_frontier *f, struct dlm_isoflop *out, struct dlm_notes *notes, struct dlm_error *err)
 {
     const struct dlm_bootstrap *b = &how->bootstrap;
-    const size_t width = f->n * DLM_ISOFLOP_VALUES, size = g->n * sizeof(struct size) + (f->start[f->n] + g->n_points) * sizeof(double) +
-                                                           g->n * sizeof(uint32_t);
+    const size_t width = f->n * DLM_ISOFLOP_VALUES,
+                 size = g->n * sizeof(struct size) + (f->start[f->n] + g->n_points) * sizeof(double) + g->n * sizeof(uint32_t);
     char outside[2][512] = {"", ""}; /* budgets whose optimum is at or beyond the smallest, the largest size */
     double *draws = NULL;
     size_t good, added = 0, few = 0, flat = 0;
@@ -141,9 +141,12 @@ static int profile_group(const struct dlm_group *g, const struct dlm_estimate *h
     p->f = f;
     p->by_run = dlm_bootstrap_by_run(g->n, PARABOLA);
     if (b->n && !p->by_run)
-        rc = f->has_se ? dlm_notes_add(notes, err, "%s: %zu runs are too few to resample: intervals are of measurement only", g->name, g->n)
-                       : dlm_notes_add(notes, err, "%s: no intervals: %zu runs are too few to resample, and the points have no standard errors",
-                                       g->name, g->n);
+        rc = f->has_se
+                 ? dlm_notes_add(notes, err, "%s: %zu runs are too few to resample: intervals are of measurement only", g->name,
+                                 g->n)
+                 : dlm_notes_add(notes, err,
+                                 "%s: no intervals: %zu runs are too few to resample, and the points have no standard errors",
+                                 g->name, g->n);
     struct size *s = malloc(size);
     if (!s)
         return dlm_fail(err, DLM_ENOMEM, "out of memory");
@@ -183,22 +186,28 @@ static int profile_group(const struct dlm_group *g, const struct dlm_estimate *h
     }
     for (int large = 0; large < 2 && !rc; large++)
         if (*outside[large])
-            rc = dlm_notes_add(notes, err, p->raw ? "%s: the best size is the %s that reaches the budget at%s: the optimum may lie outside of the sampled sizes"
-                                                  : "%s: the optimum lies outside of the sampled sizes, beyond the %s that reaches the budget, at%s",
-                               g->name, large ? "largest" : "smallest", outside[large]);
+            rc = dlm_notes_add(
+                notes, err,
+                p->raw
+                    ? "%s: the best size is the %s that reaches the budget at%s: the optimum may lie outside of the sampled sizes"
+                    : "%s: the optimum lies outside of the sampled sizes, beyond the %s that reaches the budget, at%s",
+                g->name, large ? "largest" : "smallest", outside[large]);
     if (!rc && few)
-        rc = dlm_notes_add(notes, err, "%s: %zu of %zu budgets are left out: fewer than %d sizes reach them", g->name, few, f->n, PARABOLA);
+        rc = dlm_notes_add(notes, err, "%s: %zu of %zu budgets are left out: fewer than %d sizes reach them", g->name, few, f->n,
+                           PARABOLA);
     if (!rc && flat)
-        rc = dlm_notes_add(notes, err, "%s: %zu of %zu budgets are left out: the parabola has no lowest point", g->name, flat, f->n);
+        rc = dlm_notes_add(notes, err, "%s: %zu of %zu budgets are left out: the parabola has no lowest point", g->name, flat,
+                           f->n);
     if (!rc && !added)
-        rc = dlm_fail(err, DLM_EDATA, "group '%s': no budget has an optimum: a parabola needs at least %d sizes at one budget", g->name, PARABOLA);
+        rc = dlm_fail(err, DLM_EDATA, "group '%s': no budget has an optimum: a parabola needs at least %d sizes at one budget",
+                      g->name, PARABOLA);
     free(draws);
     free(s);
     return rc;
 }
 
-int dlm_isoflop_find(const struct dlm_study *s, const struct dlm_estimate *how, bool raw, struct dlm_isoflop *out, struct dlm_notes *notes,
-                     struct dlm_error *err)
+int dlm_isoflop_find(const struct dlm_study *s, const struct dlm_estimate *how, bool raw, struct dlm_isoflop *out,
+                     struct dlm_notes *notes, struct dlm_error *err)
 {
     *out = (struct dlm_isoflop){0};
     int rc = 0;

@@ -1,7 +1,7 @@
 /* Iso-FLOP profiles (method.md §7, step 3): at each budget, the loss of every size, and the size where it is lowest.
  *
- * At a budget C each size has its best run's smoothed loss; through these goes a parabola of log loss over log FLOPs per token. Its lowest point is
- * L* and M*; D* = C/M*, and P* lies on the line between the sizes about M*. Or, raw, the best size as it is.
+ * At a budget C each size has its best run's smoothed loss; through these goes a parabola of log loss over log FLOPs per token.
+ * Its lowest point is L* and M*; D* = C/M*, and P* lies on the line between the sizes about M*. Or, raw, the best size as it is.
  */
 #ifndef DLM_LAW_ISOFLOP_H
 #define DLM_LAW_ISOFLOP_H
@@ -24,8 +24,8 @@ struct dlm_isoflop {
     size_t n;
 };
 
-int dlm_isoflop_find(const struct dlm_study *s, const struct dlm_estimate *how, bool raw, struct dlm_isoflop *out, struct dlm_notes *notes,
-                     struct dlm_error *err);
+int dlm_isoflop_find(const struct dlm_study *s, const struct dlm_estimate *how, bool raw, struct dlm_isoflop *out,
+                     struct dlm_notes *notes, struct dlm_error *err);
 int dlm_isoflop_write(const struct dlm_isoflop *i, const struct dlm_study *s, FILE *f, const char *name, struct dlm_error *err);
 void dlm_isoflop_release(struct dlm_isoflop *i);
 

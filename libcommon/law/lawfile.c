@@ -112,8 +112,10 @@ int dlm_laws_read(struct dlm_laws *l, const char *const *paths, size_t n, struct
             s[4] = surface ? "flops_tok" : !strcmp(s[3], "loss") ? "flops" : "NA";
         }
         if (!rc) /* the row only borrows the texts; they are copied */
-            rc = dlm_laws_add(l, &(struct dlm_law_row){(char *)s[0], (char *)s[1], (char *)s[2], (char *)s[3], (char *)s[4], (char *)s[5], v[0],
-                                                       v[1], v[2], v[3], v[4], v[5], v[6]}, err);
+            rc = dlm_laws_add(l,
+                              &(struct dlm_law_row){(char *)s[0], (char *)s[1], (char *)s[2], (char *)s[3], (char *)s[4],
+                                                    (char *)s[5], v[0], v[1], v[2], v[3], v[4], v[5], v[6]},
+                              err);
     }
     if (!rc && !l->n)
         rc = dlm_fail(err, DLM_EDATA, "'%s': no laws", n && strcmp(paths[0], "-") ? paths[0] : "standard input");
@@ -123,18 +125,20 @@ int dlm_laws_read(struct dlm_laws *l, const char *const *paths, size_t n, struct
     return rc;
 }
 
-const struct dlm_law_row *dlm_laws_find(const struct dlm_laws *l, const char *law, const char *group, const char *term, const char *y,
-                                        const char *x)
+const struct dlm_law_row *dlm_laws_find(const struct dlm_laws *l, const char *law, const char *group, const char *term,
+                                        const char *y, const char *x)
 {
     for (size_t i = 0; i < l->n; i++) {
         const struct dlm_law_row *r = &l->at[i];
-        if (!strcmp(r->law, law) && !strcmp(r->term, term) && !strcmp(r->group, group) && (!y || !strcmp(r->y, y)) && (!x || !strcmp(r->x, x)))
+        if (!strcmp(r->law, law) && !strcmp(r->term, term) && !strcmp(r->group, group) && (!y || !strcmp(r->y, y)) &&
+            (!x || !strcmp(r->x, x)))
             return r;
     }
     return NULL;
 }
 
-/* The band about `at`: the values and limits of its neighbours on both sides, and how far between them `at` stands in logarithms. */
+/* The band about `at`: the values and limits of its neighbours on both sides, and how far between them `at` stands in logarithms.
+ */
 static bool band_about(const struct dlm_laws *l, const char *law, const char *group, const char *y, const char *x, double at,
                        const struct dlm_law_row **below, const struct dlm_law_row **above, double *part)
 {
@@ -145,7 +149,8 @@ static bool band_about(const struct dlm_laws *l, const char *law, const char *gr
     for (size_t i = 0; i < l->n; i++) {
         const struct dlm_law_row *r = &l->at[i];
         double v;
-        if (strcmp(r->law, name) || strcmp(r->group, group) || strcmp(r->y, y) || strcmp(r->x, x) || !dlm_number_real(r->term, &v))
+        if (strcmp(r->law, name) || strcmp(r->group, group) || strcmp(r->y, y) || strcmp(r->x, x) ||
+            !dlm_number_real(r->term, &v))
             continue;
         if (v <= at * (1 + 1e-9) && v > x0) {
             x0 = v;
@@ -174,7 +179,8 @@ bool dlm_laws_predict(const struct dlm_laws *l, const char *law, const char *gro
     const struct dlm_law_row *below, *above;
     double part;
     bool loss = !strcmp(law, "loss"), band = band_about(l, law, group, y, x, at, &below, &above, &part);
-    const struct dlm_law_row *a = dlm_laws_find(l, law, group, "A", y, x), *k = dlm_laws_find(l, law, group, loss ? "beta" : "k", y, x);
+    const struct dlm_law_row *a = dlm_laws_find(l, law, group, "A", y, x),
+                             *k = dlm_laws_find(l, law, group, loss ? "beta" : "k", y, x);
     const struct dlm_law_row *e = dlm_laws_find(l, law, group, loss ? "B" : "E", y, x);
     *out = (struct dlm_prediction){NAN, NAN, NAN};
     if (a && k && (e || !loss)) {

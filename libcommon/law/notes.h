@@ -1,4 +1,5 @@
-/* What a person should know about a result, one line each: libraries never print, so they collect, and cmd/ says it once all went well. */
+/* What a person should know about a result, one line each: libraries never print, so they collect, and cmd/ says it once all went
+ * well. */
 #ifndef DLM_LAW_NOTES_H
 #define DLM_LAW_NOTES_H
 

@@ -1,7 +1,7 @@
 /* A drawing of loss laws through gnuplot.
  *
- * The runs stand in light lines, each group's law in a strong one, dashed beyond its data, over the band of its interval. Names of groups go into
- * single-quoted strings with quotes doubled, in which gnuplot expands nothing.
+ * The runs stand in light lines, each group's law in a strong one, dashed beyond its data, over the band of its interval. Names
+ * of groups go into single-quoted strings with quotes doubled, in which gnuplot expands nothing.
  */
 #include "law/plot.h"
 
@@ -63,8 +63,12 @@ int dlm_plot_script(const struct dlm_view *v, enum dlm_plot_format format, FILE 
     bool any_band = false;
     errno = 0;
     switch (format) {
-    case DLM_PLOT_SVG: fputs("set terminal svg size 960,640 dynamic background rgb 'white' font 'DejaVu Sans,14' linewidth 1\n", f); break;
-    case DLM_PLOT_PNG: fputs("set terminal pngcairo size 1440,960 background rgb 'white' font 'DejaVu Sans,18' linewidth 1.5\n", f); break;
+    case DLM_PLOT_SVG:
+        fputs("set terminal svg size 960,640 dynamic background rgb 'white' font 'DejaVu Sans,14' linewidth 1\n", f);
+        break;
+    case DLM_PLOT_PNG:
+        fputs("set terminal pngcairo size 1440,960 background rgb 'white' font 'DejaVu Sans,18' linewidth 1.5\n", f);
+        break;
     case DLM_PLOT_PDF: fputs("set terminal pdfcairo size 24cm,16cm background rgb 'white' font 'DejaVu Sans,12'\n", f); break;
     }
     for (size_t g = 0; g < s->n; g++) {
@@ -103,8 +107,11 @@ int dlm_plot_script(const struct dlm_view *v, enum dlm_plot_format format, FILE 
         fprintf(f, "%s%.9g", n ? "," : "", i * step);
     fputs(")\n", f);
     fprintf(f, "set xlabel '%s' textcolor rgb '#333333'\nset ylabel '%s (nats per token)' textcolor rgb '#333333'\n",
-            strcmp(v->x, "tokens") ? "training compute C (FLOPs)" : "training tokens D", strstr(s->fitted, "elbo") ? "ELBO" : "loss");
-    fprintf(f, "set key above left Left reverse vertical maxrows %zu samplen 2 spacing 1.2 noenhanced textcolor rgb '#222222'\nset style fill transparent solid 0.15 noborder\nplot \\\n",
+            strcmp(v->x, "tokens") ? "training compute C (FLOPs)" : "training tokens D",
+            strstr(s->fitted, "elbo") ? "ELBO" : "loss");
+    fprintf(f,
+            "set key above left Left reverse vertical maxrows %zu samplen 2 spacing 1.2 noenhanced textcolor rgb '#222222'\nset "
+            "style fill transparent solid 0.15 noborder\nplot \\\n",
             s->n);
     for (size_t g = 0; g < s->n; g++) {
         const char *c = colours[g % (sizeof colours / sizeof *colours)];

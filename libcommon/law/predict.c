@@ -24,19 +24,25 @@ static bool known(const struct dlm_prediction *q)
 }
 
 /* A law is stretched where x is more than ten times beyond the data it was fitted on. */
-static int note_stretch(const struct dlm_laws *l, const char *law, const char *group, const char *y, const char *x, const char *low,
-                        const char *high, double at, struct dlm_notes *notes, struct dlm_error *err)
+static int note_stretch(const struct dlm_laws *l, const char *law, const char *group, const char *y, const char *x,
+                        const char *low, const char *high, double at, struct dlm_notes *notes, struct dlm_error *err)
 {
     const struct dlm_law_row *a = dlm_laws_find(l, law, group, low, y, x), *b = dlm_laws_find(l, law, group, high, y, x);
     if (b && at > 10 * b->value)
-        return dlm_notes_add(notes, err, "%s: %s %.3g lies more than ten times beyond the data, which end at %.3g: an extrapolation", group, x, at, b->value);
+        return dlm_notes_add(notes, err,
+                             "%s: %s %.3g lies more than ten times beyond the data, which end at %.3g: an extrapolation", group,
+                             x, at, b->value);
     if (a && at < a->value / 10)
-        return dlm_notes_add(notes, err, "%s: %s %.3g lies more than ten times below the data, which begin at %.3g: an extrapolation", group, x, at, a->value);
+        return dlm_notes_add(notes, err,
+                             "%s: %s %.3g lies more than ten times below the data, which begin at %.3g: an extrapolation", group,
+                             x, at, a->value);
     return 0;
 }
 
-/* y from x by one law, the uncertainty of x included: its limits go through the law's own limits, and the widest result counts. */
-static bool apply(const struct dlm_laws *l, const struct dlm_law_row *law, const struct dlm_prediction *x, struct dlm_prediction *y)
+/* y from x by one law, the uncertainty of x included: its limits go through the law's own limits, and the widest result counts.
+ */
+static bool apply(const struct dlm_laws *l, const struct dlm_law_row *law, const struct dlm_prediction *x,
+                  struct dlm_prediction *y)
 {
     if (!dlm_laws_predict(l, law->law, law->group, law->y, law->x, x->value, y))
         return false;
@@ -134,8 +140,8 @@ static int apply_laws(const struct dlm_laws *l, const char *group, const char *o
     return 0;
 }
 
-int dlm_predict(const struct dlm_laws *l, const char *group, double flops, struct dlm_prediction q[DLM_QUANTITIES], struct dlm_notes *notes,
-                struct dlm_error *err)
+int dlm_predict(const struct dlm_laws *l, const char *group, double flops, struct dlm_prediction q[DLM_QUANTITIES],
+                struct dlm_notes *notes, struct dlm_error *err)
 {
     for (int i = 0; i < DLM_QUANTITIES; i++)
         q[i] = (struct dlm_prediction){NAN, NAN, NAN};

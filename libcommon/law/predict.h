@@ -1,7 +1,8 @@
 /* What laws say about a budget: `dlm-fitlaw predict`.
  *
- * From C every law of a group that speaks of a quantity is applied in turn, chains included (tokens from C, batch from tokens, learning rate from
- * batch), and C = M·D gives of size and tokens the one that is missing. An interval along a chain is the widest that its links allow.
+ * From C every law of a group that speaks of a quantity is applied in turn, chains included (tokens from C, batch from tokens,
+ * learning rate from batch), and C = M·D gives of size and tokens the one that is missing. An interval along a chain is the
+ * widest that its links allow.
  */
 #ifndef DLM_LAW_PREDICT_H
 #define DLM_LAW_PREDICT_H
@@ -12,9 +13,10 @@
 enum dlm_quantity { DLM_Q_FLOPS, DLM_Q_PARAMS, DLM_Q_SIZE, DLM_Q_TOKENS, DLM_Q_BATCH, DLM_Q_LR, DLM_Q_LOSS, DLM_QUANTITIES };
 extern const char *const dlm_quantity_names[DLM_QUANTITIES]; /* the columns: flops params flops_tok tokens batch_tok lr loss */
 
-/* Fill q for a group and a budget of `flops`; what no law speaks of stays NAN. Notes where a law is stretched beyond ten times its data. */
-int dlm_predict(const struct dlm_laws *l, const char *group, double flops, struct dlm_prediction q[DLM_QUANTITIES], struct dlm_notes *notes,
-                struct dlm_error *err);
+/* Fill q for a group and a budget of `flops`; what no law speaks of stays NAN. Notes where a law is stretched beyond ten times
+ * its data. */
+int dlm_predict(const struct dlm_laws *l, const char *group, double flops, struct dlm_prediction q[DLM_QUANTITIES],
+                struct dlm_notes *notes, struct dlm_error *err);
 
 /* The table for all groups of the laws, in their order, and all budgets: noise, the quantities with _lo and _hi, group. */
 int dlm_predict_write(const struct dlm_laws *l, const double *flops, size_t n, FILE *f, const char *name, struct dlm_notes *notes,

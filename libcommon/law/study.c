@@ -123,11 +123,12 @@ static int ask_columns(struct reader *r, const struct dlm_study_request *q, stru
     struct dlm_table *t = r->table;
     int rc;
     char se[160];
-    if ((rc = ask(t, q->x, true, &r->x, err)) || (rc = ask(t, "elbo", false, &r->elbo, err)) || (rc = ask(t, "loss", false, &r->loss, err)) ||
-        (rc = ask(t, "elbo_se", false, &r->elbo_se, err)) || (rc = ask(t, "loss_se", false, &r->loss_se, err)) ||
-        (rc = ask(t, "flops", q->need_sizes, &r->flops, err)) || (rc = ask(t, "tokens", q->need_sizes, &r->tokens, err)) ||
-        (rc = ask(t, "params", q->need_params, &r->params, err)) || (rc = ask(t, "flops_tok", false, &r->flops_tok, err)) ||
-        (rc = ask(t, "run", false, &r->run, err)) || (rc = ask(t, "kind", false, &r->kind, err)))
+    if ((rc = ask(t, q->x, true, &r->x, err)) || (rc = ask(t, "elbo", false, &r->elbo, err)) ||
+        (rc = ask(t, "loss", false, &r->loss, err)) || (rc = ask(t, "elbo_se", false, &r->elbo_se, err)) ||
+        (rc = ask(t, "loss_se", false, &r->loss_se, err)) || (rc = ask(t, "flops", q->need_sizes, &r->flops, err)) ||
+        (rc = ask(t, "tokens", q->need_sizes, &r->tokens, err)) || (rc = ask(t, "params", q->need_params, &r->params, err)) ||
+        (rc = ask(t, "flops_tok", false, &r->flops_tok, err)) || (rc = ask(t, "run", false, &r->run, err)) ||
+        (rc = ask(t, "kind", false, &r->kind, err)))
         return rc;
     r->y = -1;
     if (q->y) {
@@ -161,9 +162,10 @@ static int read_row(struct reader *r, const struct dlm_study_request *q, struct 
         se = elbo ? r->elbo_se : r->loss_se;
         s->fitted = s->fitted && strcmp(s->fitted, elbo ? "elbo" : "loss") ? "elbo or loss" : elbo ? "elbo" : "loss";
     }
-    if ((rc = read_positive(r, r->x, &p->x, err)) || (rc = read_positive(r, y, &p->y, err)) || (rc = read_positive(r, se, &p->se, err)) ||
-        (rc = read_positive(r, r->flops, &p->flops, err)) || (rc = read_positive(r, r->tokens, &p->tokens, err)) ||
-        (rc = read_positive(r, r->params, &p->params, err)) || (rc = read_positive(r, r->flops_tok, &p->flops_tok, err)))
+    if ((rc = read_positive(r, r->x, &p->x, err)) || (rc = read_positive(r, y, &p->y, err)) ||
+        (rc = read_positive(r, se, &p->se, err)) || (rc = read_positive(r, r->flops, &p->flops, err)) ||
+        (rc = read_positive(r, r->tokens, &p->tokens, err)) || (rc = read_positive(r, r->params, &p->params, err)) ||
+        (rc = read_positive(r, r->flops_tok, &p->flops_tok, err)))
         return rc;
     const char *kind = dlm_table_text(t, r->kind);
     row.val = !strcmp(kind, "val");
@@ -174,7 +176,8 @@ static int read_row(struct reader *r, const struct dlm_study_request *q, struct 
         return dlm_table_fail(t, y, err, "0 has no logarithm");
     if (!(p->flops_tok > 0))
         p->flops_tok = p->flops > 0 && p->tokens > 0 ? p->flops / p->tokens : NAN;
-    if (!(p->x > 0) || !(p->y > 0) || (q->need_sizes && !(p->flops_tok > 0 && p->flops > 0 && p->tokens > 0)) || (q->need_params && !(p->params > 0))) {
+    if (!(p->x > 0) || !(p->y > 0) || (q->need_sizes && !(p->flops_tok > 0 && p->flops > 0 && p->tokens > 0)) ||
+        (q->need_params && !(p->params > 0))) {
         s->dropped++;
         return 0;
     }
@@ -310,7 +313,9 @@ int dlm_study_read(struct dlm_study *s, const struct dlm_study_request *q, struc
             rc = read_row(&r, q, s, err);
     }
     if (!rc && !r.n) {
-        const char *what = q->n_paths == 1 && strcmp(q->paths[0], "-") ? q->paths[0] : q->n_paths > 1 ? "the inputs" : "standard input";
+        const char *what = q->n_paths == 1 && strcmp(q->paths[0], "-") ? q->paths[0]
+                           : q->n_paths > 1                            ? "the inputs"
+                                                                       : "standard input";
         if (!dlm_table_rows(r.table))
             rc = dlm_fail(err, DLM_EDATA, "'%s': no rows", what);
         else if (!passed)

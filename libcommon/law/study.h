@@ -1,9 +1,10 @@
 /* The points of a scaling study: rows of metrics, sorted into groups and runs.
  *
- * A group is fitted by itself; a run is one curve of it. What is fitted is `elbo` where that column exists, else `loss`. A run with val rows keeps
- * those alone, otherwise its train rows. Groups are sorted by name, runs by name within their group, and points by compute within their run, so
- * that neither the order of files nor that of rows changes a result. Rows at the start of a run, where compute is 0, have no
- * place on a logarithmic axis and are left out, and so are rows where something needed was not measured.
+ * A group is fitted by itself; a run is one curve of it. What is fitted is `elbo` where that column exists, else `loss`. A run
+ * with val rows keeps those alone, otherwise its train rows. Groups are sorted by name, runs by name within their group, and
+ * points by compute within their run, so that neither the order of files nor that of rows changes a result. Rows at the start of
+ * a run, where compute is 0, have no place on a logarithmic axis and are left out, and so are rows where something needed was not
+ * measured.
  */
 #ifndef DLM_LAW_STUDY_H
 #define DLM_LAW_STUDY_H
@@ -15,12 +16,12 @@
 #include <stdint.h>
 
 struct dlm_point {
-    double x, y, se;                           /* what is fitted, against what; se of y, NAN where unknown */
-    double flops, tokens, params, flops_tok;   /* NAN where unknown */
+    double x, y, se;                         /* what is fitted, against what; se of y, NAN where unknown */
+    double flops, tokens, params, flops_tok; /* NAN where unknown */
 };
 
 struct dlm_run {
-    char *name; /* owned */
+    char *name;               /* owned */
     struct dlm_point *points; /* into the study's array, by rising x */
     size_t n;
     double params, flops_tok; /* of its last point */
@@ -28,7 +29,7 @@ struct dlm_run {
 };
 
 struct dlm_group {
-    char *name; /* owned: the values of the group columns, joined by / */
+    char *name;           /* owned: the values of the group columns, joined by / */
     struct dlm_run *runs; /* into the study's array */
     size_t n, n_points;
 };
@@ -38,21 +39,21 @@ struct dlm_study {
     struct dlm_run *runs;
     struct dlm_point *points;
     size_t n, n_runs, n_points;
-    size_t n_val, n_train; /* runs fitted on their val rows, on their train rows (0: the input has no kinds) */
+    size_t n_val, n_train;   /* runs fitted on their val rows, on their train rows (0: the input has no kinds) */
     size_t dropped, repeats; /* rows without what is needed; rows that came again */
-    char *by; /* owned: the group columns in use, joined by commas; "" for none */
-    const char *fitted; /* "elbo", "loss" or the y column asked for */
+    char *by;                /* owned: the group columns in use, joined by commas; "" for none */
+    const char *fitted;      /* "elbo", "loss" or the y column asked for */
     bool has_runs;
 };
 
 struct dlm_study_request {
     const char *const *paths;
-    size_t n_paths;       /* 0: standard input */
-    const char *group;    /* NULL: noise,objective as far as they exist */
-    const char *where;    /* or NULL */
-    const char *x, *y;    /* columns; y NULL: elbo or loss. Their standard errors are taken from Y_se where that exists */
-    bool need_sizes;      /* params and tokens (or flops_tok) must be there */
-    bool need_params;     /* params must be there and positive */
+    size_t n_paths;    /* 0: standard input */
+    const char *group; /* NULL: noise,objective as far as they exist */
+    const char *where; /* or NULL */
+    const char *x, *y; /* columns; y NULL: elbo or loss. Their standard errors are taken from Y_se where that exists */
+    bool need_sizes;   /* params and tokens (or flops_tok) must be there */
+    bool need_params;  /* params must be there and positive */
 };
 
 int dlm_study_read(struct dlm_study *s, const struct dlm_study_request *q, struct dlm_error *err);

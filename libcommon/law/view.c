@@ -16,8 +16,8 @@ bool dlm_view_law(const struct dlm_view *v, size_t g, double x, struct dlm_predi
     return b && dlm_laws_predict(v->laws, "loss", v->study->groups[g].name, b->y, v->x, x, out) && isfinite(out->value);
 }
 
-/* The window follows the laws: from a little before the range they were fitted on to ten times beyond it, and as high as the curves there need; the
- * beginning of training, far above, would leave no room for what matters. */
+/* The window follows the laws: from a little before the range they were fitted on to ten times beyond it, and as high as the
+ * curves there need; the beginning of training, far above, would leave no room for what matters. */
 int dlm_view_init(struct dlm_view *v, const struct dlm_study *s, const struct dlm_laws *l, const char *x, struct dlm_error *err)
 {
     *v = (struct dlm_view){s, l, x, INFINITY, 0, INFINITY, 0};
@@ -50,7 +50,8 @@ void dlm_view_caption(const struct dlm_view *v, size_t g, char *to, size_t size)
     int n = snprintf(to, size, "%s", v->study->groups[g].name);
     if (n < 0 || (size_t)n >= size || !a || !beta || !b)
         return;
-    n += snprintf(to + n, size - (size_t)n, ": L = %.3g + %.3g %s^-%.3g", b->value, a->value, strcmp(v->x, "tokens") ? "C" : "D", beta->value);
+    n += snprintf(to + n, size - (size_t)n, ": L = %.3g + %.3g %s^-%.3g", b->value, a->value, strcmp(v->x, "tokens") ? "C" : "D",
+                  beta->value);
     if ((size_t)n < size && !isnan(beta->lo))
         snprintf(to + n, size - (size_t)n, "  [%.3g, %.3g]", beta->lo, beta->hi);
 }

@@ -15,8 +15,26 @@
 
 enum { MAX_DEPTH = 100, MAX_NODES = 1000 };
 
-enum op { OP_NUMBER, OP_TEXT, OP_COLUMN, OP_OR, OP_AND, OP_NOT, OP_EQ, OP_NE, OP_LT, OP_LE, OP_GT, OP_GE, OP_ADD, OP_SUB, OP_MUL, OP_DIV,
-          OP_POW, OP_NEG };
+enum op {
+    OP_NUMBER,
+    OP_TEXT,
+    OP_COLUMN,
+    OP_OR,
+    OP_AND,
+    OP_NOT,
+    OP_EQ,
+    OP_NE,
+    OP_LT,
+    OP_LE,
+    OP_GT,
+    OP_GE,
+    OP_ADD,
+    OP_SUB,
+    OP_MUL,
+    OP_DIV,
+    OP_POW,
+    OP_NEG
+};
 
 struct node {
     enum op op;
@@ -98,7 +116,8 @@ static int parse_atom(struct dlm_where *w)
     }
     size_t n = 0;
     bool number = isdigit((unsigned char)*s) || *s == '.';
-    while (is_word(s[n]) || (number && n && (s[n] == '-' || s[n] == '+') && (s[n - 1] == 'e' || s[n - 1] == 'E') && isdigit((unsigned char)s[n + 1])))
+    while (is_word(s[n]) || (number && n && (s[n] == '-' || s[n] == '+') && (s[n - 1] == 'e' || s[n - 1] == 'E') &&
+                             isdigit((unsigned char)s[n + 1])))
         n++;
     if (!n)
         return complain(w, "a column, number or text is missing");

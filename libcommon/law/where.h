@@ -1,9 +1,9 @@
 /* Conditions on rows: `step>5000 && elbo<4 && noise=="masked"`.
  *
- * A condition is made of column names, numbers (with K, M, G as everywhere), texts in quotes, + - * / ^, comparisons, ! && || and parentheses. A
- * column compared with a text is taken as text, otherwise as a number. A comparison of numbers of which one is not measured
- * (NA) is false, whichever it is; `bpb != "NA"` asks whether something was measured. Text where a number belongs is an error that names
- * its place in the table, a condition that makes no sense one that shows where. Not thread-safe.
+ * A condition is made of column names, numbers (with K, M, G as everywhere), texts in quotes, + - * / ^, comparisons, ! && || and
+ * parentheses. A column compared with a text is taken as text, otherwise as a number. A comparison of numbers of which one is not
+ * measured (NA) is false, whichever it is; `bpb != "NA"` asks whether something was measured. Text where a number belongs is an
+ * error that names its place in the table, a condition that makes no sense one that shows where. Not thread-safe.
  */
 #ifndef DLM_LAW_WHERE_H
 #define DLM_LAW_WHERE_H

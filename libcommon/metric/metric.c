@@ -1,8 +1,9 @@
 /* The writer of metrics rows (dlm-metrics(5)).
  *
- * Every row has the columns of DLM_METRIC_COLUMNS, in that order, whatever it holds: a text field that is NULL or empty, a real that is not
- * finite and a whole number of UINT64_MAX print as NA, and a control character in a text field becomes a space, so that no name of
- * a run can change the number of fields or lines. Not a reader: that is metric/table.h, which goes by column names alone.
+ * Every row has the columns of DLM_METRIC_COLUMNS, in that order, whatever it holds: a text field that is NULL or empty, a real
+ * that is not finite and a whole number of UINT64_MAX print as NA, and a control character in a text field becomes a space, so
+ * that no name of a run can change the number of fields or lines. Not a reader: that is metric/table.h, which goes by column
+ * names alone.
  */
 #include "metric/metric.h"
 

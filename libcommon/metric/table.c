@@ -73,7 +73,8 @@ int dlm_table_new(struct dlm_table **out, const char *const *paths, size_t n, st
     }
     int rc = 0;
     if ((rc = t->run = dlm_table_want(t, "run", false, err)) < 0 || (rc = t->kind = dlm_table_want(t, "kind", false, err)) < 0 ||
-        (rc = t->step = dlm_table_want(t, "step", false, err)) < 0 || (rc = t->loss = dlm_table_want(t, "loss", false, err)) < 0) {
+        (rc = t->step = dlm_table_want(t, "step", false, err)) < 0 ||
+        (rc = t->loss = dlm_table_want(t, "loss", false, err)) < 0) {
         dlm_table_free(t);
         *out = NULL;
         return rc;
@@ -128,7 +129,8 @@ int dlm_table_fail(const struct dlm_table *t, int slot, struct dlm_error *err, c
     const char *path = path_name(t->paths[t->at_path]);
     if (slot < 0)
         return dlm_fail(err, DLM_EDATA, "'%s': line %llu: %s", path, (unsigned long long)t->line, message);
-    return dlm_fail(err, DLM_EDATA, "'%s': line %llu, column '%s': %s", path, (unsigned long long)t->line, t->column[slot].name, message);
+    return dlm_fail(err, DLM_EDATA, "'%s': line %llu, column '%s': %s", path, (unsigned long long)t->line, t->column[slot].name,
+                    message);
 }
 
 /* The next line without its newline (and carriage return): 1, 0 at the end, < 0. */
@@ -212,7 +214,8 @@ static int take_header(struct dlm_table *t, struct dlm_error *err)
     return 0;
 }
 
-/* Is the present line, cut, a header again? Where at least half of the names (and two) stand as fields, it is: no row of values does that. */
+/* Is the present line, cut, a header again? Where at least half of the names (and two) stand as fields, it is: no row of values
+ * does that. */
 static bool is_header(const struct dlm_table *t)
 {
     if (t->length == t->header_length && t->n_fields == t->n_names && !memcmp(t->text, t->header, t->length))
@@ -344,7 +347,8 @@ int dlm_table_next(struct dlm_table *t, struct dlm_error *err)
             continue;
         }
         if (t->n_fields != t->n_names)
-            return dlm_table_fail(t, -1, err, "%d field%s where the header has %d", t->n_fields, t->n_fields == 1 ? "" : "s", t->n_names);
+            return dlm_table_fail(t, -1, err, "%d field%s where the header has %d", t->n_fields, t->n_fields == 1 ? "" : "s",
+                                  t->n_names);
         if ((rc = check_repeat(t, err)) < 0)
             return rc;
         if (!rc) {

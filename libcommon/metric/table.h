@@ -1,11 +1,12 @@
 /* Rows of tab-separated text, read by column name.
  *
- * One or several inputs (`-` is standard input) are read one after the other as a single table, one row in memory at a time. The first line
- * of each input names its columns; header lines met again, as `cat` leaves them, are accepted, also where their columns stand in
- * another order or number. Columns nobody asked for are passed over. `NA` and an empty field are "not measured". A row with another
- * number of fields than its header, text where a number is asked for and a missing column are errors that name input, line and
- * column. Rows of metrics that are equal in run, kind, step and loss count once, and equal in the first three but not in the loss is an
- * error (dlm-metrics(5)): what the table remembers for that is all that grows with the input. Not thread-safe.
+ * One or several inputs (`-` is standard input) are read one after the other as a single table, one row in memory at a time. The
+ * first line of each input names its columns; header lines met again, as `cat` leaves them, are accepted, also where their
+ * columns stand in another order or number. Columns nobody asked for are passed over. `NA` and an empty field are "not measured".
+ * A row with another number of fields than its header, text where a number is asked for and a missing column are errors that name
+ * input, line and column. Rows of metrics that are equal in run, kind, step and loss count once, and equal in the first three but
+ * not in the loss is an error (dlm-metrics(5)): what the table remembers for that is all that grows with the input. Not
+ * thread-safe.
  */
 #ifndef DLM_METRIC_TABLE_H
 #define DLM_METRIC_TABLE_H
@@ -22,8 +23,8 @@ struct dlm_table;
 int dlm_table_new(struct dlm_table **t, const char *const *paths, size_t n, struct dlm_error *err);
 void dlm_table_free(struct dlm_table *t);
 
-/* Ask for a column before the first row; asking again gives the same slot. Returns the slot (≥ 0) or an error. A required column that a
- * header lacks is an error when that header is read. */
+/* Ask for a column before the first row; asking again gives the same slot. Returns the slot (≥ 0) or an error. A required column
+ * that a header lacks is an error when that header is read. */
 int dlm_table_want(struct dlm_table *t, const char *name, bool required, struct dlm_error *err);
 
 /* 1: there is a row. 0: the inputs are at their end. < 0: an error; an input without any line is one. */

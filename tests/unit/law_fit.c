@@ -1,4 +1,5 @@
-/* The robust fit: derivatives of every form against finite differences, known laws recovered, and no minimum lower than ours found by NLopt. */
+/* The robust fit: derivatives of every form against finite differences, known laws recovered, and no minimum lower than ours
+ * found by NLopt. */
 #include "law/fit.h"
 
 #include "base/rng.h"
@@ -43,7 +44,8 @@ static void check_derivatives(int form, struct dlm_rng *rng)
         for (size_t i = 0; i < 50; i++)
             p.w[i] = (double)dlm_rng_below(rng, 3);
         struct dlm_minima m = {.centre = {37, 20}, .centre_y = form == 0 ? 15 : 1};
-        /* With thresholds of 100 and of 1e-9 no point is near the crease of Huber's function, so that differences see one side only. */
+        /* With thresholds of 100 and of 1e-9 no point is near the crease of Huber's function, so that differences see one side
+         * only. */
         double delta = trial % 2 ? 100 : 1e-9, q[N], g[N], h[N * N], maj[N * N], up[N], down[N];
         for (int k = 0; k < n; k++)
             q[k] = 0.2 + 0.3 * dlm_rng_uniform(rng);
@@ -82,8 +84,8 @@ static void check_recovery(int form, struct dlm_rng *rng)
     double worst = 0, robust = 0;
     for (int k = 0; k < forms[form]->n && !rc; k++)
         worst = fmax(worst, fabs(fit.value[k] / truth[form][k] - 1));
-    tap_ok(!rc && worst < 1e-5 && fit.r2 > 1 - 1e-9 && !fit.degenerate, "%s: the exact law is recovered: relative error %.2g %s", names[form], worst,
-           err.msg);
+    tap_ok(!rc && worst < 1e-5 && fit.r2 > 1 - 1e-9 && !fit.degenerate, "%s: the exact law is recovered: relative error %.2g %s",
+           names[form], worst, err.msg);
     make(&p, form, 60, 0, 0.2, rng); /* a fifth of the points 35 % too high: a robust fit hardly moves */
     rc = dlm_fit_points(forms[form], &p.s, 1e-4, &m, &fit, &err);
     for (size_t i = 0; i < 60 && !rc; i++)
@@ -122,8 +124,9 @@ static double by_nlopt(struct problem *p, struct dlm_rng *rng, int starts)
     for (int i = 0; i < starts; i++) {
         double q[N], f;
         for (int k = 0; k < n; k++)
-            q[k] = p->form->offset && k == n - 1 ? dlm_rng_uniform(rng) : k % 2 ? (p->form->sign < 0 ? 1 : 2) * dlm_rng_uniform(rng) + 1e-3
-                                                                               : 2 * dlm_rng_normal(rng);
+            q[k] = p->form->offset && k == n - 1 ? dlm_rng_uniform(rng)
+                   : k % 2                       ? (p->form->sign < 0 ? 1 : 2) * dlm_rng_uniform(rng) + 1e-3
+                                                 : 2 * dlm_rng_normal(rng);
         for (int a = i % 2; a < 3; a += 2 - i % 2) {
             nlopt_opt o = nlopt_create(algorithms[a], (unsigned)n);
             nlopt_set_lower_bounds(o, low);
@@ -155,8 +158,8 @@ static void check_minimum(int form, size_t n, double noise, double huber, int st
     }
     struct problem problem = {forms[form], &p.s, &m, huber};
     double other = by_nlopt(&problem, rng, starts);
-    tap_ok(fit.objective <= other * (1 + 1e-7) + 1e-14, "%s, %zu points, noise %g, threshold %g: ours %.10g, NLopt's best %.10g", names[form], n, noise,
-           huber, fit.objective, other);
+    tap_ok(fit.objective <= other * (1 + 1e-7) + 1e-14, "%s, %zu points, noise %g, threshold %g: ours %.10g, NLopt's best %.10g",
+           names[form], n, noise, huber, fit.objective, other);
 }
 
 int main(void)
@@ -178,18 +181,22 @@ int main(void)
     struct dlm_minima m;
     struct dlm_fit fit;
     make(&p, 2, 2, 0.01, 0, &rng);
-    tap_ok(dlm_fit_points(&dlm_form_loss, &p.s, 1e-3, &m, &fit, &err) == DLM_EDATA && strstr(err.msg, "3"), "too few points: %s", err.msg);
+    tap_ok(dlm_fit_points(&dlm_form_loss, &p.s, 1e-3, &m, &fit, &err) == DLM_EDATA && strstr(err.msg, "3"), "too few points: %s",
+           err.msg);
     make(&p, 2, 10, 0.01, 0, &rng);
     for (int i = 0; i < 10; i++)
         p.x[0][i] = p.x[0][i % 2];
     tap_ok(dlm_fit_points(&dlm_form_loss, &p.s, 1e-3, &m, &fit, &err) == DLM_EDATA, "too few different x: %s", err.msg);
     make(&p, 3, 20, 0, 0, &rng);
     for (int i = 0; i < 20; i++) {
-        p.x[0][i] = p.x[1][i] + 1; /* size goes with tokens, and the loss with one power of them: any split between the two terms will do */
+        /* size goes with tokens, and the loss with one power of them: any split between the two terms will do */
+        p.x[0][i] = p.x[1][i] + 1;
         p.y[i] = log(2 + 500 * exp(-0.3 * p.x[1][i]));
     }
-    tap_ok(!dlm_fit_points(&dlm_form_surface, &p.s, 1e-3, &m, &fit, &err) && fit.degenerate, "size tied to tokens is called degenerate");
+    tap_ok(!dlm_fit_points(&dlm_form_surface, &p.s, 1e-3, &m, &fit, &err) && fit.degenerate,
+           "size tied to tokens is called degenerate");
     make(&p, 0, 30, 0.002, 0, &rng);
-    tap_ok(!dlm_fit_points(&dlm_form_power_offset, &p.s, 1e-3, &m, &fit, &err) && fit.value[2] >= 0, "an offset is never negative: %g", fit.value[2]);
+    tap_ok(!dlm_fit_points(&dlm_form_power_offset, &p.s, 1e-3, &m, &fit, &err) && fit.value[2] >= 0,
+           "an offset is never negative: %g", fit.value[2]);
     return tap_end();
 }

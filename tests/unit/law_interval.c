@@ -1,5 +1,5 @@
-/* Intervals: how often they cover the truth in synthetic studies (a short run with a wide band), what threads, seeds, order and other groups change
- * (only what they should), and when an interval is refused. */
+/* Intervals: how often they cover the truth in synthetic studies (a short run with a wide band), what threads, seeds, order and
+ * other groups change (only what they should), and when an interval is refused. */
 #include "law/estimate.h"
 
 #include "base/rng.h"
@@ -20,10 +20,15 @@ struct synthetic {
 static char run_name[] = "run", group_name[2][16] = {"masked", "uniform"}, by[] = "noise";
 
 /* Groups of runs of `points` points each: y = form(x), with an error of the run and one of the point. */
-static void make(struct synthetic *y, size_t groups, size_t runs, size_t points, const struct dlm_form *form, const double *truth, double of_run,
-                 double of_point, struct dlm_rng *rng)
+static void make(struct synthetic *y, size_t groups, size_t runs, size_t points, const struct dlm_form *form, const double *truth,
+                 double of_run, double of_point, struct dlm_rng *rng)
 {
-    *y = (struct synthetic){.s = {.n = groups, .n_runs = groups * runs, .n_points = groups * runs * points, .by = by, .fitted = "loss", .has_runs = true}};
+    *y = (struct synthetic){.s = {.n = groups,
+                                  .n_runs = groups * runs,
+                                  .n_points = groups * runs * points,
+                                  .by = by,
+                                  .fitted = "loss",
+                                  .has_runs = true}};
     y->s.groups = y->group;
     y->s.runs = y->run;
     y->s.points = y->point;
@@ -32,13 +37,19 @@ static void make(struct synthetic *y, size_t groups, size_t runs, size_t points,
         for (size_t i = 0; i < runs; i++) {
             struct dlm_run *r = &y->run[g * runs + i];
             double m = 3e7 * pow(1.6, (double)(i % 8)), e = of_run * dlm_rng_normal(rng);
-            *r = (struct dlm_run){.name = run_name, .points = &y->point[(g * runs + i) * points], .n = points, .params = m / 6, .flops_tok = m};
+            *r = (struct dlm_run){
+                .name = run_name, .points = &y->point[(g * runs + i) * points], .n = points, .params = m / 6, .flops_tok = m};
             for (size_t k = 0; k < points; k++) {
-                double u = ((double)k + dlm_rng_uniform(rng)) / (double)points, x = 1e16 * exp(log(1e4) * (points == 1 ? (double)i / (double)runs : u));
+                double u = ((double)k + dlm_rng_uniform(rng)) / (double)points,
+                       x = 1e16 * exp(log(1e4) * (points == 1 ? (double)i / (double)runs : u));
                 double d = 1e8 * exp(log(1e3) * u);
                 double v = form->powers == 2 ? dlm_form_at(form, truth, m, d) : dlm_form_at(form, truth, x, 1);
-                r->points[k] = (struct dlm_point){.x = form->powers == 2 ? m * d : x, .y = v * exp(e + of_point * dlm_rng_normal(rng)), .se = NAN,
-                                                  .flops = form->powers == 2 ? m * d : x, .tokens = form->powers == 2 ? d : x / m, .params = m / 6,
+                r->points[k] = (struct dlm_point){.x = form->powers == 2 ? m * d : x,
+                                                  .y = v * exp(e + of_point * dlm_rng_normal(rng)),
+                                                  .se = NAN,
+                                                  .flops = form->powers == 2 ? m * d : x,
+                                                  .tokens = form->powers == 2 ? d : x / m,
+                                                  .params = m / 6,
                                                   .flops_tok = m};
             }
         }
@@ -50,7 +61,8 @@ static const struct dlm_law_row *find(const struct dlm_laws *l, const char *law,
     return dlm_laws_find(l, law, "masked", term, NULL, NULL);
 }
 
-static int fit(const struct synthetic *y, const struct dlm_form *form, const struct dlm_estimate *how, struct dlm_laws *laws, struct dlm_notes *notes)
+static int fit(const struct synthetic *y, const struct dlm_form *form, const struct dlm_estimate *how, struct dlm_laws *laws,
+               struct dlm_notes *notes)
 {
     struct dlm_error err = {{0}};
     int rc = form == &dlm_form_surface ? dlm_estimate_surface(&y->s, how, false, laws, notes, &err)
@@ -61,9 +73,10 @@ static int fit(const struct synthetic *y, const struct dlm_form *form, const str
     return rc;
 }
 
-/* Of 60 studies whose intervals hold with 0.95, fewer than 50 cover with a probability of 1 in 2000: a band that is missed only by a broken interval. */
-static void check_coverage(const char *what, const struct dlm_form *form, const double *truth, const char *term, double want, size_t points, double of_run,
-                           int studies, struct dlm_rng *rng)
+/* Of 60 studies whose intervals hold with 0.95, fewer than 50 cover with a probability of 1 in 2000: a band that is missed only
+ * by a broken interval. */
+static void check_coverage(const char *what, const struct dlm_form *form, const double *truth, const char *term, double want,
+                           size_t points, double of_run, int studies, struct dlm_rng *rng)
 {
     static struct synthetic y;
     int covered = 0, fitted = 0;
@@ -71,7 +84,8 @@ static void check_coverage(const char *what, const struct dlm_form *form, const 
     for (int i = 0; i < studies; i++) {
         struct dlm_laws laws = {0};
         struct dlm_notes notes = {0};
-        struct dlm_estimate how = {.huber = 1e-3, .bootstrap = {.n = 200, .seed = (uint64_t)i, .level = 0.95, .threads = 2}, .budgets = {.n = 8}};
+        struct dlm_estimate how = {
+            .huber = 1e-3, .bootstrap = {.n = 200, .seed = (uint64_t)i, .level = 0.95, .threads = 2}, .budgets = {.n = 8}};
         make(&y, 1, RUNS, points, form, truth, of_run, 0.004, rng);
         if (!fit(&y, form, &how, &laws, &notes)) {
             const struct dlm_law_row *r = find(&laws, form->law, term);
@@ -82,7 +96,8 @@ static void check_coverage(const char *what, const struct dlm_form *form, const 
         dlm_laws_release(&laws);
         dlm_notes_release(&notes);
     }
-    tap_ok(fitted == studies && covered >= 5 * studies / 6, "%s: %d of %d intervals of %s cover %g (mean width %.3g)", what, covered, studies, term, want, width);
+    tap_ok(fitted == studies && covered >= 5 * studies / 6, "%s: %d of %d intervals of %s cover %g (mean width %.3g)", what,
+           covered, studies, term, want, width);
 }
 
 static bool same_rows(const struct dlm_laws *a, const struct dlm_laws *b, const char *group, bool limits)
@@ -92,7 +107,8 @@ static bool same_rows(const struct dlm_laws *a, const struct dlm_laws *b, const 
         const struct dlm_law_row *p = &a->at[i], *q = dlm_laws_find(b, p->law, p->group, p->term, p->y, p->x);
         if (strcmp(p->group, group))
             continue;
-        if (!q || p->value != q->value || (limits && !(isnan(p->lo) && isnan(q->lo)) && (p->lo != q->lo || p->hi != q->hi || p->se != q->se)))
+        if (!q || p->value != q->value ||
+            (limits && !(isnan(p->lo) && isnan(q->lo)) && (p->lo != q->lo || p->hi != q->hi || p->se != q->se)))
             return false;
         n++;
     }
@@ -105,7 +121,8 @@ static void check_keys(struct dlm_rng *rng)
     const double truth[] = {2066, 0.18, 2.3};
     struct dlm_notes notes = {0};
     struct dlm_laws one = {0}, two = {0}, other = {0}, alone = {0};
-    struct dlm_estimate how = {.huber = 1e-3, .bootstrap = {.n = 300, .seed = 1, .level = 0.95, .threads = 1}, .budgets = {.n = 8}};
+    struct dlm_estimate how = {
+        .huber = 1e-3, .bootstrap = {.n = 300, .seed = 1, .level = 0.95, .threads = 1}, .budgets = {.n = 8}};
     make(&y, 2, 12, 1, &dlm_form_loss, truth, 0.01, 0, rng);
     fit(&y, &dlm_form_loss, &how, &one, &notes);
     how.bootstrap.threads = 3;
@@ -115,8 +132,10 @@ static void check_keys(struct dlm_rng *rng)
     how.bootstrap.seed = 1;
     y.s.n = 1;
     fit(&y, &dlm_form_loss, &how, &alone, &notes);
-    tap_ok(one.n == two.n && same_rows(&one, &two, "masked", true) && same_rows(&one, &two, "uniform", true), "three threads give what one gives");
-    tap_ok(same_rows(&one, &other, "masked", false) && !same_rows(&one, &other, "masked", true), "another seed changes the intervals and nothing else");
+    tap_ok(one.n == two.n && same_rows(&one, &two, "masked", true) && same_rows(&one, &two, "uniform", true),
+           "three threads give what one gives");
+    tap_ok(same_rows(&one, &other, "masked", false) && !same_rows(&one, &other, "masked", true),
+           "another seed changes the intervals and nothing else");
     tap_ok(same_rows(&alone, &one, "masked", true), "a group by itself is fitted as among others");
     dlm_laws_release(&one);
     dlm_laws_release(&two);
@@ -143,7 +162,8 @@ static void check_words(struct dlm_rng *rng)
 
     make(&y, 1, 4, 1, &dlm_form_power, power, 0.01, 0, rng);
     fit(&y, &dlm_form_power, &how, &laws, &notes);
-    tap_ok(noted(&notes, "no standard errors") && isnan(find(&laws, "power", "k")->lo), "four runs without standard errors have no interval");
+    tap_ok(noted(&notes, "no standard errors") && isnan(find(&laws, "power", "k")->lo),
+           "four runs without standard errors have no interval");
     dlm_notes_release(&notes);
     dlm_laws_release(&laws);
 
@@ -151,7 +171,8 @@ static void check_words(struct dlm_rng *rng)
         y.point[i].se = 0.01 * y.point[i].y;
     fit(&y, &dlm_form_power, &how, &laws, &notes);
     const struct dlm_law_row *k = find(&laws, "power", "k");
-    tap_ok(noted(&notes, "measurement only") && k->lo < k->value && k->value < k->hi, "with standard errors the interval is of measurement only");
+    tap_ok(noted(&notes, "measurement only") && k->lo < k->value && k->value < k->hi,
+           "with standard errors the interval is of measurement only");
     dlm_notes_release(&notes);
     dlm_laws_release(&laws);
 
@@ -204,7 +225,8 @@ int main(void)
     check_curves();
     check_coverage("power", &dlm_form_power, (const double[]){30, -0.05}, "k", -0.05, 1, 0.03, 60, &rng);
     check_coverage("loss", &dlm_form_loss, (const double[]){2066, 0.18, 2.3}, "beta", 0.18, 1, 0.01, 60, &rng);
-    check_coverage("surface", &dlm_form_surface, (const double[]){2.17, 222, 0.292, 1920, 0.367}, "alpha", 0.292, 4, 0.005, 24, &rng);
+    check_coverage("surface", &dlm_form_surface, (const double[]){2.17, 222, 0.292, 1920, 0.367}, "alpha", 0.292, 4, 0.005, 24,
+                   &rng);
     check_keys(&rng);
     check_words(&rng);
     return tap_end();

@@ -34,11 +34,34 @@ int main(void)
         const char *expression;
         int want;
     } cases[] = {
-        {"step>5000 && elbo<4", 1}, {"step>5000&&elbo<3", 0}, {"step>7K || elbo<4", 1}, {"!(step>5K)", 0}, {"! step<5K && 1", 1},
-        {"noise==\"masked\"", 1}, {"noise = 'uniform'", 0}, {"noise!='uniform'", 1}, {"noise<\"n\"", 1}, {"\"masked\"==noise", 1},
-        {"step == 6000", 1}, {"step/1000 - 2*3 == 0", 1}, {"2+3*4==14", 1}, {"(2+3)*4==20", 1}, {"2^3^2==512", 1}, {"-2^2==4", 0}, {"10-3-2==5", 1},
-        {"flops>=5e17", 1}, {"flops>5e17", 0}, {"flops<1e+18", 1}, {"bpb<1", 0}, {"bpb>=1", 0}, {"bpb!=1", 0}, {"bpb==\"NA\"", 1}, {"!(bpb<1)", 1},
-        {"1 || bpb<\"x\" ", 1}, {"elbo", 1}, {"elbo-3.5", 0},
+        {"step>5000 && elbo<4", 1},
+        {"step>5000&&elbo<3", 0},
+        {"step>7K || elbo<4", 1},
+        {"!(step>5K)", 0},
+        {"! step<5K && 1", 1},
+        {"noise==\"masked\"", 1},
+        {"noise = 'uniform'", 0},
+        {"noise!='uniform'", 1},
+        {"noise<\"n\"", 1},
+        {"\"masked\"==noise", 1},
+        {"step == 6000", 1},
+        {"step/1000 - 2*3 == 0", 1},
+        {"2+3*4==14", 1},
+        {"(2+3)*4==20", 1},
+        {"2^3^2==512", 1},
+        {"-2^2==4", 0},
+        {"10-3-2==5", 1},
+        {"flops>=5e17", 1},
+        {"flops>5e17", 0},
+        {"flops<1e+18", 1},
+        {"bpb<1", 0},
+        {"bpb>=1", 0},
+        {"bpb!=1", 0},
+        {"bpb==\"NA\"", 1},
+        {"!(bpb<1)", 1},
+        {"1 || bpb<\"x\" ", 1},
+        {"elbo", 1},
+        {"elbo-3.5", 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct dlm_error err = {{0}};
@@ -49,9 +72,16 @@ int main(void)
         const char *expression, *want;
         int code;
     } wrong[] = {
-        {"", "missing", DLM_EUSAGE}, {"step >", "missing", DLM_EUSAGE}, {"step > 5 5", "not understood", DLM_EUSAGE}, {"(step", "')'", DLM_EUSAGE},
-        {"noise == \"x", "closing quote", DLM_EUSAGE}, {"5x > 1", "no such number", DLM_EUSAGE}, {"\"x\"", "only be compared", DLM_EUSAGE},
-        {"step & 1", "not understood", DLM_EUSAGE}, {"\"x\" < 1", "compared with a number", DLM_EUSAGE}, {"width > 1", "no column 'width'", DLM_EDATA},
+        {"", "missing", DLM_EUSAGE},
+        {"step >", "missing", DLM_EUSAGE},
+        {"step > 5 5", "not understood", DLM_EUSAGE},
+        {"(step", "')'", DLM_EUSAGE},
+        {"noise == \"x", "closing quote", DLM_EUSAGE},
+        {"5x > 1", "no such number", DLM_EUSAGE},
+        {"\"x\"", "only be compared", DLM_EUSAGE},
+        {"step & 1", "not understood", DLM_EUSAGE},
+        {"\"x\" < 1", "compared with a number", DLM_EUSAGE},
+        {"width > 1", "no column 'width'", DLM_EDATA},
         {"noise > 1", "line 2, column 'noise': 'masked' is not a number", DLM_EDATA},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {

@@ -73,7 +73,8 @@ int main(void)
     good("run\tkind\tstep\tloss\tb\nx\tval\t1\t2.5\t1\nx\tval\t1\t2.50\t1\nx\ttrain\t1\t2.6\t1\ny\tval\t1\t2.7\t1\n", 3, 3,
          "rows equal in run, kind, step and loss count once");
     good("run\tkind\tstep\tloss\tb\nx\tval\tNA\t2.5\t1\nx\tval\tNA\t2.6\t1\n", 2, 2, "rows without a step are not compared");
-    bad("run\tkind\tstep\tloss\tb\nx\tval\t1\t2.5\t1\nx\tval\t1\t2.6\t1\n", "line 3, column 'loss': 2.6, but line 2", "equal but for the loss");
+    bad("run\tkind\tstep\tloss\tb\nx\tval\t1\t2.5\t1\nx\tval\t1\t2.6\t1\n", "line 3, column 'loss': 2.6, but line 2",
+        "equal but for the loss");
     bad("", "is empty", "empty input");
     bad("a\tc\n1\t2\n", "line 1: the header has no column 'b'", "a missing column");
     bad("a\tb\n1\t2\n3\n", "line 3: 1 field where the header has 2", "a short row");
@@ -90,7 +91,8 @@ int main(void)
     put(1, "b\tz\n40\tq\n");
     tap_ok(!sum_b(2, &sum, &n, &err) && sum == 42 && n == 2, "two files of different columns");
     put(1, "a\tb\n1\tq\n");
-    tap_ok(sum_b(2, &sum, &n, &err) == DLM_EDATA && strstr(err.msg, path[1]) && strstr(err.msg, "line 2"), "lines count within each file: %s", err.msg);
+    tap_ok(sum_b(2, &sum, &n, &err) == DLM_EDATA && strstr(err.msg, path[1]) && strstr(err.msg, "line 2"),
+           "lines count within each file: %s", err.msg);
     FILE *f = fopen(path[0], "w");
     for (int i = 0; f && i < 3 << 20; i++)
         fputc('x', f);

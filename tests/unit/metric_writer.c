@@ -25,11 +25,20 @@ int main(void)
     size_t tabs = count(header, '\t');
     tap_ok(tabs == 28, "it has 29 columns");
 
-    struct dlm_metric m = {.run = "a\tb\nc", .kind = "train", .noise = "", .params = 123456789012345, .step = UINT64_MAX, .loss = NAN, .elbo = INFINITY,
-                           .flops = 1.23456789e18, .kl = -0.25};
+    struct dlm_metric m = {.run = "a\tb\nc",
+                           .kind = "train",
+                           .noise = "",
+                           .params = 123456789012345,
+                           .step = UINT64_MAX,
+                           .loss = NAN,
+                           .elbo = INFINITY,
+                           .flops = 1.23456789e18,
+                           .kl = -0.25};
     char *row = dlm_metric_format(&m);
-    tap_ok(row && count(row, '\t') == tabs && count(row, '\n') == 1, "a tab and a newline in a name change neither fields nor lines");
-    tap_ok(!strncmp(row, "a b c\ttrain\tNA\tNA\t123456789012345\t", 33), "empty and absent texts are NA, whole numbers exact: %.40s", row);
+    tap_ok(row && count(row, '\t') == tabs && count(row, '\n') == 1,
+           "a tab and a newline in a name change neither fields nor lines");
+    tap_ok(!strncmp(row, "a b c\ttrain\tNA\tNA\t123456789012345\t", 33),
+           "empty and absent texts are NA, whole numbers exact: %.40s", row);
     const char *at = row;
     for (int i = 0; i < 12; i++)
         at = strchr(at, '\t') + 1;
@@ -51,7 +60,8 @@ int main(void)
 
     f = fopen("/dev/full", "w");
     if (f) {
-        tap_ok(dlm_metric_write(f, "full.tsv", &m, &err) == DLM_EIO && strstr(err.msg, "full.tsv"), "a full disk is an error: %s", err.msg);
+        tap_ok(dlm_metric_write(f, "full.tsv", &m, &err) == DLM_EIO && strstr(err.msg, "full.tsv"), "a full disk is an error: %s",
+               err.msg);
         fclose(f);
     } else {
         tap_skip(1, "no /dev/full");
