@@ -100,7 +100,7 @@ setup() {
     near "$(get params.tsv surface masked/diffusion alpha value)" "$(get law.tsv surface masked/diffusion alpha value)" 0.001
     dlm-fitlaw predict -q -l law.tsv -C 1e19 > predicted
     awk -F'\t' 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next } { m = $at["flops_tok"]; d = $at["tokens"]; l = $at["loss"]
-        exit !($1 == "masked" && m * d > .999e19 && m * d < 1.001e19 && $at["loss_lo"] < l && l < $at["loss_hi"] && $at["flops_tok_lo"] < m && m < $at["flops_tok_hi"]) }' predicted
+        exit !($1 == "masked" && m * d > .999e19 && m * d < 1.001e19 && $at["loss_lo"] < l && l < $at["loss_hi"] && $at["flops_tok_lo"] < m && m < $at["flops_tok_hi"] && $at["tokens_lo"] < d && d < $at["tokens_hi"]) }' predicted
     dlm-fitlaw predict -q -l params.tsv -C 1e19 | awk -F'\t' 'NR == 2 { exit !(6 * $3 * $9 > .999e19 && 6 * $3 * $9 < 1.001e19) }'
 }
 
