@@ -15,101 +15,88 @@
  *
  * of which the first is used where α > c and the second where not, each where it does not cancel (G + wα = w·(cQ - α²·s(x)·(1-s(x))/p(x)) + e).
  */
-#include "exclude.h"
-#include "vmath.h"
+#include "softmax.h"
 
-#include <math.h>
+#include <omp.h>
 
-enum { BLOCK = 512 };
 static const double NOTHING = 1e-25; /* c below this share of α adds less than a rounding to any term */
 
 struct sums {
     double others, defect, P, Q;
 };
 
-/* The largest logit, and the sum of e^(ℓ - largest) over `runs` (without x). */
-static float pass_sum(const float *restrict l, const struct dlm_runs *runs, double *sum)
+/* Σ t - log(1+t), P and Q for t = k·e; `w` gets e·t·u or, unless `small`, e·u for the gradient, or is NULL. */
+DLM_INLINE void block_terms(double *restrict defects, double *restrict Ps, double *restrict Qs, const float *restrict e, float *restrict w, size_t width,
+                            float factor, float k, bool small)
 {
-    float most = -INFINITY;
-    double total = 0;
-    for (int r = 0; r < 3; r++)
-        for (size_t from = runs->from[r]; from < runs->to[r]; from += BLOCK) {
-            size_t to = runs->to[r] - from < BLOCK ? runs->to[r] : from + BLOCK;
-            float here = -INFINITY;
-#pragma omp simd reduction(max : here)
-            for (size_t v = from; v < to; v++)
-                here = l[v] > here ? l[v] : here;
-            if (here > most) {
-                total *= exp((double)most - (double)here);
-                most = here;
-            }
-            float part = 0;
-#pragma omp simd reduction(+ : part)
-            for (size_t v = from; v < to; v++)
-                part += dlm_expf(l[v] - most);
-            total += (double)part;
+    float defect[DLM_BLOCK_LANES] = {0}, P[DLM_BLOCK_LANES] = {0}, Q[DLM_BLOCK_LANES] = {0};
+    for (size_t v = 0; v < width; v += DLM_BLOCK_LANES)
+#pragma omp simd
+        for (size_t i = 0; i < DLM_BLOCK_LANES; i++) {
+            float p = factor * e[v + i], t = k * p, tu;
+            defect[i] += dlm_log1p_defect(t, &tu);
+            P[i] += tu;
+            Q[i] += t * tu;
+            if (w)
+                w[v + i] = small ? p * tu : p - p * tu;
         }
-    *sum = total;
-    return most;
+    for (int i = 0; i < DLM_BLOCK_LANES; i++) {
+        defects[i] += (double)defect[i];
+        Ps[i] += (double)P[i];
+        Qs[i] += (double)Q[i];
+    }
 }
 
-/* Σ t - log(1+t), P and Q for t = k·e^(ℓ - most). */
-static void pass_terms(const float *restrict l, const struct dlm_runs *runs, float most, float k, struct sums *s)
+static void pass_terms(struct sums *s, const float *e, const float *mark, float *w, size_t V, float most, float k, bool small)
 {
-    for (int r = 0; r < 3; r++)
-        for (size_t from = runs->from[r]; from < runs->to[r]; from += BLOCK) {
-            size_t to = runs->to[r] - from < BLOCK ? runs->to[r] : from + BLOCK;
-            float defect = 0, P = 0, Q = 0;
-#pragma omp simd reduction(+ : defect, P, Q)
-            for (size_t v = from; v < to; v++) {
-                float t = k * dlm_expf(l[v] - most), tu = t / (1.0f + t);
-                defect += dlm_log1p_defect(t);
-                P += tu;
-                Q += t * tu;
-            }
-            s->defect += (double)defect;
-            s->P += (double)P;
-            s->Q += (double)Q;
-        }
+    double defect[DLM_BLOCK_LANES] = {0}, P[DLM_BLOCK_LANES] = {0}, Q[DLM_BLOCK_LANES] = {0};
+    for (size_t b = 0; b < dlm_softmax_blocks(V); b++) {
+        size_t from = b * DLM_BLOCK, width = dlm_softmax_width(V, b);
+        float factor = dlm_expf(mark[b] - most);
+        if (!w)
+            block_terms(defect, P, Q, e + from, NULL, width, factor, k, false);
+        else if (small)
+            block_terms(defect, P, Q, e + from, w + from, width, factor, k, true);
+        else
+            block_terms(defect, P, Q, e + from, w + from, width, factor, k, false);
+    }
+    s->defect = dlm_lanes_sum(defect);
+    s->P = dlm_lanes_sum(P);
+    s->Q = dlm_lanes_sum(Q);
 }
 
-/* dℓ = -e^(ℓ - most)·(A + B·u) or, with `small`, -e^(ℓ - most)·(A + B·t·u); A and B are divided by the sum already. */
-DLM_INLINE void pass_gradient(void *dl, const float *l, size_t from, size_t to, float most, float k, float A, float B,
-                              bool small, enum dlm_dtype act)
+/* dℓ = -(A·e + B·w); A and B are divided by the sum already, and w is NULL where B is nothing. */
+DLM_INLINE void pass_gradient(void *dl, const float *restrict e, const float *mark, const float *restrict w, size_t V, float most, float A, float B,
+                              enum dlm_dtype act)
 {
-    if (small) {
+    for (size_t b = 0; b < dlm_softmax_blocks(V); b++) {
+        size_t from = b * DLM_BLOCK, to = V - from < DLM_BLOCK ? V : from + DLM_BLOCK;
+        float a = A * dlm_expf(mark[b] - most);
+        if (w) {
 #pragma omp simd
-        for (size_t v = from; v < to; v++) {
-            float e = dlm_expf(l[v] - most), t = k * e;
-            dlm_act_put(dl, v, -e * (A + B * (t / (1.0f + t))), act);
-        }
-    } else {
+            for (size_t v = from; v < to; v++)
+                dlm_act_put(dl, v, -(a * e[v] + B * w[v]), act);
+        } else {
 #pragma omp simd
-        for (size_t v = from; v < to; v++) {
-            float e = dlm_expf(l[v] - most), t = k * e;
-            dlm_act_put(dl, v, -e * (A + B / (1.0f + t)), act);
+            for (size_t v = from; v < to; v++)
+                dlm_act_put(dl, v, -a * e[v], act);
         }
     }
 }
 
-static void loss_row(float *terms, void *dl, const float *l, uint32_t x, uint32_t z, const struct dlm_row *row, size_t V,
+static void loss_row(float *work, float *terms, void *dl, const float *l, uint32_t x, uint32_t z, const struct dlm_row *row, size_t V,
                      uint32_t mask, enum dlm_dtype act)
 {
+    float *e = work, *w_of = e + dlm_softmax_padded(V), *mark = w_of + dlm_softmax_padded(V);
     double alpha = (double)row->alpha, c = (double)row->c, w = (double)row->weight;
-    struct dlm_runs others = dlm_runs_without(V, x, mask);
     struct sums sum = {0, 0, 0, 0};
-    float lx = l[x], lz = l[z], most = pass_sum(l, &others, &sum.others);
-    if (lx > most) {
-        sum.others *= exp((double)most - (double)lx);
-        most = lx;
-    }
+    float lx = l[x], lz = l[z], most = dlm_softmax_pass(e, mark, &sum.others, l, V, x, mask);
     double ex = exp((double)lx - (double)most), all = sum.others + ex, sx = ex / all, rest = sum.others / all;
-    bool mixed = c > NOTHING * alpha;
-    float k = 0;
+    bool mixed = c > NOTHING * alpha, small = mixed && alpha <= c;
     if (mixed) {
         double exact = alpha / (all * c);
-        k = (float)exact;
-        pass_terms(l, &others, most, k, &sum);
+        float k = (float)exact;
+        pass_terms(&sum, e, mark, dl ? w_of : NULL, V, most, k, small);
         sum.defect += (exact / (double)k - 1.0) * sum.Q;
     }
     double px = alpha * sx + c, kl;
@@ -141,19 +128,15 @@ static void loss_row(float *terms, void *dl, const float *l, uint32_t x, uint32_
     if (!dl)
         return;
 
-    bool small = mixed && alpha <= c;
     double cP = mixed ? (small ? alpha * rest - c * sum.Q : c * sum.P) : 0;
     double X = -w * (c > 0 ? (alpha + c) * alpha * sx / px : alpha) + (scored && z == x ? ez : 0);
     double apart = -w * cP + (scored && z != x ? ez : 0), G = X + apart; /* apart = G without x's part */
     double A = small ? w * (c * sum.Q - alpha * alpha * sx * rest / px) + ez : G;
     double B = mixed ? (small ? -w * alpha : w * alpha) : 0;
-    struct dlm_runs runs = dlm_runs_without(V, mask, V);
-    for (int r = 0; r < 3; r++) {
-        if (act == DLM_BF16)
-            pass_gradient(dl, l, runs.from[r], runs.to[r], most, k, (float)(A / all), (float)(B / all), small, DLM_BF16);
-        else
-            pass_gradient(dl, l, runs.from[r], runs.to[r], most, k, (float)(A / all), (float)(B / all), small, DLM_F32);
-    }
+    if (act == DLM_BF16)
+        pass_gradient(dl, e, mark, mixed ? w_of : NULL, V, most, (float)(A / all), (float)(B / all), DLM_BF16);
+    else
+        pass_gradient(dl, e, mark, mixed ? w_of : NULL, V, most, (float)(A / all), (float)(B / all), DLM_F32);
     dlm_act_put(dl, mask, 0, act);
     dlm_act_put(dl, x, (float)(X * rest - sx * apart), act);
     if (scored && z != x) {
@@ -172,8 +155,12 @@ void dlm_cpu_diffusion_loss(struct dlm_device *dev, dlm_ptr terms_, dlm_ptr dlog
     const float *logits = dlm_at(logits_);
     const uint32_t *x = dlm_at(x_), *z = dlm_at(z_);
     const struct dlm_row *row = dlm_at(row_);
+    size_t each = dlm_softmax_floats(V);
+    float *work = n ? dlm_device_scratch(dev, (size_t)dev->threads * each * sizeof *work) : NULL;
+    if (!work)
+        return;
 #pragma omp parallel for num_threads(dev->threads) schedule(static)
     for (size_t i = 0; i < n; i++)
-        loss_row(terms + i * DLM_TERMS, dlogits ? dlm_act_at(dlogits, i * V, act) : NULL, logits + i * V, x[i], z[i], row + i, V,
+        loss_row(work + (size_t)omp_get_thread_num() * each, terms + i * DLM_TERMS, dlogits ? dlm_act_at(dlogits, i * V, act) : NULL, logits + i * V, x[i], z[i], row + i, V,
                  mask, act);
 }

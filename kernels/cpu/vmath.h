@@ -64,14 +64,19 @@ DLM_INLINE float dlm_exp_weight(float x)
 }
 
 /* f - log(1 + f) for 1 + f in [√½, √2]: s(f - zR), with s = f/(2 + f), z = s²: no digits are lost as f goes to 0. */
-DLM_INLINE float dlm_log_defect(float f)
+DLM_INLINE float dlm_log_defect_of(float f, float s)
 {
-    float s = f / (2.0f + f), z = s * s;
+    float z = s * s;
     float r = 0.233309641f;
     r = r * z + 0.285508026f;
     r = r * z + 0.40000122f;
     r = r * z + 0.666666666f;
     return s * (f - z * r);
+}
+
+DLM_INLINE float dlm_log_defect(float f)
+{
+    return dlm_log_defect_of(f, f / (2.0f + f));
 }
 
 /* log x for positive finite x; 2 ulp (of 1 near x = 1: relative there too). */
@@ -103,11 +108,13 @@ DLM_INLINE float dlm_log1pf(float t)
     return k * DLM_LN2_HIGH + (f - (dlm_log_defect(f) - k * DLM_LN2_LOW));
 }
 
-/* t - log(1 + t) for 0 ≤ t < 1e37; about t²/2 for small t: 10 ulp everywhere. */
-DLM_INLINE float dlm_log1p_defect(float t)
+/* t - log(1 + t) for 0 ≤ t < 1e37; about t²/2 for small t: 10 ulp everywhere. And t/(1 + t) from the same division. */
+DLM_INLINE float dlm_log1p_defect(float t, float *share)
 {
-    float k, f = dlm_log1p_reduce(t, &k);
-    return (t - f - k * 0.693147181f) + dlm_log_defect(f);
+    float k, f = dlm_log1p_reduce(t, &k), u = 1.0f + t, g = 2.0f + f;
+    float both = 1.0f / (u * g);
+    *share = t * (g * both);
+    return (t - f - k * 0.693147181f) + dlm_log_defect_of(f, f * (u * both));
 }
 
 /* tanh x, odd to the last bit, 3 ulp. */
