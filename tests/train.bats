@@ -14,7 +14,15 @@ setup_file() {
 setup() {
     cd "$BATS_TEST_TMPDIR"
     data=$BATS_FILE_TMPDIR/data
-    shape="--width 16 --layers 2 --heads 2 --batch 8 --warmup 4 --lr 0.2 -j 2 --dtype f32"
+    shape="--width 16 --layers 2 --heads 2 --batch 8 --warmup 4 --lr 0.2 -j 2 --dtype f32 --epochs 1000"
+}
+
+# await LINES FILE PID: until the file has so many lines; fails when the process ends before.
+await() {
+    until [ "$(wc -l <"$2")" -ge "$1" ]; do
+        kill -0 "$3" 2>/dev/null || { echo "process $3 ended early"; return 1; }
+        sleep 0.02
+    done
 }
 
 # rows FILE: the rows without the clock columns tok_s and seconds.
@@ -55,15 +63,16 @@ near() { awk -v a="$1" -v b="$2" -v t="$3" 'BEGIN { d = a - b; if (d < 0) d = -d
 }
 
 @test "killed at any moment and continued, the same rows and the same bytes" {
-    run_it() { dlm-train --continue -d "$data" -o "$1" --run r $shape --noise balanced --steps 60 --eval-every 15 --log-every 4 --save-every 5 --metrics "$1.tsv" -q; }
+    run_it() { dlm-train --continue -d "$data" -o "$1" --run r $shape --noise balanced --steps 300 --eval-every 60 --eval-tokens 1024 --log-every 7 --save-every 20 --metrics "$1.tsv" -q; }
+    began=$EPOCHREALTIME
     run_it whole
+    took=$(awk -v a="$began" -v b="$EPOCHREALTIME" 'BEGIN { print b - a }')
     kills=0 rounds=0
     until [ -s killed.done ]; do
         rounds=$((rounds + 1))
         ( run_it killed && echo yes >killed.done ) &
         pid=$!
-        # From nearly at once to most of a run, by turns.
-        sleep "0.$((rounds * 7 % 10))$((rounds % 10))"
+        sleep "$(awk -v t="$took" -v r="$rounds" 'BEGIN { print t * (0.02 + (r * 0.37) % 0.7) }')"
         if [ ! -s killed.done ] && pkill -9 -P $pid dlm-train; then kills=$((kills + 1)); fi
         wait $pid || true
         if [ -e killed ]; then # never half a checkpoint
@@ -85,7 +94,7 @@ near() { awk -v a="$1" -v b="$2" -v t="$3" 'BEGIN { d = a - b; if (d < 0) d = -d
     dlm-train -d "$data" -o whole --run r $shape --noise masked --steps 400 --log-every 50 -q >/dev/null
     dlm-train -d "$data" -o cut --run r $shape --noise masked --steps 400 --log-every 50 -q >cut.tsv &
     pid=$!
-    until [ "$(wc -l <cut.tsv)" -ge 3 ]; do sleep 0.02; done
+    await 3 cut.tsv $pid
     kill -TERM $pid
     code=0; wait $pid || code=$?
     [ $code -eq 143 ]
@@ -95,9 +104,9 @@ near() { awk -v a="$1" -v b="$2" -v t="$3" 'BEGIN { d = a - b; if (d < 0) d = -d
 }
 
 @test "SIGUSR1 asks for one line of progress" {
-    dlm-train -d "$data" -o run $shape --noise masked --steps 3000 >run.tsv 2>err &
+    dlm-train -d "$data" -o run $shape --noise masked --steps 30000 >run.tsv 2>err &
     pid=$!
-    until [ "$(wc -l <run.tsv)" -ge 4 ]; do sleep 0.02; done
+    await 4 run.tsv $pid
     kill -USR1 $pid
     for i in $(seq 100); do [ -s err ] && break; sleep 0.02; done
     kill -TERM $pid; wait $pid || true
@@ -163,7 +172,7 @@ near() { awk -v a="$1" -v b="$2" -v t="$3" 'BEGIN { d = a - b; if (d < 0) d = -d
     dlm-train -d "$data" -o b $shape --noise masked --steps 20 --schedule cosine --min-lr 0.01 --optimizer adamw --lr 0.05 --weight-decay 0.1 --unique-tokens 320 -q >b.tsv
     [ "$(column_of unique_tokens b.tsv | tail -n 1)" = 320 ]
     sequences=$(awk -F'\t' '$1 == "train" { n += $3 } END { print n }' "$data/manifest.tsv")
-    run --separate-stderr dlm-train -d "$data" -o c $shape --noise masked --steps $((sequences / 8 + 1)) -q
+    run --separate-stderr dlm-train -d "$data" -o c ${shape/--epochs 1000/} --noise masked --steps $((sequences / 8 + 1)) -q
     fails_with 1 "passes over .*--epochs or --unique-tokens"
     [ ! -e c ]
     dlm-train -d "$data" -o d $shape --noise uniform --init a --steps 5 --warmup 1 -q >d.tsv
@@ -229,7 +238,7 @@ near() { awk -v a="$1" -v b="$2" -v t="$3" 'BEGIN { d = a - b; if (d < 0) d = -d
     [ "$(ls -d run*)" = "$(printf 'run\nrun.tsv')" ]
     run --separate-stderr bash -c "dlm-train -d '$data' -o full $shape --noise masked --steps 5 -q >/dev/full"
     fails_with 1 "^dlm-train: cannot write standard output: No space left"
-    run --separate-stderr bash -c "set -o pipefail; dlm-train -d '$data' -o pipe $shape --noise masked --steps 3000 -q | head -n 2 >/dev/null; exit \${PIPESTATUS[0]}"
+    run --separate-stderr bash -c "set -o pipefail; dlm-train -d '$data' -o pipe $shape --noise masked --steps 30000 -q | head -n 2 >/dev/null; exit \${PIPESTATUS[0]}"
     [ "$status" -eq 141 ] && [ -z "$stderr" ]
 }
 

@@ -10,12 +10,14 @@
  */
 #include "model/checkpoint.h"
 
+#include "base/number.h"
 #include "base/output.h"
 #include "model/safetensors.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <jansson.h>
 #include <limits.h>
 #include <math.h>
@@ -350,39 +352,107 @@ static int put_in_place(const struct names *n, const char **leftover, struct dlm
 }
 
 /* A second name for the complete directory `from`. */
-static int keep(const char *from, const char *keep_as, struct dlm_error *err)
+static int link_as(const char *from, const struct names *k, struct dlm_error *err)
 {
-    struct names k;
-    int rc = names_init(&k, keep_as, err);
+    struct dlm_error ignored;
+    const char *leftover = NULL;
+    int rc = retire(k->new, NULL, err);
+    if (!rc)
+        rc = recover(k, err);
+    if (!rc)
+        rc = retire(k->old, k->at, err);
+    if (!rc)
+        rc = make_dir(k->new, err);
     if (rc)
         return rc;
-    const char *leftover = NULL;
-    rc = retire(k.new, NULL, err);
+    for (int i = 0; i < FILES && !rc; i++)
+        if (has_file(from, files[i]))
+            rc = link_file(from, k->new, files[i], err);
     if (!rc)
-        rc = recover(&k, err);
+        rc = dlm_output_sync_dir(k->new, err);
     if (!rc)
-        rc = retire(k.old, k.at, err);
-    if (!rc)
-        rc = make_dir(k.new, err);
-    if (!rc) {
-        for (int i = 0; i < FILES && !rc; i++)
-            if (has_file(from, files[i]))
-                rc = link_file(from, k.new, files[i], err);
-        if (!rc)
-            rc = dlm_output_sync_dir(k.new, err);
-        if (!rc)
-            rc = put_in_place(&k, &leftover, err);
-        struct dlm_error ignored;
-        if (rc)
-            (void)retire(k.new, NULL, &ignored);
-        else if (leftover)
-            (void)retire(leftover, k.at, &ignored);
-    }
-    names_release(&k);
+        rc = put_in_place(k, &leftover, err);
+    if (rc)
+        (void)retire(k->new, NULL, &ignored);
+    else if (leftover)
+        (void)retire(leftover, k->at, &ignored);
     return rc;
 }
 
-static int save(const struct names *n, const struct dlm_checkpoint_write *w, const char *keep_as, struct dlm_error *err)
+int dlm_checkpoint_keep(const char *ckpt, const char *keep_as, struct dlm_error *err)
+{
+    struct names n, k;
+    int rc = names_init(&n, ckpt, err);
+    if (rc)
+        return rc;
+    rc = names_init(&k, keep_as, err);
+    if (!rc) {
+        rc = link_as(where(&n), &k, err);
+        if (!rc)
+            rc = sync_parent(k.at, err);
+        names_release(&k);
+    }
+    names_release(&n);
+    return rc;
+}
+
+static int by_step(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* The steps of the checkpoints kept beside `at`, ascending; the caller frees *steps. */
+static int kept_steps(const char *at, uint64_t **steps, size_t *n, struct dlm_error *err)
+{
+    *steps = NULL;
+    *n = 0;
+    const char *slash = strrchr(at, '/'), *base = slash ? slash + 1 : at;
+    char *parent = slash ? strndup(at, (size_t)(slash - at) + 1) : strdup(".");
+    DIR *d = parent ? opendir(parent) : NULL;
+    int rc = !parent ? no_memory(err, at) : !d ? dlm_fail_errno(err, DLM_EIO, "cannot read '%s'", parent) : 0;
+    for (struct dirent *e; !rc && (e = readdir(d));) {
+        size_t len = strlen(base);
+        uint64_t step, *more;
+        if (strncmp(e->d_name, base, len) || e->d_name[len] != '.' || strspn(e->d_name + len + 1, "0123456789") != strlen(e->d_name + len + 1) ||
+            !dlm_number_count(e->d_name + len + 1, &step))
+            continue;
+        more = realloc(*steps, (*n + 1) * sizeof *more);
+        if (!more)
+            rc = no_memory(err, at);
+        else
+            (*steps = more)[(*n)++] = step;
+    }
+    if (d)
+        closedir(d);
+    free(parent);
+    if (*n)
+        qsort(*steps, *n, sizeof **steps, by_step);
+    return rc;
+}
+
+int dlm_checkpoint_prune(const char *ckpt, uint64_t most, struct dlm_error *err)
+{
+    struct names n;
+    uint64_t *steps;
+    size_t count;
+    int rc = names_init(&n, ckpt, err);
+    if (rc)
+        return rc;
+    rc = kept_steps(n.at, &steps, &count, err);
+    for (size_t i = 0; !rc && i + most < count; i++) {
+        char suffix[24];
+        snprintf(suffix, sizeof suffix, ".%" PRIu64, steps[i]);
+        char *path = join(n.at, suffix, "");
+        rc = path ? dlm_checkpoint_remove(path, err) : no_memory(err, ckpt);
+        free(path);
+    }
+    free(steps);
+    names_release(&n);
+    return rc;
+}
+
+static int save(const struct names *n, const struct dlm_checkpoint_write *w, struct dlm_error *err)
 {
     struct dlm_error ignored;
     if (present(n->at) && !is_dir(n->at))
@@ -396,18 +466,11 @@ static int save(const struct names *n, const struct dlm_checkpoint_write *w, con
         rc = make_dir(n->new, err);
     if (rc)
         return rc;
-    bool kept = false;
     const char *leftover = NULL;
     rc = write_all(n->new, w, err);
-    if (!rc && keep_as) {
-        kept = !present(keep_as); /* made by this save: taken back if the save fails */
-        rc = keep(n->new, keep_as, err);
-    }
     if (!rc)
         rc = put_in_place(n, &leftover, err);
     if (rc) {
-        if (kept)
-            (void)retire(keep_as, NULL, &ignored);
         (void)retire(n->new, NULL, &ignored);
         return rc;
     }
@@ -417,13 +480,13 @@ static int save(const struct names *n, const struct dlm_checkpoint_write *w, con
     return rc;
 }
 
-int dlm_checkpoint_save(const char *ckpt, const struct dlm_checkpoint_write *w, const char *keep_as, struct dlm_error *err)
+int dlm_checkpoint_save(const char *ckpt, const struct dlm_checkpoint_write *w, struct dlm_error *err)
 {
     struct names n;
     int rc = names_init(&n, ckpt, err);
     if (rc)
         return rc;
-    rc = save(&n, w, keep_as, err);
+    rc = save(&n, w, err);
     names_release(&n);
     return rc;
 }

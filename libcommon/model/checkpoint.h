@@ -24,9 +24,13 @@ struct dlm_checkpoint_write {
     bool bf16;                        /* store tensors as bf16 */
 };
 
-/* Write and exchange. `keep_as`: when not NULL the new checkpoint is also kept under this name (hard links where possible). On failure
- * the old CKPT is as it was and nothing is left beside it. */
-int dlm_checkpoint_save(const char *ckpt, const struct dlm_checkpoint_write *w, const char *keep_as, struct dlm_error *err);
+/* Write and exchange. On failure the old CKPT is as it was and nothing is left beside it. */
+int dlm_checkpoint_save(const char *ckpt, const struct dlm_checkpoint_write *w, struct dlm_error *err);
+
+/* Give what CKPT holds a second name, `keep_as` (hard links where possible; whole or absent). Done before a save, it keeps the earlier checkpoint. */
+int dlm_checkpoint_keep(const char *ckpt, const char *keep_as, struct dlm_error *err);
+/* Of the checkpoints kept as CKPT.STEP, STEP a number, remove all but the `most` highest. */
+int dlm_checkpoint_prune(const char *ckpt, uint64_t most, struct dlm_error *err);
 
 /* Remove a whole checkpoint, one that --keep no longer wants; absent is fine. A file in it that is none of a checkpoint's stays and is an error. */
 int dlm_checkpoint_remove(const char *ckpt, struct dlm_error *err);

@@ -42,9 +42,10 @@ struct trainer {
     char noise_name[160], eval_noise_name[160], device_name[64];
     float *host[3];         /* (layout total) each: weights, μ, ν on their way to and from checkpoints */
     uint64_t *scratch;      /* (N) */
+    uint64_t saved_step;    /* of what CKPT holds; UINT64_MAX: nothing */
     double t0, seconds0;    /* clock at start; training seconds before it */
-    double window_t0;       /* clock when the window in hand began, and its step: for tok_s only */
-    uint64_t window_step0, steps_done, window_steps_seen;
+    double window_t0;       /* clock when the window in hand began, and its steps since: for tok_s only */
+    uint64_t window_steps_seen;
 };
 
 static void say(const struct trainer *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -226,6 +227,19 @@ static int write_val_row(struct trainer *t, struct dlm_error *err)
 
 /* --- checkpoints ------------------------------------------------------------------------------------------------------------------- */
 
+/* --keep: the checkpoint that is about to be replaced stays as CKPT.STEP. */
+static int keep_earlier(const struct trainer *t, struct dlm_error *err)
+{
+    if (!t->state.settings.keep || t->saved_step == UINT64_MAX || t->saved_step == t->state.step)
+        return 0;
+    char *path;
+    if (asprintf(&path, "%s.%llu", t->job->ckpt, (unsigned long long)t->saved_step) < 0)
+        return dlm_fail(err, DLM_ENOMEM, "out of memory");
+    int rc = dlm_checkpoint_keep(t->job->ckpt, path, err);
+    free(path);
+    return rc;
+}
+
 static int save(struct trainer *t, struct dlm_error *err)
 {
     const struct dlm_kernels *k = t->backend.k;
@@ -242,13 +256,15 @@ static int save(struct trainer *t, struct dlm_error *err)
         return dlm_fail(err, DLM_ENOMEM, "no memory for the training state");
     size_t len;
     const char *json = dlm_vocab_json(dlm_shards_vocab(t->shards), &len);
-    char keep[4096] = "";
-    if (t->state.settings.keep && snprintf(keep, sizeof keep, "%s.%llu", t->job->ckpt, (unsigned long long)t->state.step) >= (int)sizeof keep)
-        keep[0] = 0;
     struct dlm_checkpoint_write w = {.config = &t->config, .layout = l, .weights = t->host[0], .mu = t->host[1], .nu = t->host[2], .tokenizer = json,
                                      .tokenizer_len = len, .state = state, .metrics = t->journal.text, .metrics_len = t->journal.len};
-    rc = dlm_checkpoint_save(t->job->ckpt, &w, keep[0] ? keep : NULL, err);
+    rc = keep_earlier(t, err);
+    if (!rc)
+        rc = dlm_checkpoint_save(t->job->ckpt, &w, err);
     free(state);
+    if (!rc && t->state.settings.keep)
+        rc = dlm_checkpoint_prune(t->job->ckpt, t->state.settings.keep, err);
+    t->saved_step = t->state.step;
     return rc;
 }
 
@@ -611,7 +627,7 @@ static int begin(struct trainer *t, struct dlm_error *err)
 
 int dlm_train(const struct dlm_train_job *job, struct dlm_error *err)
 {
-    struct trainer t = {.job = job};
+    struct trainer t = {.job = job, .saved_step = UINT64_MAX};
     int rc = begin(&t, err);
     if (!rc) {
         const struct dlm_settings *s = &t.state.settings;
@@ -620,6 +636,8 @@ int dlm_train(const struct dlm_train_job *job, struct dlm_error *err)
         dlm_progress_init(&progress, s->run, "tokens", s->steps * step_tokens, t.state.step * step_tokens, (enum dlm_progress_mode)job->progress);
         t.t0 = t.window_t0 = dlm_progress_now();
         t.seconds0 = t.state.seconds;
+        if (dlm_checkpoint_exists(job->ckpt))
+            t.saved_step = t.state.step;
         rc = run(&t, &progress, err);
         dlm_progress_release(&progress);
     }

@@ -8,7 +8,7 @@
 #define DLM_TOKEN_CORPUS_H
 
 #include "base/progress.h"
-#include "text/train.h"
+#include "text/trainer.h"
 #include "text/vocab.h"
 #include "token/document.h"
 #include "token/stream.h"

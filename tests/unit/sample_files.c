@@ -70,7 +70,7 @@ static int make_checkpoint(const char *dir, const char *kind, const char *noise)
             w[l.tensors[i].offset + k] = (float)(dlm_rng_normal(&r) * (l.tensors[i].kind == DLM_TENSOR_HEAD ? 0.012 : 0.5));
     char *json = vocabulary();
     struct dlm_checkpoint_write cw = {.config = &c, .layout = &l, .weights = w, .tokenizer = json, .tokenizer_len = strlen(json)};
-    int rc = w ? dlm_checkpoint_save(dir, &cw, NULL, &err) : 1;
+    int rc = w ? dlm_checkpoint_save(dir, &cw, &err) : 1;
     if (rc)
         fprintf(stderr, "%s\n", err.msg);
     free(json);

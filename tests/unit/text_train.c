@@ -2,7 +2,7 @@
 #include "tap.h"
 
 #include "text/split.h"
-#include "text/train.h"
+#include "text/trainer.h"
 #include "text/vocab.h"
 #include "text_bytepair.h"
 

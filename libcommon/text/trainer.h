@@ -7,8 +7,8 @@
  *
  * Counting may run in several threads, each with a lane of its own; the result does not depend on who counted what.
  */
-#ifndef DLM_TEXT_TRAIN_H
-#define DLM_TEXT_TRAIN_H
+#ifndef DLM_TEXT_TRAINER_H
+#define DLM_TEXT_TRAINER_H
 
 #include "base/error.h"
 

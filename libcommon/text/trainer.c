@@ -4,7 +4,7 @@
  * neighbours. The heap over pairs is lazy: an entry whose count is no longer true is put back with the true one when it comes
  * up. Overlapping occurrences ("aaa" holds "aa" twice) count as often as they are seen, as with Hugging Face.
  */
-#include "text/train.h"
+#include "text/trainer.h"
 
 #include "text/alphabet.h"
 #include "text/compose.h"
