@@ -1,7 +1,9 @@
 /* What this build is, and how much of the machine it may use. */
 #include "base/build.h"
 
+#include <inttypes.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 #ifndef DLM_VERSION
@@ -41,4 +43,31 @@ int dlm_build_cores(void)
         fclose(f);
     }
     return n > 0 ? n : 1;
+}
+
+static bool read_number(const char *path, uint64_t *to)
+{
+    FILE *f = fopen(path, "r");
+    bool good = f && fscanf(f, "%" SCNu64, to) == 1; /* "max" is no number */
+    if (f)
+        fclose(f);
+    return good;
+}
+
+uint64_t dlm_build_memory(void)
+{
+    uint64_t available = UINT64_MAX, limit, used, kb;
+    char line[128];
+    FILE *f = fopen("/proc/meminfo", "r");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "MemAvailable: %" SCNu64 " kB", &kb) == 1)
+            available = kb * 1024;
+    if (f)
+        fclose(f);
+    if (read_number("/sys/fs/cgroup/memory.max", &limit) && read_number("/sys/fs/cgroup/memory.current", &used)) {
+        uint64_t left = limit > used ? limit - used : 0;
+        if (left < available)
+            available = left;
+    }
+    return available;
 }

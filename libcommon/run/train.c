@@ -1,6 +1,7 @@
 /* The training loop. */
 #include "run/train.h"
 
+#include "base/build.h"
 #include "base/rng.h"
 #include "base/stop.h"
 #include "batch/order.h"
@@ -108,6 +109,8 @@ int dlm_train_resolve(struct dlm_settings *s, const struct dlm_train_job *job, u
     if (specials.mask == DLM_NO_ID)
         return dlm_fail(err, DLM_EDATA, "the data's vocabulary has no mask id");
     c->causal = s->objective == DLM_OBJECTIVE_AR;
+    if (c->causal && specials.begin == DLM_NO_ID && specials.end == DLM_NO_ID)
+        return dlm_fail(err, DLM_EDATA, "the data's vocabulary has neither a begin nor an end id, one of which opens an autoregressive input");
     if (c->causal && s->noise)
         return dlm_fail(err, DLM_EUSAGE, "--noise does not apply to --objective ar");
     if (!c->causal) {
@@ -509,6 +512,18 @@ static int adopt_changes(struct trainer *t, struct dlm_error *err)
     return 0;
 }
 
+/* Say before the first allocation that it cannot fit: memory that is promised and not there is paid for later, and with the whole process. */
+static int check_memory(const struct trainer *t, const struct dlm_network_plan *plan, struct dlm_error *err)
+{
+    struct dlm_network_memory m = dlm_network_memory_of(&t->backend, &t->config, plan);
+    double need = (double)m.weights + (double)m.gradients + (double)m.packs + (double)m.activations + (double)m.head + 5 * (double)m.weights;
+    double have = (double)dlm_build_memory();
+    if (need <= have)
+        return 0;
+    return dlm_fail(err, DLM_ENOMEM, "no memory for this model: training takes %.2f GB (%.2f GB of it activations of %zu sequences), %.2f GB are free%s",
+                    need * 1e-9, (double)m.activations * 1e-9, plan->batch, have * 1e-9, plan->batch > 1 ? "; a smaller --micro-batch takes less" : "");
+}
+
 static int open_data(struct trainer *t, const char *dir, struct dlm_error *err)
 {
     int rc = dlm_shards_open(&t->shards, dir, err);
@@ -590,7 +605,9 @@ static int begin(struct trainer *t, struct dlm_error *err)
         t->micro = dlm_train_micro_batch(s, t->N);
         size_t eval = dlm_evaluation_batch(t->N), most = t->micro > eval ? t->micro : eval;
         struct dlm_network_plan plan = {.batch = most, .seq_len = t->N, .train = true, .act = t->act};
-        rc = dlm_network_new(&t->network, &t->backend, &t->config, &plan, err);
+        rc = check_memory(t, &plan, err);
+        if (!rc)
+            rc = dlm_network_new(&t->network, &t->backend, &t->config, &plan, err);
         if (!rc)
             rc = dlm_optimizer_new(&t->optimizer, &t->backend, t->network, err);
         if (!rc)
