@@ -6,7 +6,7 @@ ROOT=$BATS_TEST_DIRNAME/..
 @test "every header compiles alone" {
     cd "$ROOT"
     for h in $(git ls-files 'libcommon/*.h' 'kernels/*.h' 'cmd/*.h' | grep -v _body.h); do
-        printf '#include "%s"\n' "${h#libcommon/}" | ${CC:-gcc} -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Werror -Ilibcommon -I. -fsyntax-only -x c - ||
+        printf '#include "%s"\n' "${h#libcommon/}" | ${CC:-gcc} -std=gnu11 -D_GNU_SOURCE -fopenmp -Wall -Wextra -Werror -Ilibcommon -I. -fsyntax-only -x c - ||
             { echo "$h does not compile alone"; return 1; }
     done
 }

@@ -188,8 +188,8 @@ near() { awk -v a="$1" -v b="$2" -v t="$3" 'BEGIN { d = a - b; if (d < 0) d = -d
     [ "$(value params_embedding)" = 134217728 ]
     near "$(value flops_tok)" "$(awk -v p="$p" 'BEGIN { printf "%d", 6 * p + 12 * 8 * 512 * 2048 }')" 1
     [ "$(value memory_total)" -gt 100000000 ]
-    dlm-train --plan -d "$data" $shape --noise masked --tokens 1000 >plan.tsv
-    [ "$(value steps)" = 4 ]
+    dlm-train --plan -d "$data" $shape --noise masked --tokens 2000 >plan.tsv
+    [ "$(value steps)" = 8 ]
     [ "$(value params)" = "$(dlm-train -d "$data" -o run $shape --noise masked --steps 5 | column_of params /dev/stdin | head -n 1)" ]
 }
 

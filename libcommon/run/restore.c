@@ -40,8 +40,6 @@ int dlm_restore_open(struct dlm_restored *r, const char *ckpt, const struct dlm_
 {
     *r = (struct dlm_restored){0};
     struct dlm_config c;
-    if (!dlm_checkpoint_exists(ckpt))
-        return dlm_fail(err, DLM_EIO, "'%s' is no checkpoint: it has no config.json", ckpt);
     int rc = dlm_checkpoint_config(ckpt, &c, err);
     if (!rc && seq_len > c.context)
         rc = dlm_fail(err, DLM_EDATA, "sequences of %zu tokens are longer than the context of '%s', %zu", seq_len, ckpt, c.context);
