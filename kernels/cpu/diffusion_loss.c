@@ -5,8 +5,7 @@
  *     KL = (α+c)·log((α+c)/p(x)) - c·Σ log(1+t) = (α+c)·log1p(α(1-s(x))/p(x)) - α(1-s(x)) + c·Σ (t - log(1+t))
  *
  * The second form adds no large numbers of opposite sign: where α ≪ c, KL is of second order in α and each part of it is too. 1 - s(x)
- * comes from the sum over the others, never by subtraction. One rounding touches all of a row alike, that of α/(c·Σ) to float32;
- * its relative size δ is known, so its effect δ·Σ t²/(1+t) is put back. Blocks are summed in float32 lanes, blocks into double.
+ * comes from the sum over the others, never by subtraction.
  *
  * Gradient, with u = 1/(1+t), P = Σ t·u, Q = Σ t²·u, and e = w·(1 - r)·α·s(z)/p(z) at v = z ≠ m:
  *
@@ -93,12 +92,8 @@ static void loss_row(float *work, float *terms, void *dl, const float *l, uint32
     float lx = l[x], lz = l[z], most = dlm_softmax_pass(e, mark, &sum.others, l, V, x, mask);
     double ex = exp((double)lx - (double)most), all = sum.others + ex, sx = ex / all, rest = sum.others / all;
     bool mixed = c > NOTHING * alpha, small = mixed && alpha <= c;
-    if (mixed) {
-        double exact = alpha / (all * c);
-        float k = (float)exact;
-        pass_terms(&sum, e, mark, dl ? w_of : NULL, V, most, k, small);
-        sum.defect += (exact / (double)k - 1.0) * sum.Q;
-    }
+    if (mixed)
+        pass_terms(&sum, e, mark, dl ? w_of : NULL, V, most, (float)(alpha / (all * c)), small);
     double px = alpha * sx + c, kl;
     if (mixed)
         kl = (alpha + c) * log1p(alpha * rest / px) - alpha * rest + c * sum.defect;

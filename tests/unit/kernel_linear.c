@@ -33,13 +33,15 @@ static void reference(double *c, double *tolerance, const double *base, double s
 
 static void check(const struct maker *m, size_t T, size_t O, size_t I, enum dlm_dtype act, enum dlm_dtype out, double scale)
 {
-    double *x = random_array(T * I, 0, 1, act), *w = random_array(O * I, 0, 1, act), *dy = random_array(T * O, 0, 1, act);
+    double *x = random_array(T * I, 0, 1, act), *w = random_array(O * I, 0, 1, DLM_F32), *dy = random_array(T * O, 0, 1, act);
     double *start = random_array(O * I, 0, 1, DLM_F32);
     size_t most = T * O > T * I ? T * O : T * I;
     most = O * I > most ? O * I : most;
     double *want = check_memory(most * sizeof *want), *tolerance = check_memory(most * sizeof *tolerance);
     struct buffer bx = put(x, T * I, act), bw = put(w, O * I, DLM_F32), bdy = put(dy, T * O, act), by = put(NULL, T * O, out);
     struct buffer bdx = put(NULL, T * I, out), bdw = put(start, O * I, DLM_F32);
+    for (size_t i = 0; i < O * I; i++) /* packing rounds */
+        w[i] = kept(w[i], act);
     dlm_ptr pack = K->alloc(D, m->pack_size(D, O, I, act));
     m->pack(D, pack, bw.at, O, I, act);
 

@@ -294,6 +294,26 @@ static void check_oracles(void)
     free(flat), free(wide);
 }
 
+/* Where α ≪ c loss and gradient are of second order in α: they keep their digits all the same. */
+static void check_second_order(void)
+{
+    double logits[7], exact[4], want[7];
+    bool good = true;
+    for (int trial = 0; trial < 20; trial++) {
+        for (size_t v = 0; v < 7; v++)
+            logits[v] = kept(normal(), DLM_F32);
+        uint32_t x = 5, z = trial % 2 ? 3 : 5;
+        struct dlm_row row = row_of(1000, -9, x, x, 3, 7, 1e3, 1e6);
+        row.weight = row.elbo_weight = 1;
+        double *grad, *terms = kernel(logits, &x, &z, &row, 1, 7, 3, DLM_F32, &grad, false);
+        definition(logits, 7, x, z, 3, row, exact, want, NULL);
+        good = all_near(grad, want, 7, NULL, 3e-6 * largest(want, 7)) && all_near(terms, exact, 4, NULL, 2e-6 * largest(exact, 4)) && good;
+        good = fabs(terms[DLM_TERM_KL] - exact[DLM_TERM_KL]) <= 2e-6 * exact[DLM_TERM_KL] && good;
+        free(grad), free(terms);
+    }
+    tap_ok(good, "digits are kept at second order in α");
+}
+
 static void check_cross_entropy(size_t V, double spread, enum dlm_dtype act)
 {
     enum { ROWS = 9 };
@@ -411,6 +431,7 @@ int main(void)
     check_one_hot();
     check_differences();
     check_oracles();
+    check_second_order();
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (int scale = 0; scale < 2; scale++)
             check_cross_entropy(sizes[i], scale ? 12 : 1, i % 2 ? DLM_BF16 : DLM_F32);

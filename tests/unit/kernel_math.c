@@ -139,7 +139,7 @@ int main(void)
     tap_ok(odd, "tanh is odd and within [-1, 1]");
     bool near = true;
     for (int i = 0; i < 100000; i++) {
-        uint32_t u = draw();
+        uint32_t u = i % 4 ? draw() : (draw() & 0xffff0000u) | 0x8000u; /* ties too */
         float f;
         memcpy(&f, &u, 4);
         uint16_t got = dlm_bf16_from_f32(f);

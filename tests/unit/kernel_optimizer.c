@@ -12,7 +12,7 @@ static void check_laprop(size_t n)
 {
     double *theta = random_array(n, 0, 1, DLM_F32), *mu = random_array(n, 0, 0, DLM_F32), *nu = random_array(n, 0, 0, DLM_F32);
     struct buffer bt = put(theta, n, DLM_F32), bm = put(mu, n, DLM_F32), bn = put(nu, n, DLM_F32);
-    double lr = 0.01, eps = 1e-8, decay = 0.1, factor = 0.125;
+    double lr = (float)0.01, eps = (float)0.05, decay = (float)0.1, factor = 0.125;
     for (int t = 1; t <= 12; t++) {
         double *grad = random_array(n, 0.1, 3, DLM_F32), b1 = (float)corrected(0.9, t), b2 = (float)corrected(0.99, t);
         struct buffer bg = put(grad, n, DLM_F32);
@@ -39,7 +39,7 @@ static void check_adamw(size_t n)
 {
     double *theta = random_array(n, 0, 1, DLM_F32), *m = random_array(n, 0, 0, DLM_F32), *v = random_array(n, 0, 0, DLM_F32);
     struct buffer bt = put(theta, n, DLM_F32), bm = put(m, n, DLM_F32), bv = put(v, n, DLM_F32);
-    double lr = 0.01, eps = 1e-8, decay = 0.1, factor = 0.125, b1 = (float)0.9, b2 = (float)0.99;
+    double lr = (float)0.01, eps = (float)0.05, decay = (float)0.1, factor = 0.125, b1 = (float)0.9, b2 = (float)0.99;
     for (int t = 1; t <= 12; t++) {
         double *grad = random_array(n, 0.1, 3, DLM_F32), c1 = 1 - pow(b1, t), c2 = 1 - pow(b2, t);
         struct buffer bg = put(grad, n, DLM_F32);
