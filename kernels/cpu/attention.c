@@ -3,10 +3,10 @@
  *     u = q·k/(√h·cap)   s = cap·tanh u   p = eˢ/Σ eˢ over the visible keys and the sink   o = Σ p·v
  *     D = do·o   du = p·(do·v - D)·cap·(1 - tanh²u)   dq = Σ du·k/(√h·cap)   dk = Σ du·q/(√h·cap)   dv = Σ p·do
  *
- * Because |s| ≤ cap, sums of eˢ need no running maximum while e^cap is far from the end of float32; a larger cap costs one more pass
- * over the scores to find each row's maximum. Backward computes scores again. A task is one head of one sequence: its keys and values
- * are laid out once, in float32 and transposed where a product wants them so. Tasks are independent, so their order is free; the
- * sink's gradients are kept a task and added up in order of sequence.
+ * Because |s| ≤ cap, sums of eˢ need no running maximum while e^cap is far from the end of float32; a larger cap costs one more
+ * pass over the scores to find each row's maximum. Backward computes scores again. A task is one head of one sequence: its keys
+ * and values are laid out once, in float32 and transposed where a product wants them so. Tasks are independent, so their order is
+ * free; the sink's gradients are kept a task and added up in order of sequence.
  */
 #include "device.h"
 #include "tile.h"
@@ -27,7 +27,8 @@ struct shape {
 };
 
 /* to (N, hp) = factor · rows of `from`, h wide and ld apart, with zeros beyond. */
-static void rows_load(float *restrict to, const void *from, size_t ld, size_t n, size_t padded, const struct shape *s, float factor)
+static void rows_load(float *restrict to, const void *from, size_t ld, size_t n, size_t padded, const struct shape *s,
+                      float factor)
 {
     for (size_t i = 0; i < padded; i++) {
         float *restrict row = to + i * s->hp;
@@ -70,8 +71,8 @@ static void rows_store(void *to, size_t ld, const float *from, size_t n, const s
     }
 }
 
-/* to (np/TILE, hp, TILE): tile by tile the transpose of from (np, hp). Rows of a whole transpose would lie a power of two apart, all in the same
- * few sets of the cache. */
+/* to (np/TILE, hp, TILE): tile by tile the transpose of from (np, hp). Rows of a whole transpose would lie a power of two apart,
+ * all in the same few sets of the cache. */
 static void transpose(float *restrict to, const float *restrict from, const struct shape *s)
 {
     for (size_t i0 = 0; i0 < s->np; i0 += 16)
@@ -127,10 +128,12 @@ DLM_INLINE const float *row_sight(size_t i, size_t j0, size_t cols, const float 
     return s->rule == DLM_ATTEND_PREFIX && !noisy[i] ? clean + j0 : open + j0;
 }
 
-/* --- forward ------------------------------------------------------------------------------------------------------------------- */
+/* --- forward ----------------------------------------------------------------------------------------------------------- */
 
-/* u becomes p = e^(cap·tanh u - shift) where visible, else 0. Sums are kept in LANES columns, since adding up a vector takes longer than making it. */
-DLM_INLINE void weights_row(float *restrict u, float *restrict sums, const float *restrict sight, size_t n, size_t cols, float cap, float shift)
+/* u becomes p = e^(cap·tanh u - shift) where visible, else 0. Sums are kept in LANES columns, since adding up a vector takes
+ * longer than making it. */
+DLM_INLINE void weights_row(float *restrict u, float *restrict sums, const float *restrict sight, size_t n, size_t cols,
+                            float cap, float shift)
 {
     for (size_t j0 = 0; j0 < cols; j0 += LANES) {
 #pragma omp simd
@@ -229,7 +232,7 @@ static void forward_task(float *work, void *o, float *lse, const void *q, const 
     }
 }
 
-/* --- backward ------------------------------------------------------------------------------------------------------------------ */
+/* --- backward ---------------------------------------------------------------------------------------------------------- */
 
 /* u becomes p, and dp = do·v becomes du. */
 DLM_INLINE void gradient_row(float *restrict u, float *restrict dp, const float *restrict sight, size_t n, size_t cols, float cap,
@@ -319,12 +322,19 @@ static void backward_task(float *work, void *dq, void *dk, void *dv, size_t lddv
     rows_store(dv, lddv, dvs, s->N, s, 1.0f);
 }
 
-/* --- over all heads ------------------------------------------------------------------------------------------------------------ */
+/* --- over all heads ---------------------------------------------------------------------------------------------------- */
 
 static struct shape shape_of(size_t N, size_t H, size_t h, float cap, enum dlm_attend rule, enum dlm_dtype act)
 {
-    struct shape s = {.N = N, .d = H * h, .h = h, .np = dlm_round_up(N, TILE), .hp = dlm_round_up(h, DLM_TILE_STEP),
-                      .scale = 1.0f / (sqrtf((float)h) * cap), .cap = cap, .rule = rule, .act = act};
+    struct shape s = {.N = N,
+                      .d = H * h,
+                      .h = h,
+                      .np = dlm_round_up(N, TILE),
+                      .hp = dlm_round_up(h, DLM_TILE_STEP),
+                      .scale = 1.0f / (sqrtf((float)h) * cap),
+                      .cap = cap,
+                      .rule = rule,
+                      .act = act};
     return s;
 }
 

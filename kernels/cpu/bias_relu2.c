@@ -59,11 +59,11 @@ void dlm_cpu_bias_relu2_backward(struct dlm_device *dev, dlm_ptr du_, dlm_ptr db
         memset(sum, 0, m * sizeof *sum);
         for (size_t t = dlm_slice(T, p, parts); t < dlm_slice(T, p + 1, parts); t++) {
             if (act == DLM_BF16)
-                backward_row(dlm_act_at(du, t * m, DLM_BF16), sum, dlm_act_at(da, t * m, DLM_BF16), dlm_act_at(u, t * m, DLM_BF16),
-                             b, m, DLM_BF16);
+                backward_row(dlm_act_at(du, t * m, DLM_BF16), sum, dlm_act_at(da, t * m, DLM_BF16),
+                             dlm_act_at(u, t * m, DLM_BF16), b, m, DLM_BF16);
             else
-                backward_row(dlm_act_at(du, t * m, DLM_F32), sum, dlm_act_at(da, t * m, DLM_F32), dlm_act_at(u, t * m, DLM_F32), b,
-                             m, DLM_F32);
+                backward_row(dlm_act_at(du, t * m, DLM_F32), sum, dlm_act_at(da, t * m, DLM_F32), dlm_act_at(u, t * m, DLM_F32),
+                             b, m, DLM_F32);
         }
     }
     dlm_columns_add(dlm_at(db_), partial, parts, m);

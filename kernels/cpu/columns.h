@@ -1,4 +1,5 @@
-/* Sums over rows, for the gradients of what all rows share: each slice of the rows adds into a row of its own, and those are added in order. */
+/* Sums over rows, for the gradients of what all rows share: each slice of the rows adds into a row of its own, and those are
+ * added in order. */
 #ifndef DLM_CPU_COLUMNS_H
 #define DLM_CPU_COLUMNS_H
 

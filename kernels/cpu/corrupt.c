@@ -1,4 +1,5 @@
-/* The forward process: z from x by one Philox draw a position (method.md §§1-2). Whole numbers only, so that every device draws the same. */
+/* The forward process: z from x by one Philox draw a position (method.md §§1-2). Whole numbers only, so that every device draws
+ * the same. */
 #include "device.h"
 
 #include "../philox.h"

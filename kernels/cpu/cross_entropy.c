@@ -1,10 +1,12 @@
-/* Cross-entropy of a row of logits without the mask id, and its gradient softmax - one-hot (method.md §4, the autoregressive baseline). */
+/* Cross-entropy of a row of logits without the mask id, and its gradient softmax - one-hot (method.md §4, the autoregressive
+ * baseline). */
 #include "softmax.h"
 
 #include <omp.h>
 
 /* The sum leaves the target out, so that 1 - s(target) is exact to rounding. */
-static void loss_row(float *work, float *nll, void *dl, const float *l, uint32_t target, size_t V, uint32_t mask, enum dlm_dtype act)
+static void loss_row(float *work, float *nll, void *dl, const float *l, uint32_t target, size_t V, uint32_t mask,
+                     enum dlm_dtype act)
 {
     float *e = work, *mark = e + 2 * dlm_softmax_padded(V), at = l[target];
     double total;
@@ -47,5 +49,6 @@ void dlm_cpu_cross_entropy(struct dlm_device *dev, dlm_ptr nll_, dlm_ptr dlogits
         return;
 #pragma omp parallel for num_threads(dev->threads) schedule(static)
     for (size_t i = 0; i < n; i++)
-        loss_row(work + (size_t)omp_get_thread_num() * each, nll + i, dlogits ? dlm_act_at(dlogits, i * V, act) : NULL, logits + i * V, target[i], V, mask, act);
+        loss_row(work + (size_t)omp_get_thread_num() * each, nll + i, dlogits ? dlm_act_at(dlogits, i * V, act) : NULL,
+                 logits + i * V, target[i], V, mask, act);
 }

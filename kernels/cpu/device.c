@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-/* Before each block stands its whole size. Blocks are mappings, so that memory is zero without being touched and costs nothing until it is used;
- * under the address sanitizer small ones come from the heap, whose red zones the sanitizer watches. */
+/* Before each block stands its whole size. Blocks are mappings, so that memory is zero without being touched and costs nothing
+ * until it is used; under the address sanitizer small ones come from the heap, whose red zones the sanitizer watches. */
 enum { BEFORE = 64 };
 #define HUGE_PAGE ((size_t)2 << 20)
 

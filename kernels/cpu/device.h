@@ -24,7 +24,8 @@ struct dlm_device {
     struct dlm_gemm *gemm;
 };
 
-/* At least `bytes`, 64-byte aligned, contents undefined, until the next call of this; NULL, and the device failed, when there is no memory. */
+/* At least `bytes`, 64-byte aligned, contents undefined, until the next call of this; NULL, and the device failed, when there is
+ * no memory. */
 void *dlm_device_scratch(struct dlm_device *dev, size_t bytes);
 /* Keep the first message. */
 void dlm_device_fail(struct dlm_device *dev, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -51,7 +52,7 @@ DLM_INLINE size_t dlm_round_up(size_t n, size_t to)
     return (n + to - 1) / to * to;
 }
 
-/* --- bf16: the upper half of a float32, rounded to nearest even ---------------------------------------------------------------- */
+/* --- bf16: the upper half of a float32, rounded to nearest even -------------------------------------------------------- */
 
 DLM_INLINE float dlm_bf16_to_f32(uint16_t b)
 {
@@ -88,7 +89,7 @@ DLM_INLINE void *dlm_act_at(const void *p, size_t i, enum dlm_dtype t)
     return (char *)(uintptr_t)p + i * dlm_dtype_size(t);
 }
 
-/* --- the entries of the table, under the names it gives them ------------------------------------------------------------------- */
+/* --- the entries of the table, under the names it gives them ----------------------------------------------------------- */
 
 void dlm_cpu_embed(struct dlm_device *, dlm_ptr x, dlm_ptr ids, dlm_ptr E, size_t T, size_t d);
 void dlm_cpu_embed_backward(struct dlm_device *, dlm_ptr dE, dlm_ptr dx, dlm_ptr ids, size_t T, size_t d, size_t V);
@@ -109,19 +110,19 @@ void dlm_cpu_attention_backward(struct dlm_device *, dlm_ptr dq, dlm_ptr dk, dlm
                                 dlm_ptr sink_k, dlm_ptr sink_v, dlm_ptr noisy, enum dlm_attend rule, size_t B, size_t N, size_t H,
                                 size_t h, float cap, enum dlm_dtype act);
 void dlm_cpu_bias_relu2(struct dlm_device *, dlm_ptr a, dlm_ptr u, dlm_ptr b, size_t T, size_t m, enum dlm_dtype act);
-void dlm_cpu_bias_relu2_backward(struct dlm_device *, dlm_ptr du, dlm_ptr db, dlm_ptr da, dlm_ptr u, dlm_ptr b, size_t T, size_t m,
-                                 enum dlm_dtype act);
+void dlm_cpu_bias_relu2_backward(struct dlm_device *, dlm_ptr du, dlm_ptr db, dlm_ptr da, dlm_ptr u, dlm_ptr b, size_t T,
+                                 size_t m, enum dlm_dtype act);
 void dlm_cpu_residual(struct dlm_device *, dlm_ptr x, dlm_ptr y, dlm_ptr b, size_t T, size_t d, float scale, enum dlm_dtype act);
 void dlm_cpu_residual_backward(struct dlm_device *, dlm_ptr dy, dlm_ptr db, dlm_ptr dx, size_t T, size_t d, float scale,
                                enum dlm_dtype act);
 void dlm_cpu_gather_rows(struct dlm_device *, dlm_ptr y, dlm_ptr x, dlm_ptr index, size_t n, size_t d, enum dlm_dtype act);
 void dlm_cpu_scatter_rows(struct dlm_device *, dlm_ptr y, dlm_ptr x, dlm_ptr index, size_t n, size_t d, enum dlm_dtype act);
-void dlm_cpu_diffusion_loss(struct dlm_device *, dlm_ptr terms, dlm_ptr dlogits, dlm_ptr logits, dlm_ptr x, dlm_ptr z, dlm_ptr row,
-                            size_t n, size_t V, uint32_t mask, enum dlm_dtype act);
+void dlm_cpu_diffusion_loss(struct dlm_device *, dlm_ptr terms, dlm_ptr dlogits, dlm_ptr logits, dlm_ptr x, dlm_ptr z,
+                            dlm_ptr row, size_t n, size_t V, uint32_t mask, enum dlm_dtype act);
 void dlm_cpu_cross_entropy(struct dlm_device *, dlm_ptr nll, dlm_ptr dlogits, dlm_ptr logits, dlm_ptr target, size_t n, size_t V,
                            uint32_t mask, enum dlm_dtype act);
-void dlm_cpu_corrupt(struct dlm_device *, dlm_ptr z, dlm_ptr x, dlm_ptr keep, dlm_ptr uniform, dlm_ptr example, size_t B, size_t N,
-                     uint64_t seed, uint32_t purpose, size_t V, uint32_t mask);
+void dlm_cpu_corrupt(struct dlm_device *, dlm_ptr z, dlm_ptr x, dlm_ptr keep, dlm_ptr uniform, dlm_ptr example, size_t B,
+                     size_t N, uint64_t seed, uint32_t purpose, size_t V, uint32_t mask);
 void dlm_cpu_laprop(struct dlm_device *, dlm_ptr theta, dlm_ptr mu, dlm_ptr nu, dlm_ptr grad, size_t n, float lr, float b1,
                     float b2, float eps, float weight_decay, float grad_scale);
 void dlm_cpu_adamw(struct dlm_device *, dlm_ptr theta, dlm_ptr m, dlm_ptr v, dlm_ptr grad, size_t n, float lr, float b1, float b2,

@@ -4,15 +4,17 @@
  *
  *     KL = (α+c)·log((α+c)/p(x)) - c·Σ log(1+t) = (α+c)·log1p(α(1-s(x))/p(x)) - α(1-s(x)) + c·Σ (t - log(1+t))
  *
- * The second form adds no large numbers of opposite sign: where α ≪ c, KL is of second order in α and each part of it is too. 1 - s(x)
- * comes from the sum over the others, never by subtraction.
+ * The second form adds no large numbers of opposite sign: where α ≪ c, KL is of second order in α and each part of it is
+ * too. 1 - s(x) comes from the sum over the others, never by subtraction.
  *
  * Gradient, with u = 1/(1+t), P = Σ t·u, Q = Σ t²·u, and e = w·(1 - r)·α·s(z)/p(z) at v = z ≠ m:
  *
  *     G = Σ s·α·g = -w·(cP + (α+c)·α·s(x)/p(x)) + e
  *     dℓ(v) = s(v)·(α·g(v) - G) = -s(v)·(G + wα·u) = -s(v)·(G + wα - wα·t·u)
  *
- * of which the first is used where α > c and the second where not, each where it does not cancel (G + wα = w·(cQ - α²·s(x)·(1-s(x))/p(x)) + e).
+ * of which the first is used where α > c and the second where not, each where it does not cancel:
+ *
+ *     G + wα = w·(cQ - α²·s(x)·(1-s(x))/p(x)) + e
  */
 #include "softmax.h"
 
@@ -25,8 +27,8 @@ struct sums {
 };
 
 /* Σ t - log(1+t), P and Q for t = k·e; `w` gets e·t·u or, unless `small`, e·u for the gradient, or is NULL. */
-DLM_INLINE void block_terms(double *restrict defects, double *restrict Ps, double *restrict Qs, const float *restrict e, float *restrict w, size_t width,
-                            float factor, float k, bool small)
+DLM_INLINE void block_terms(double *restrict defects, double *restrict Ps, double *restrict Qs, const float *restrict e,
+                            float *restrict w, size_t width, float factor, float k, bool small)
 {
     float defect[DLM_BLOCK_LANES] = {0}, P[DLM_BLOCK_LANES] = {0}, Q[DLM_BLOCK_LANES] = {0};
     for (size_t v = 0; v < width; v += DLM_BLOCK_LANES)
@@ -65,8 +67,8 @@ static void pass_terms(struct sums *s, const float *e, const float *mark, float 
 }
 
 /* dℓ = -(A·e + B·w); A and B are divided by the sum already, and w is NULL where B is nothing. */
-DLM_INLINE void pass_gradient(void *dl, const float *restrict e, const float *mark, const float *restrict w, size_t V, float most, float A, float B,
-                              enum dlm_dtype act)
+DLM_INLINE void pass_gradient(void *dl, const float *restrict e, const float *mark, const float *restrict w, size_t V, float most,
+                              float A, float B, enum dlm_dtype act)
 {
     for (size_t b = 0; b < dlm_softmax_blocks(V); b++) {
         size_t from = b * DLM_BLOCK, to = V - from < DLM_BLOCK ? V : from + DLM_BLOCK;
@@ -83,8 +85,8 @@ DLM_INLINE void pass_gradient(void *dl, const float *restrict e, const float *ma
     }
 }
 
-static void loss_row(float *work, float *terms, void *dl, const float *l, uint32_t x, uint32_t z, const struct dlm_row *row, size_t V,
-                     uint32_t mask, enum dlm_dtype act)
+static void loss_row(float *work, float *terms, void *dl, const float *l, uint32_t x, uint32_t z, const struct dlm_row *row,
+                     size_t V, uint32_t mask, enum dlm_dtype act)
 {
     float *e = work, *w_of = e + dlm_softmax_padded(V), *mark = w_of + dlm_softmax_padded(V);
     double alpha = (double)row->alpha, c = (double)row->c, w = (double)row->weight;
@@ -156,6 +158,6 @@ void dlm_cpu_diffusion_loss(struct dlm_device *dev, dlm_ptr terms_, dlm_ptr dlog
         return;
 #pragma omp parallel for num_threads(dev->threads) schedule(static)
     for (size_t i = 0; i < n; i++)
-        loss_row(work + (size_t)omp_get_thread_num() * each, terms + i * DLM_TERMS, dlogits ? dlm_act_at(dlogits, i * V, act) : NULL, logits + i * V, x[i], z[i], row + i, V,
-                 mask, act);
+        loss_row(work + (size_t)omp_get_thread_num() * each, terms + i * DLM_TERMS,
+                 dlogits ? dlm_act_at(dlogits, i * V, act) : NULL, logits + i * V, x[i], z[i], row + i, V, mask, act);
 }

@@ -13,8 +13,8 @@ void dlm_cpu_embed(struct dlm_device *dev, dlm_ptr x_, dlm_ptr ids_, dlm_ptr E_,
         memcpy(x + t * d, E + ids[t] * d, d * sizeof *x);
 }
 
-/* Threads share the width, not the ids: text is so uneven (half of all ids may be the mask) that shares of ids would be too, and each
- * column is then summed in order of position whatever the number of threads. */
+/* Threads share the width, not the ids: text is so uneven (half of all ids may be the mask) that shares of ids would be too, and
+ * each column is then summed in order of position whatever the number of threads. */
 void dlm_cpu_embed_backward(struct dlm_device *dev, dlm_ptr dE_, dlm_ptr dx_, dlm_ptr ids_, size_t T, size_t d, size_t V)
 {
     if (dlm_device_failed(dev))

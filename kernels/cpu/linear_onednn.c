@@ -1,8 +1,8 @@
 /* Matrix products by oneDNN; the one file that knows it. C API of major versions 2 and 3.
  *
- * A packed weight is W in the two layouts that oneDNN asks for, for y = x·Wᵀ and for dx = dy·W. Primitives cost a millisecond or so to
- * make and are kept, the least recently used going first. So that a run whose number of scored rows changes with every step does not make
- * one for each number, rows beyond a multiple of 64 go through a buffer of 64 rows, padded with zeros.
+ * A packed weight is W in the two layouts that oneDNN asks for, for y = x·Wᵀ and for dx = dy·W. Primitives cost a millisecond or
+ * so to make and are kept, the least recently used going first. So that a run whose number of scored rows changes with every step
+ * does not make one for each number, rows beyond a multiple of 64 go through a buffer of 64 rows, padded with zeros.
  */
 #include "linear.h"
 
@@ -65,9 +65,10 @@ static dnnl_data_type_t type_of(enum dlm_dtype t)
     return t == DLM_BF16 ? dnnl_bf16 : dnnl_f32;
 }
 
-/* --- the two versions ---------------------------------------------------------------------------------------------------------- */
+/* --- the two versions -------------------------------------------------------------------------------------------------- */
 
-static dnnl_status_t layout_strided(layout_t *l, size_t rows, size_t cols, size_t row_stride, size_t col_stride, dnnl_data_type_t t)
+static dnnl_status_t layout_strided(layout_t *l, size_t rows, size_t cols, size_t row_stride, size_t col_stride,
+                                    dnnl_data_type_t t)
 {
     dnnl_dims_t dims = {(dnnl_dim_t)rows, (dnnl_dim_t)cols}, strides = {(dnnl_dim_t)row_stride, (dnnl_dim_t)col_stride};
 #if DNNL_VERSION_MAJOR == 2
@@ -140,7 +141,7 @@ static dnnl_status_t append_sum(dnnl_post_ops_t ops)
 #endif
 }
 
-/* --- weights ------------------------------------------------------------------------------------------------------------------- */
+/* --- weights ----------------------------------------------------------------------------------------------------------- */
 
 static void weight_free(struct weight *w)
 {
@@ -261,7 +262,7 @@ void dlm_linear_onednn_pack(struct dlm_device *dev, dlm_ptr pack, dlm_ptr from, 
     }
 }
 
-/* --- products ------------------------------------------------------------------------------------------------------------------ */
+/* --- products ---------------------------------------------------------------------------------------------------------- */
 
 static void product_free(struct product *p)
 {
@@ -332,14 +333,15 @@ static dnnl_status_t product_make(struct dlm_gemm *g, struct product *p, struct 
     return s;
 }
 
-static struct product *product_find(struct dlm_device *dev, struct weight *w, enum direction direction, size_t T, size_t O, size_t I,
-                                    enum dlm_dtype act, enum dlm_dtype out, float scale)
+static struct product *product_find(struct dlm_device *dev, struct weight *w, enum direction direction, size_t T, size_t O,
+                                    size_t I, enum dlm_dtype act, enum dlm_dtype out, float scale)
 {
     struct dlm_gemm *g = dev->gemm;
     size_t oldest = 0;
     for (size_t i = 0; i < g->n_products; i++) {
         struct product *p = g->products[i];
-        if (p->direction == direction && p->T == T && p->O == O && p->I == I && p->act == act && p->out == out && p->scale == scale) {
+        if (p->direction == direction && p->T == T && p->O == O && p->I == I && p->act == act && p->out == out &&
+            p->scale == scale) {
             p->used = ++g->clock;
             return p;
         }
@@ -351,8 +353,8 @@ static struct product *product_find(struct dlm_device *dev, struct weight *w, en
         dlm_device_fail(dev, "out of memory for a matrix product");
         return NULL;
     }
-    *p = (struct product){.direction = direction, .T = T, .O = O, .I = I, .act = act, .out = out, .scale = scale,
-                          .used = ++g->clock};
+    *p = (struct product){
+        .direction = direction, .T = T, .O = O, .I = I, .act = act, .out = out, .scale = scale, .used = ++g->clock};
     use_threads(dev);
     dnnl_status_t s = product_make(g, p, w);
     if (s) {
@@ -393,8 +395,8 @@ static size_t rows_in_place(size_t T)
 }
 
 /* y (T, wide) = scale · x (T, deep) · layout[direction]. */
-static void multiply(struct dlm_device *dev, void *y, const void *x, const void *pack, enum direction direction, size_t T, size_t O,
-                     size_t I, enum dlm_dtype act, enum dlm_dtype out, float scale)
+static void multiply(struct dlm_device *dev, void *y, const void *x, const void *pack, enum direction direction, size_t T,
+                     size_t O, size_t I, enum dlm_dtype act, enum dlm_dtype out, float scale)
 {
     if (dlm_device_failed(dev) || !T)
         return;
@@ -417,8 +419,8 @@ static void multiply(struct dlm_device *dev, void *y, const void *x, const void 
     memcpy((char *)y + whole * made, c, rest * made);
 }
 
-void dlm_linear_onednn(struct dlm_device *dev, dlm_ptr y, dlm_ptr x, dlm_ptr pack, size_t T, size_t O, size_t I, enum dlm_dtype act,
-                       enum dlm_dtype y_type, float scale)
+void dlm_linear_onednn(struct dlm_device *dev, dlm_ptr y, dlm_ptr x, dlm_ptr pack, size_t T, size_t O, size_t I,
+                       enum dlm_dtype act, enum dlm_dtype y_type, float scale)
 {
     multiply(dev, dlm_at(y), dlm_at(x), dlm_at(pack), FORWARD, T, O, I, act, y_type, scale);
 }
@@ -429,8 +431,8 @@ void dlm_linear_onednn_dx(struct dlm_device *dev, dlm_ptr dx, dlm_ptr dy, dlm_pt
     multiply(dev, dlm_at(dx), dlm_at(dy), dlm_at(pack), BACKWARD_X, T, O, I, act, dx_type, scale);
 }
 
-void dlm_linear_onednn_dw(struct dlm_device *dev, dlm_ptr dw, dlm_ptr dy, dlm_ptr x, size_t T, size_t O, size_t I, enum dlm_dtype act,
-                          float scale)
+void dlm_linear_onednn_dw(struct dlm_device *dev, dlm_ptr dw, dlm_ptr dy, dlm_ptr x, size_t T, size_t O, size_t I,
+                          enum dlm_dtype act, float scale)
 {
     if (dlm_device_failed(dev) || !T)
         return;
@@ -449,7 +451,7 @@ void dlm_linear_onednn_dw(struct dlm_device *dev, dlm_ptr dw, dlm_ptr dy, dlm_pt
     product_run(dev, product_find(dev, NULL, BACKWARD_W, ROWS, O, I, act, DLM_F32, scale), a, b, dlm_at(dw));
 }
 
-/* --- the engine ---------------------------------------------------------------------------------------------------------------- */
+/* --- the engine -------------------------------------------------------------------------------------------------------- */
 
 bool dlm_gemm_open(struct dlm_device *dev)
 {

@@ -87,8 +87,8 @@ static void product(struct dlm_device *dev, void *y, const void *x, const float 
         }
 }
 
-void dlm_linear_plain(struct dlm_device *dev, dlm_ptr y, dlm_ptr x, dlm_ptr pack, size_t T, size_t O, size_t I, enum dlm_dtype act,
-                      enum dlm_dtype y_type, float scale)
+void dlm_linear_plain(struct dlm_device *dev, dlm_ptr y, dlm_ptr x, dlm_ptr pack, size_t T, size_t O, size_t I,
+                      enum dlm_dtype act, enum dlm_dtype y_type, float scale)
 {
     if (!dlm_device_failed(dev))
         product(dev, dlm_at(y), dlm_at(x), dlm_at(pack), T, O, I, act, y_type, scale);

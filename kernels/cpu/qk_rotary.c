@@ -8,8 +8,8 @@
 
 #include <math.h>
 
-DLM_INLINE float forward_row(void *out, const void *in, const float *restrict gamma, const float *restrict rope, size_t H, size_t h,
-                             float eps, enum dlm_dtype act)
+DLM_INLINE float forward_row(void *out, const void *in, const float *restrict gamma, const float *restrict rope, size_t H,
+                             size_t h, float eps, enum dlm_dtype act)
 {
     size_t d = H * h, half = h / 2;
     float squares = 0;
@@ -73,8 +73,8 @@ void dlm_cpu_qk_rotary(struct dlm_device *dev, dlm_ptr qh_, dlm_ptr kh_, dlm_ptr
         for (size_t w = 0; w < 2; w++) {
             size_t from = t * 3 * d + w * d, to = t * d;
             if (act == DLM_BF16)
-                rstd[2 * t + w] = forward_row(dlm_act_at(out[w], to, DLM_BF16), dlm_act_at(qkv, from, DLM_BF16), gamma[w], angle, H,
-                                              h, eps, DLM_BF16);
+                rstd[2 * t + w] = forward_row(dlm_act_at(out[w], to, DLM_BF16), dlm_act_at(qkv, from, DLM_BF16), gamma[w], angle,
+                                              H, h, eps, DLM_BF16);
             else
                 rstd[2 * t + w] = forward_row(dlm_act_at(out[w], to, DLM_F32), dlm_act_at(qkv, from, DLM_F32), gamma[w], angle, H,
                                               h, eps, DLM_F32);

@@ -1,8 +1,8 @@
 /* The first pass over a row of logits, which both losses share: e^(ℓ - most) of every id but two, and their sum.
  *
- * The row is cut into blocks of whole vectors. Ids that do not take part, and what pads the last block, are 0 in e, so that later passes need no
- * exceptions. The largest logit is not known until the end: block b holds e^(ℓ - mark[b]), to be multiplied by e^(mark[b] - most), which is 1
- * once the largest has been seen. Sums are float32 within a lane of a block and double beyond.
+ * The row is cut into blocks of whole vectors. Ids that do not take part, and what pads the last block, are 0 in e, so that later
+ * passes need no exceptions. The largest logit is not known until the end: block b holds e^(ℓ - mark[b]), to be multiplied by
+ * e^(mark[b] - most), which is 1 once the largest has been seen. Sums are float32 within a lane of a block and double beyond.
  */
 #ifndef DLM_CPU_SOFTMAX_H
 #define DLM_CPU_SOFTMAX_H
@@ -42,9 +42,10 @@ DLM_INLINE double dlm_lanes_sum(const double *lanes)
     return sum;
 }
 
-/* `low`, a logit of the row that is counted elsewhere, is where the search for the largest begins; `without` is another id left out, V or more for none.
- * Returns the largest. */
-DLM_INLINE float dlm_softmax_pass(float *restrict e, float *restrict mark, double *others, const float *l, size_t V, uint32_t low, uint32_t without)
+/* `low`, a logit of the row that is counted elsewhere, is where the search for the largest begins; `without` is another id left
+ * out, V or more for none. Returns the largest. */
+DLM_INLINE float dlm_softmax_pass(float *restrict e, float *restrict mark, double *others, const float *l, size_t V, uint32_t low,
+                                  uint32_t without)
 {
     float most = l[low];
     double sum[DLM_BLOCK_LANES] = {0};

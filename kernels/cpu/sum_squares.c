@@ -1,4 +1,5 @@
-/* Σ x² in double: a fixed number of slices, each summed in order, then the slices in order: the same for any number of threads. */
+/* Σ x² in double: a fixed number of slices, each summed in order, then the slices in order: the same for any number of threads.
+ */
 #include "device.h"
 
 enum { SLICES = 256 };

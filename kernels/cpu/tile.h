@@ -1,7 +1,7 @@
 /* The product of small dense matrices that lie in cache, C (+)= A·B in float32: registers hold a block of C while k runs.
  *
- * B has rows of whole vectors; A is read an element at a time by any two strides, so that a transposed A costs nothing. attention.c and
- * linear_plain.c are made of this.
+ * B has rows of whole vectors; A is read an element at a time by any two strides, so that a transposed A costs nothing.
+ * attention.c and linear_plain.c are made of this.
  */
 #ifndef DLM_CPU_TILE_H
 #define DLM_CPU_TILE_H

@@ -1,7 +1,8 @@
-/* Times of every entry of the CPU table at the sizes of one model: TSV of op, size, dtype, ms of one call, calls a training step, ms a step,
- * GFLOP/s or GB/s. Not a test: it asserts nothing.
+/* Times of every entry of the CPU table at the sizes of one model: TSV of op, size, dtype, ms of one call, calls a training step,
+ * ms a step, GFLOP/s or GB/s. Not a test: it asserts nothing.
  *
- *     kernels [-t THREADS] [-d D] [-L LAYERS] [-H HEADS] [-N CONTEXT] [-B BATCH] [-V VOCAB] [-R HEAD-ROWS] [-s SECONDS] [f32|bf16]...
+ *     kernels [-t THREADS] [-d D] [-L LAYERS] [-H HEADS] [-N CONTEXT] [-B BATCH] [-V VOCAB] [-R HEAD-ROWS]
+ *             [-s SECONDS] [f32|bf16]...
  */
 #include "kernels.h"
 
@@ -75,31 +76,35 @@ static void report(const char *op, const char *size, double ms, double calls, do
 {
     step_ms += ms * calls;
     gemm_ms += product ? ms * calls : 0;
-    printf("%s\t%s\t%s\t%.4f\t%g\t%.2f\t%.1f\t%s\n", op, size, act == DLM_BF16 ? "bf16" : "f32", ms, calls, ms * calls, work / ms / 1e6, unit);
+    printf("%s\t%s\t%s\t%.4f\t%g\t%.2f\t%.1f\t%s\n", op, size, act == DLM_BF16 ? "bf16" : "f32", ms, calls, ms * calls,
+           work / ms / 1e6, unit);
     fflush(stdout);
 }
 
 /* The fastest of the calls that fit into the time: other users of the machine only add. */
-#define TIME(op, size, calls, work, unit, product, call)                                                                             \
-    do {                                                                                                                             \
-        double best = 1e9, until = now() + seconds;                                                                                  \
-        for (int round = 0; round < 3 || now() < until; round++) {                                                                   \
-            double from = now();                                                                                                     \
-            call;                                                                                                                    \
-            double took = now() - from;                                                                                              \
-            best = took < best ? took : best;                                                                                        \
-        }                                                                                                                            \
-        report(op, size, best * 1e3, calls, work, unit, product);                                                                    \
+#define TIME(op, size, calls, work, unit, product, call)                                                                         \
+    do {                                                                                                                         \
+        double best = 1e9, until = now() + seconds;                                                                              \
+        for (int round = 0; round < 3 || now() < until; round++) {                                                               \
+            double from = now();                                                                                                 \
+            call;                                                                                                                \
+            double took = now() - from;                                                                                          \
+            best = took < best ? took : best;                                                                                    \
+        }                                                                                                                        \
+        report(op, size, best * 1e3, calls, work, unit, product);                                                                \
     } while (0)
 
 static void linear(const char *name, size_t rows, size_t O, size_t I, double calls, float scale, enum dlm_dtype y_type)
 {
     char size[64];
     snprintf(size, sizeof size, "%s %zux%zux%zu", name, rows, O, I);
-    dlm_ptr w = floats(O * I, 1), x = acts(rows * I, 1), y = y_type == DLM_F32 ? floats(rows * O, 1) : acts(rows * O, 1), dy = acts(rows * O, 1);
+    dlm_ptr w = floats(O * I, 1), x = acts(rows * I, 1), y = y_type == DLM_F32 ? floats(rows * O, 1) : acts(rows * O, 1),
+            dy = acts(rows * O, 1);
     dlm_ptr pack = K->alloc(D, K->linear_pack_size(D, O, I, act)), dw = floats(O * I, 0);
-    double flops = 2.0 * (double)rows * (double)O * (double)I, e = act == DLM_BF16 ? 2 : 4, chunks = rows < T ? (double)T / (double)rows : 1;
-    TIME("linear_pack", size, calls / chunks, (double)(O * I) * (4 + 2 * e), "GB/s", false, K->linear_pack(D, pack, w, O, I, act));
+    double flops = 2.0 * (double)rows * (double)O * (double)I, e = act == DLM_BF16 ? 2 : 4,
+           chunks = rows < T ? (double)T / (double)rows : 1;
+    TIME("linear_pack", size, calls / chunks, (double)(O * I) * (4 + 2 * e), "GB/s", false,
+         K->linear_pack(D, pack, w, O, I, act));
     TIME("linear", size, calls, flops, "GFLOP/s", true, K->linear(D, y, x, pack, rows, O, I, act, y_type, scale));
     TIME("linear_dx", size, calls, flops, "GFLOP/s", true, K->linear_dx(D, x, dy, pack, rows, O, I, act, act, scale));
     TIME("linear_dw", size, calls, flops, "GFLOP/s", true, K->linear_dw(D, dw, dy, x, rows, O, I, act, scale));
@@ -121,29 +126,38 @@ static void bench(void)
     double flops_done = 6.0 * (double)T * (12.0 * (double)(d * d) * l + (double)(V * d)), speed = flops_done / gemm_ms;
     double attention_flops = 12.0 * l * (double)d * (double)N * (double)T, bound = gemm_ms + attention_flops / speed;
 
-    dlm_ptr x = floats(T * d, 1), y = acts(T * d, 1), gamma = floats(4 * d, 0.1f), rstd = floats(2 * T, 1), dx = floats(T * d, 1), dgamma = floats(4 * d, 0);
+    dlm_ptr x = floats(T * d, 1), y = acts(T * d, 1), gamma = floats(4 * d, 0.1f), rstd = floats(2 * T, 1), dx = floats(T * d, 1),
+            dgamma = floats(4 * d, 0);
     snprintf(size, sizeof size, "%zux%zu", T, d);
     TIME("norm", size, 2 * l + 1, Td * (4 + e), "GB/s", false, K->norm(D, y, rstd, x, gamma, T, d, 1e-6f, act));
-    TIME("norm_backward", size, 2 * l + 1, Td * (12 + e), "GB/s", false, K->norm_backward(D, dx, dgamma, y, x, rstd, gamma, T, d, act));
+    TIME("norm_backward", size, 2 * l + 1, Td * (12 + e), "GB/s", false,
+         K->norm_backward(D, dx, dgamma, y, x, rstd, gamma, T, d, act));
     TIME("residual", size, 2 * l, Td * (8 + e), "GB/s", false, K->residual(D, x, y, gamma, T, d, 1e-3f, act));
     TIME("residual_backward", size, 2 * l, Td * (4 + e), "GB/s", false, K->residual_backward(D, y, dgamma, x, T, d, 0.5f, act));
     dlm_ptr u = acts(4 * T * d, 1), a = acts(4 * T * d, 1), none = {0};
     snprintf(size, sizeof size, "%zux%zu", T, 4 * d);
     TIME("bias_relu2", size, l, 8 * Td * e, "GB/s", false, K->bias_relu2(D, a, u, gamma, T, 4 * d, act));
-    TIME("bias_relu2_backward", size, l, 12 * Td * e, "GB/s", false, K->bias_relu2_backward(D, a, dgamma, a, u, gamma, T, 4 * d, act));
+    TIME("bias_relu2_backward", size, l, 12 * Td * e, "GB/s", false,
+         K->bias_relu2_backward(D, a, dgamma, a, u, gamma, T, 4 * d, act));
 
-    dlm_ptr qkv = acts(3 * T * d, 1), dqkv = acts(3 * T * d, 1), q = acts(T * d, 1), k = acts(T * d, 1), o = acts(T * d, 1), dq = acts(T * d, 1);
-    dlm_ptr dk = acts(T * d, 1), rope = floats(N * h, 1), lse = floats(T * H, 1), sink = floats(d, 1), dsink = floats(d, 0), dout = acts(T * d, 1);
+    dlm_ptr qkv = acts(3 * T * d, 1), dqkv = acts(3 * T * d, 1), q = acts(T * d, 1), k = acts(T * d, 1), o = acts(T * d, 1),
+            dq = acts(T * d, 1);
+    dlm_ptr dk = acts(T * d, 1), rope = floats(N * h, 1), lse = floats(T * H, 1), sink = floats(d, 1), dsink = floats(d, 0),
+            dout = acts(T * d, 1);
     dlm_ptr noisy = K->alloc(D, T);
     snprintf(size, sizeof size, "%zux%zux%zux%zu", B, N, H, h);
-    TIME("qk_rotary", size, l, 4 * Td * e, "GB/s", false, K->qk_rotary(D, q, k, rstd, qkv, gamma, gamma, rope, B, N, H, h, 1e-6f, act));
+    TIME("qk_rotary", size, l, 4 * Td * e, "GB/s", false,
+         K->qk_rotary(D, q, k, rstd, qkv, gamma, gamma, rope, B, N, H, h, 1e-6f, act));
     TIME("attention", size, l, 4 * Td * (double)N, "GFLOP/s", false,
-         K->attention(D, o, lse, q, k, dlm_ptr_at(qkv, 2 * d * (size_t)e), 3 * d, sink, sink, none, DLM_ATTEND_FULL, B, N, H, h, 30, act));
+         K->attention(D, o, lse, q, k, dlm_ptr_at(qkv, 2 * d * (size_t)e), 3 * d, sink, sink, none, DLM_ATTEND_FULL, B, N, H, h,
+                      30, act));
     TIME("attention_prefix", size, 0, 4 * Td * (double)N, "GFLOP/s", false,
-         K->attention(D, o, lse, q, k, dlm_ptr_at(qkv, 2 * d * (size_t)e), 3 * d, sink, sink, noisy, DLM_ATTEND_PREFIX, B, N, H, h, 30, act));
+         K->attention(D, o, lse, q, k, dlm_ptr_at(qkv, 2 * d * (size_t)e), 3 * d, sink, sink, noisy, DLM_ATTEND_PREFIX, B, N, H,
+                      h, 30, act));
     TIME("attention_backward", size, l, 10 * Td * (double)N, "GFLOP/s", false,
-         K->attention_backward(D, dq, dk, dlm_ptr_at(dqkv, 2 * d * (size_t)e), 3 * d, dsink, dsink, dout, o, lse, q, k, dlm_ptr_at(qkv, 2 * d * (size_t)e), 3 * d,
-                               sink, sink, none, DLM_ATTEND_FULL, B, N, H, h, 30, act));
+         K->attention_backward(D, dq, dk, dlm_ptr_at(dqkv, 2 * d * (size_t)e), 3 * d, dsink, dsink, dout, o, lse, q, k,
+                               dlm_ptr_at(qkv, 2 * d * (size_t)e), 3 * d, sink, sink, none, DLM_ATTEND_FULL, B, N, H, h, 30,
+                               act));
     TIME("qk_rotary_backward", size, l, 6 * Td * e, "GB/s", false,
          K->qk_rotary_backward(D, dqkv, dgamma, dgamma, dq, dk, qkv, rstd, gamma, gamma, rope, B, N, H, h, act));
 
@@ -157,7 +171,8 @@ static void bench(void)
         index[t] = (uint32_t)t;
         wide[t] = (uint64_t)1 << 31;
     }
-    dlm_ptr E = floats(V * d, 0.02f), dE = floats(V * d, 0), di = K->alloc(D, T * 4), dn = K->alloc(D, T * 4), d64 = K->alloc(D, T * 8), dz = K->alloc(D, T * 4);
+    dlm_ptr E = floats(V * d, 0.02f), dE = floats(V * d, 0), di = K->alloc(D, T * 4), dn = K->alloc(D, T * 4),
+            d64 = K->alloc(D, T * 8), dz = K->alloc(D, T * 4);
     K->upload(D, di, ids, T * 4);
     K->upload(D, dn, index, T * 4);
     K->upload(D, d64, wide, T * 8);
@@ -168,7 +183,8 @@ static void bench(void)
     TIME("gather_rows", size, 1, 2 * Td * e, "GB/s", false, K->gather_rows(D, y, o, dn, T, d, act));
     TIME("scatter_rows", size, 1, 2 * Td * e, "GB/s", false, K->scatter_rows(D, y, o, dn, T, d, act));
 
-    dlm_ptr logits = floats(rows * V, 3), dlogits = acts(rows * V, 1), terms = floats(rows * 4, 0), dr = K->alloc(D, rows * sizeof *row);
+    dlm_ptr logits = floats(rows * V, 3), dlogits = acts(rows * V, 1), terms = floats(rows * 4, 0),
+            dr = K->alloc(D, rows * sizeof *row);
     for (size_t t = 0; t < rows; t++) {
         row[t] = (struct dlm_row){0.4f, 0.3f / (float)V, 1.0f, 4.0f};
         ids[t] = (uint32_t)((t * 7919 + 5) % V);
@@ -177,21 +193,27 @@ static void bench(void)
     K->upload(D, dr, row, rows * sizeof *row);
     snprintf(size, sizeof size, "%zux%zu", rows, V);
     double area = (double)(rows * V), chunks = (double)T / (double)rows;
-    TIME("diffusion_loss", size, chunks, area * (12 + e), "GB/s", false, K->diffusion_loss(D, terms, dlogits, logits, di, dz, dr, rows, V, 3, act));
-    TIME("cross_entropy", size, 0, area * (8 + e), "GB/s", false, K->cross_entropy(D, terms, dlogits, logits, di, rows, V, 3, act));
+    TIME("diffusion_loss", size, chunks, area * (12 + e), "GB/s", false,
+         K->diffusion_loss(D, terms, dlogits, logits, di, dz, dr, rows, V, 3, act));
+    TIME("cross_entropy", size, 0, area * (8 + e), "GB/s", false,
+         K->cross_entropy(D, terms, dlogits, logits, di, rows, V, 3, act));
 
     size_t n = 12 * d * d * L + 2 * V * d;
     dlm_ptr theta = floats(n, 1), mu = floats(n, 0), nu = floats(n, 0), grad = floats(n, 1);
     snprintf(size, sizeof size, "%zu", n);
     TIME("sum_squares", size, 1, (double)n * 4, "GB/s", false, (void)K->sum_squares(D, grad, n));
-    TIME("laprop", size, 1, (double)n * 28, "GB/s", false, K->laprop(D, theta, mu, nu, grad, n, 1e-3f, 0.9f, 0.99f, 1e-10f, 0, 1));
-    TIME("adamw", size, 0, (double)n * 28, "GB/s", false, K->adamw(D, theta, mu, nu, grad, n, 1e-3f, 0.9f, 0.99f, 1, 1, 1e-10f, 0, 1));
+    TIME("laprop", size, 1, (double)n * 28, "GB/s", false,
+         K->laprop(D, theta, mu, nu, grad, n, 1e-3f, 0.9f, 0.99f, 1e-10f, 0, 1));
+    TIME("adamw", size, 0, (double)n * 28, "GB/s", false,
+         K->adamw(D, theta, mu, nu, grad, n, 1e-3f, 0.9f, 0.99f, 1, 1, 1e-10f, 0, 1));
     TIME("zero", size, 1, (double)n * 4, "GB/s", false, K->zero(D, grad, n * 4));
-    printf("step\tall ops\t%s\t%.1f\t1\t%.1f\t%.1f\tGFLOP/s\n", act == DLM_BF16 ? "bf16" : "f32", step_ms, step_ms, (flops_done + attention_flops) / step_ms / 1e6);
-    printf("bound\tproducts only\t%s\t%.1f\t1\t%.1f\t%.1f\tGFLOP/s\n", act == DLM_BF16 ? "bf16" : "f32", bound, bound, speed / 1e6);
+    printf("step\tall ops\t%s\t%.1f\t1\t%.1f\t%.1f\tGFLOP/s\n", act == DLM_BF16 ? "bf16" : "f32", step_ms, step_ms,
+           (flops_done + attention_flops) / step_ms / 1e6);
+    printf("bound\tproducts only\t%s\t%.1f\t1\t%.1f\t%.1f\tGFLOP/s\n", act == DLM_BF16 ? "bf16" : "f32", bound, bound,
+           speed / 1e6);
     printf("share\tbound/step\t%s\t\t\t\t%.3f\tof 1\n", act == DLM_BF16 ? "bf16" : "f32", bound / step_ms);
-    dlm_ptr all[] = {x, y, gamma, rstd, dx, dgamma, u, a, qkv, dqkv, q, k, o, dq, dk, rope, lse, sink, dsink, dout, noisy, E, dE, di, dn, d64, dz,
-                     logits, dlogits, terms, dr, theta, mu, nu, grad};
+    dlm_ptr all[] = {x,     y,    gamma, rstd, dx, dgamma, u,  a,   qkv, dqkv,   q,       k,     o,  dq,    dk, rope, lse, sink,
+                     dsink, dout, noisy, E,    dE, di,     dn, d64, dz,  logits, dlogits, terms, dr, theta, mu, nu,   grad};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         K->free(D, all[i]);
     free(ids), free(index), free(wide), free(row);
@@ -212,7 +234,10 @@ int main(int argc, char **argv)
         case 'V': V = v; break;
         case 'R': R = v; break;
         case 's': seconds = strtod(optarg, NULL); break;
-        default: fprintf(stderr, "usage: kernels [-t THREADS] [-d D] [-L LAYERS] [-H HEADS] [-N CONTEXT] [-B BATCH] [-V VOCAB] [-R HEAD-ROWS] [-s SECONDS] [f32|bf16]...\n"); return 2;
+        default:
+            fprintf(stderr, "usage: kernels [-t THREADS] [-d D] [-L LAYERS] [-H HEADS] [-N CONTEXT] [-B BATCH] [-V VOCAB] [-R "
+                            "HEAD-ROWS] [-s SECONDS] [f32|bf16]...\n");
+            return 2;
         }
     }
     char msg[200];

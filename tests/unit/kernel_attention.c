@@ -1,5 +1,5 @@
-/* Attention against its definition in double: every rule of sight, heads of many widths, one past a tile, the cap reached. The reference's
- * gradient is itself held to difference quotients. */
+/* Attention against its definition in double: every rule of sight, heads of many widths, one past a tile, the cap reached. The
+ * reference's gradient is itself held to difference quotients. */
 #include "kernel_check.h"
 
 struct shape {
@@ -10,7 +10,7 @@ struct problem {
     struct shape s;
     enum dlm_attend rule;
     double cap;
-    double *q, *k, *v; /* (B, N, H, h) */
+    double *q, *k, *v;       /* (B, N, H, h) */
     double *sink_k, *sink_v; /* (H, h) */
     uint8_t *noisy;
 };
@@ -88,7 +88,8 @@ static void gradient_free(struct gradient *g)
     free(g->dq), free(g->dk), free(g->dv), free(g->dsink_k), free(g->dsink_v);
 }
 
-static void backward(const struct problem *p, const double *do_, const double *o, const double *lse, struct gradient *g, struct gradient *size)
+static void backward(const struct problem *p, const double *do_, const double *o, const double *lse, struct gradient *g,
+                     struct gradient *size)
 {
     const struct shape *s = &p->s;
     double scale = 1 / sqrt((double)s->h);
@@ -113,7 +114,8 @@ static void backward(const struct problem *p, const double *do_, const double *o
                     double unsure = w * large * (slope + 0.1) * scale; /* 1 - tanh² loses digits near the cap */
                     size_t other = j == s->N ? head * s->h : ((b * s->N + j) * s->H + head) * s->h;
                     double *dk = (j == s->N ? g->dsink_k : g->dk) + other, *dv = (j == s->N ? g->dsink_v : g->dv) + other;
-                    double *sk = (j == s->N ? size->dsink_k : size->dk) + other, *sv = (j == s->N ? size->dsink_v : size->dv) + other;
+                    double *sk = (j == s->N ? size->dsink_k : size->dk) + other,
+                           *sv = (j == s->N ? size->dsink_v : size->dv) + other;
                     for (size_t e = 0; e < s->h; e++) {
                         g->dq[at + e] += ds * k[e];
                         size->dq[at + e] += unsure * fabs(k[e]);
@@ -129,8 +131,15 @@ static void backward(const struct problem *p, const double *do_, const double *o
 static struct problem problem_new(struct shape s, enum dlm_attend rule, double cap, double loud, enum dlm_dtype act)
 {
     size_t n = elements(&s);
-    struct problem p = {s, rule, cap, random_array(n, 0, loud, act), random_array(n, 0, loud, act), random_array(n, 0, 1, act),
-                        random_array(s.H * s.h, 0, loud, DLM_F32), random_array(s.H * s.h, 0, 1, DLM_F32), check_memory(s.B * s.N)};
+    struct problem p = {s,
+                        rule,
+                        cap,
+                        random_array(n, 0, loud, act),
+                        random_array(n, 0, loud, act),
+                        random_array(n, 0, 1, act),
+                        random_array(s.H * s.h, 0, loud, DLM_F32),
+                        random_array(s.H * s.h, 0, 1, DLM_F32),
+                        check_memory(s.B * s.N)};
     for (size_t b = 0; b < s.B; b++) {
         size_t clean = (size_t)(uniform() * (double)s.N);
         for (size_t i = 0; i < s.N; i++)
@@ -164,8 +173,10 @@ static void check(struct shape s, enum dlm_attend rule, double cap, double loud,
     static const char *rules[] = {"full", "prefix", "causal"};
     struct problem p = problem_new(s, rule, cap, loud, act);
     size_t n = elements(&s), d = s.H * s.h, T = s.B * s.N, rows = s.B * s.H * s.N;
-    double *wide = widened(p.v, T, d), *do_ = random_array(n, 0, 1, act), *tolerance = check_memory((T * 3 * d + rows) * sizeof *tolerance);
-    struct buffer q = put(p.q, n, act), k = put(p.k, n, act), qkv = put(wide, 3 * n, act), o = put(NULL, n, act), lse = put(NULL, rows, DLM_F32);
+    double *wide = widened(p.v, T, d), *do_ = random_array(n, 0, 1, act),
+           *tolerance = check_memory((T * 3 * d + rows) * sizeof *tolerance);
+    struct buffer q = put(p.q, n, act), k = put(p.k, n, act), qkv = put(wide, 3 * n, act), o = put(NULL, n, act),
+                  lse = put(NULL, rows, DLM_F32);
     struct buffer sk = put(p.sink_k, d, DLM_F32), sv = put(p.sink_v, d, DLM_F32);
     dlm_ptr noisy = put_bytes(p.noisy, T), none = {0}, seen = rule == DLM_ATTEND_PREFIX ? noisy : none;
     dlm_ptr v = dlm_ptr_at(qkv.at, 2 * d * dlm_dtype_size(act));
@@ -181,8 +192,8 @@ static void check(struct shape s, enum dlm_attend rule, double cap, double loud,
     double *start = random_array(d, 0, 1, DLM_F32);
     struct buffer dout = put(do_, n, act), dq = put(NULL, n, act), dk = put(NULL, n, act), dqkv = put(wide, 3 * n, act);
     struct buffer dsk = put(start, d, DLM_F32), dsv = put(start, d, DLM_F32);
-    K->attention_backward(D, dq.at, dk.at, dlm_ptr_at(dqkv.at, 2 * d * dlm_dtype_size(act)), 3 * d, dsk.at, dsv.at, dout.at, o.at, lse.at, q.at,
-                          k.at, v, 3 * d, sk.at, sv.at, seen, rule, s.B, s.N, s.H, s.h, (float)cap, act);
+    K->attention_backward(D, dq.at, dk.at, dlm_ptr_at(dqkv.at, 2 * d * dlm_dtype_size(act)), 3 * d, dsk.at, dsv.at, dout.at, o.at,
+                          lse.at, q.at, k.at, v, 3 * d, sk.at, sv.at, seen, rule, s.B, s.N, s.H, s.h, (float)cap, act);
     struct gradient g = gradient_new(&s), size = gradient_new(&s);
     backward(&p, do_, got_o, got_lse, &g, &size);
     share *= 2;
@@ -206,14 +217,16 @@ static void check(struct shape s, enum dlm_attend rule, double cap, double loud,
 
     /* again, the same bits */
     struct buffer again = put(NULL, n, act);
-    K->attention_backward(D, again.at, dk.at, dlm_ptr_at(dqkv.at, 2 * d * dlm_dtype_size(act)), 3 * d, dsk.at, dsv.at, dout.at, o.at, lse.at, q.at,
-                          k.at, v, 3 * d, sk.at, sv.at, seen, rule, s.B, s.N, s.H, s.h, (float)cap, act);
+    K->attention_backward(D, again.at, dk.at, dlm_ptr_at(dqkv.at, 2 * d * dlm_dtype_size(act)), 3 * d, dsk.at, dsv.at, dout.at,
+                          o.at, lse.at, q.at, k.at, v, 3 * d, sk.at, sv.at, seen, rule, s.B, s.N, s.H, s.h, (float)cap, act);
     double *second = take(again);
     if (memcmp(second, got_dq, n * sizeof *second))
         tap_ok(false, "a repeated call gives the same bits");
-    drop(again), drop(q), drop(k), drop(qkv), drop(o), drop(lse), drop(sk), drop(sv), drop(dout), drop(dq), drop(dk), drop(dqkv), drop(dsk), drop(dsv);
+    drop(again), drop(q), drop(k), drop(qkv), drop(o), drop(lse), drop(sk), drop(sv), drop(dout), drop(dq), drop(dk), drop(dqkv),
+        drop(dsk), drop(dsv);
     K->free(D, noisy);
-    free(second), free(wide), free(do_), free(tolerance), free(got_o), free(got_lse), free(want.o), free(want.lse), free(start), free(got_dq), free(got_dk);
+    free(second), free(wide), free(do_), free(tolerance), free(got_o), free(got_lse), free(want.o), free(want.lse), free(start),
+        free(got_dq), free(got_dk);
     free(got_dqkv), free(got_dsk), free(got_dsv), free(want_dqkv), free(size_dqkv);
     gradient_free(&g), gradient_free(&size), problem_free(&p);
 }
@@ -260,7 +273,8 @@ static void check_reference(enum dlm_attend rule)
 
 int main(void)
 {
-    static const struct shape shapes[] = {{1, 1, 1, 2}, {2, 5, 2, 4}, {3, 17, 2, 6}, {1, 64, 1, 16}, {2, 65, 2, 32}, {1, 67, 3, 48}, {1, 131, 2, 64}, {1, 70, 1, 128}};
+    static const struct shape shapes[] = {{1, 1, 1, 2},   {2, 5, 2, 4},   {3, 17, 2, 6},   {1, 64, 1, 16},
+                                          {2, 65, 2, 32}, {1, 67, 3, 48}, {1, 131, 2, 64}, {1, 70, 1, 128}};
     check_seed = tap_seed();
     check_open(2);
     for (int rule = 0; rule < 3; rule++) {

@@ -3,10 +3,11 @@
 
 enum { V = 23, MASK = 3 };
 
-
-static uint32_t *run(const uint32_t *x, const uint64_t *keep, const uint64_t *share, const uint64_t *example, size_t B, size_t N, uint64_t seed)
+static uint32_t *run(const uint32_t *x, const uint64_t *keep, const uint64_t *share, const uint64_t *example, size_t B, size_t N,
+                     uint64_t seed)
 {
-    dlm_ptr dz = K->alloc(D, B * N * 4), dx = put_bytes(x, B * N * 4), dk = put_bytes(keep, B * N * 8), du = put_bytes(share, B * N * 8);
+    dlm_ptr dz = K->alloc(D, B * N * 4), dx = put_bytes(x, B * N * 4), dk = put_bytes(keep, B * N * 8),
+            du = put_bytes(share, B * N * 8);
     dlm_ptr de = put_bytes(example, B * 8);
     uint32_t *z = check_memory(B * N * 4);
     K->corrupt(D, dz, dx, dk, du, de, B, N, seed, DLM_RNG_CORRUPT, V, MASK);
@@ -18,7 +19,8 @@ static uint32_t *run(const uint32_t *x, const uint64_t *keep, const uint64_t *sh
 static void check_equal(size_t B, size_t N)
 {
     uint32_t *x = check_memory(B * N * 4);
-    uint64_t *keep = check_memory(B * N * 8), *share = check_memory(B * N * 8), *example = check_memory(B * 8), full = (uint64_t)1 << 32;
+    uint64_t *keep = check_memory(B * N * 8), *share = check_memory(B * N * 8), *example = check_memory(B * 8),
+             full = (uint64_t)1 << 32;
     for (size_t b = 0; b < B; b++)
         example[b] = (uint64_t)draw() << 32 | draw();
     for (size_t i = 0; i < B * N; i++) {

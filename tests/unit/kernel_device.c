@@ -9,7 +9,8 @@ int main(void)
     tap_ok(!K->open(1, 2, msg, sizeof msg) && strstr(msg, "1"), "no second cpu: %s", msg);
     tap_ok(!K->open(0, 0, msg, sizeof msg) && strstr(msg, "0 threads"), "not without threads: %s", msg);
     check_open(3);
-    tap_ok(strstr(K->describe(D), "cpu, 3 threads") == K->describe(D) && !strcmp(K->name, "cpu"), "it says what it is: %s", K->describe(D));
+    tap_ok(strstr(K->describe(D), "cpu, 3 threads") == K->describe(D) && !strcmp(K->name, "cpu"), "it says what it is: %s",
+           K->describe(D));
     tap_ok(K->native(D, DLM_F32), "float32 is native");
     printf("# bf16 is %snative\n", K->native(D, DLM_BF16) ? "" : "not ");
 
@@ -45,7 +46,8 @@ int main(void)
         K->free(D, p[i]);
     dlm_ptr none = {0};
     K->free(D, none);
-    tap_ok(K->alloc(D, SIZE_MAX).at == 0 && K->alloc(D, SIZE_MAX - 64).at == 0 && K->alloc(D, (size_t)1 << 60).at == 0, "memory that is not there is none");
+    tap_ok(K->alloc(D, SIZE_MAX).at == 0 && K->alloc(D, SIZE_MAX - 64).at == 0 && K->alloc(D, (size_t)1 << 60).at == 0,
+           "memory that is not there is none");
 
     /* nothing to do is nothing done */
     struct buffer some = put(NULL, 64, DLM_F32);

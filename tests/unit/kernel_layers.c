@@ -1,5 +1,5 @@
-/* The layers other than products and attention: forward against the formula in double, backward against central differences of that formula,
- * on sizes of 1, primes and one past a vector. What adds is given something to add to. */
+/* The layers other than products and attention: forward against the formula in double, backward against central differences of
+ * that formula, on sizes of 1, primes and one past a vector. What adds is given something to add to. */
 #include "kernel_check.h"
 
 enum { MOST = 8 }; /* tensors of one layer */
@@ -8,8 +8,10 @@ static const double STEP = 1e-5;
 /* y = f(tensors). */
 typedef void (*formula)(double *y, double *const *tensor, const size_t *shape);
 
-/* Gradient of Σ dy·y with respect to tensor w. Changes of one element reach only `reach` outputs' worth of work, but sizes are small enough for all. */
-static double *differences(formula f, double *const *tensor, const size_t *shape, size_t n_y, const double *dy, size_t w, size_t n)
+/* Gradient of Σ dy·y with respect to tensor w. Changes of one element reach only `reach` outputs' worth of work, but sizes are
+ * small enough for all. */
+static double *differences(formula f, double *const *tensor, const size_t *shape, size_t n_y, const double *dy, size_t w,
+                           size_t n)
 {
     double *grad = check_memory(n * sizeof *grad), *up = check_memory(n_y * sizeof *up), *down = check_memory(n_y * sizeof *down);
     for (size_t i = 0; i < n; i++) {
@@ -29,7 +31,8 @@ static double *differences(formula f, double *const *tensor, const size_t *shape
 /* got = start + want, allowed `share` of the largest of want (inputs are of size 1) and a rounding of what is there. */
 static bool agree(const char *what, struct buffer b, const double *want, const double *start, double share)
 {
-    double *got = take(b), *sum = check_memory(b.n * sizeof *sum), *tolerance = check_memory(b.n * sizeof *tolerance), most = largest(want, b.n);
+    double *got = take(b), *sum = check_memory(b.n * sizeof *sum), *tolerance = check_memory(b.n * sizeof *tolerance),
+           most = largest(want, b.n);
     for (size_t i = 0; i < b.n; i++) {
         sum[i] = want[i] + (start ? start[i] : 0);
         tolerance[i] = share * (most + 1) + fabs(sum[i]) * unit_of(b.type) * 1.01 + 1e-12;
@@ -60,14 +63,17 @@ static void check_norm(size_t T, size_t d, enum dlm_dtype act)
 {
     size_t shape[] = {T, d}, n = T * d;
     double *tensor[MOST] = {random_array(n, 0.2, 1.5, DLM_F32), random_array(d, 0, 0.3, DLM_F32)};
-    double *dy = random_array(n, 0, 1, act), *y = check_memory(n * sizeof *y), *start = random_array(n > d ? n : d, 0, 1, DLM_F32);
-    struct buffer bx = put(tensor[0], n, DLM_F32), bg = put(tensor[1], d, DLM_F32), by = put(NULL, n, act), br = put(NULL, T, DLM_F32);
+    double *dy = random_array(n, 0, 1, act), *y = check_memory(n * sizeof *y),
+           *start = random_array(n > d ? n : d, 0, 1, DLM_F32);
+    struct buffer bx = put(tensor[0], n, DLM_F32), bg = put(tensor[1], d, DLM_F32), by = put(NULL, n, act),
+                  br = put(NULL, T, DLM_F32);
     struct buffer bdy = put(dy, n, act), bdx = put(start, n, DLM_F32), bdg = put(start, d, DLM_F32);
     K->norm(D, by.at, br.at, bx.at, bg.at, T, d, 1e-6f, act);
     norm_formula(y, tensor, shape);
     bool good = agree("y", by, y, NULL, 1e-6);
     K->norm_backward(D, bdx.at, bdg.at, bdy.at, bx.at, br.at, bg.at, T, d, act);
-    double *dx = differences(norm_formula, tensor, shape, n, dy, 0, n), *dg = differences(norm_formula, tensor, shape, n, dy, 1, d);
+    double *dx = differences(norm_formula, tensor, shape, n, dy, 0, n),
+           *dg = differences(norm_formula, tensor, shape, n, dy, 1, d);
     good = agree("dx", bdx, dx, start, 4e-6) && good;
     good = agree("dγ", bdg, dg, start, 4e-6) && good;
     tap_ok(good, "norm, T %zu, d %zu, %s", T, d, type_name(act));
@@ -94,15 +100,18 @@ static void rotary_formula(double *y, double *const *tensor, const size_t *shape
 static void check_rotary(size_t B, size_t N, size_t H, size_t h, enum dlm_dtype act)
 {
     size_t T = B * N, d = H * h, n = T * d, shape[] = {B, N, H, h};
-    double *rope = check_memory(N * h * sizeof *rope), *qkv = random_array(3 * n, 0, 1.5, act), *start = random_array(d, 0, 1, DLM_F32);
+    double *rope = check_memory(N * h * sizeof *rope), *qkv = random_array(3 * n, 0, 1.5, act),
+           *start = random_array(d, 0, 1, DLM_F32);
     for (size_t t = 0; t < N; t++)
         for (size_t i = 0; i < h / 2; i++) {
             double angle = (double)t * pow(10000, -2.0 * (double)i / (double)h);
             rope[t * h + 2 * i] = kept(cos(angle), DLM_F32);
             rope[t * h + 2 * i + 1] = kept(sin(angle), DLM_F32);
         }
-    struct buffer bqkv = put(qkv, 3 * n, act), bdqkv = put(qkv, 3 * n, act), brope = put(rope, N * h, DLM_F32), br = put(NULL, 2 * T, DLM_F32);
-    struct buffer out[2] = {put(NULL, n, act), put(NULL, n, act)}, dout[2], gamma[2], dgamma[2] = {put(start, d, DLM_F32), put(start, d, DLM_F32)};
+    struct buffer bqkv = put(qkv, 3 * n, act), bdqkv = put(qkv, 3 * n, act), brope = put(rope, N * h, DLM_F32),
+                  br = put(NULL, 2 * T, DLM_F32);
+    struct buffer out[2] = {put(NULL, n, act), put(NULL, n, act)}, dout[2], gamma[2],
+                  dgamma[2] = {put(start, d, DLM_F32), put(start, d, DLM_F32)};
     double *tensor[2][3], *dy[2], *y = check_memory(n * sizeof *y), *wide = check_memory(3 * n * sizeof *wide);
     for (int w = 0; w < 2; w++) {
         tensor[w][0] = check_memory(n * sizeof(double));
@@ -115,14 +124,15 @@ static void check_rotary(size_t B, size_t N, size_t H, size_t h, enum dlm_dtype 
         dout[w] = put(dy[w], n, act);
     }
     K->qk_rotary(D, out[0].at, out[1].at, br.at, bqkv.at, gamma[0].at, gamma[1].at, brope.at, B, N, H, h, 1e-6f, act);
-    K->qk_rotary_backward(D, bdqkv.at, dgamma[0].at, dgamma[1].at, dout[0].at, dout[1].at, bqkv.at, br.at, gamma[0].at, gamma[1].at, brope.at, B, N, H,
-                          h, act);
+    K->qk_rotary_backward(D, bdqkv.at, dgamma[0].at, dgamma[1].at, dout[0].at, dout[1].at, bqkv.at, br.at, gamma[0].at,
+                          gamma[1].at, brope.at, B, N, H, h, act);
     bool good = true;
     memcpy(wide, qkv, 3 * n * sizeof *wide); /* the v third stays */
     for (int w = 0; w < 2; w++) {
         rotary_formula(y, tensor[w], shape);
         good = agree(w ? "k" : "q", out[w], y, NULL, 2e-6) && good;
-        double *dx = differences(rotary_formula, tensor[w], shape, n, dy[w], 0, n), *dg = differences(rotary_formula, tensor[w], shape, n, dy[w], 1, d);
+        double *dx = differences(rotary_formula, tensor[w], shape, n, dy[w], 0, n),
+               *dg = differences(rotary_formula, tensor[w], shape, n, dy[w], 1, d);
         for (size_t t = 0; t < T; t++)
             memcpy(wide + t * 3 * d + (size_t)w * d, dx + t * d, d * sizeof *dx);
         good = agree(w ? "dγk" : "dγq", dgamma[w], dg, start, 4e-6) && good;
@@ -154,15 +164,18 @@ static void check_relu2(size_t T, size_t m, enum dlm_dtype act)
     size_t shape[] = {T, m}, n = T * m;
     double *tensor[MOST] = {random_array(n, 0, 1, act), random_array(m, 0, 1, DLM_F32)}, *da = random_array(n, 0, 1, act);
     double *a = check_memory(n * sizeof *a), *start = random_array(m, 0, 1, DLM_F32);
-    struct buffer bu = put(tensor[0], n, act), bb = put(tensor[1], m, DLM_F32), ba = put(NULL, n, act), bda = put(da, n, act), bdb = put(start, m, DLM_F32);
+    struct buffer bu = put(tensor[0], n, act), bb = put(tensor[1], m, DLM_F32), ba = put(NULL, n, act), bda = put(da, n, act),
+                  bdb = put(start, m, DLM_F32);
     struct buffer bdu = put(NULL, n, act), bdb2 = put(start, m, DLM_F32);
     K->bias_relu2(D, ba.at, bu.at, bb.at, T, m, act);
     relu2_formula(a, tensor, shape);
     bool good = agree("a", ba, a, NULL, 1e-6);
-    double *du = differences(relu2_formula, tensor, shape, n, da, 0, n), *db = differences(relu2_formula, tensor, shape, n, da, 1, m);
+    double *du = differences(relu2_formula, tensor, shape, n, da, 0, n),
+           *db = differences(relu2_formula, tensor, shape, n, da, 1, m);
     K->bias_relu2_backward(D, bdu.at, bdb2.at, bda.at, bu.at, bb.at, T, m, act);
     K->bias_relu2_backward(D, bda.at, bdb.at, bda.at, bu.at, bb.at, T, m, act); /* in place */
-    good = agree("du", bdu, du, NULL, 2e-5) && agree("du in place", bda, du, NULL, 2e-5) && good; /* the kink is within a step of some elements */
+    good = agree("du", bdu, du, NULL, 2e-5) && agree("du in place", bda, du, NULL, 2e-5) &&
+           good; /* the kink is within a step of some elements */
     good = agree("db", bdb, db, start, 2e-5) && agree("db, not in place", bdb2, db, start, 2e-5) && good;
     tap_ok(good, "bias and relu², T %zu, m %zu, %s", T, m, type_name(act));
     drop(bu), drop(bb), drop(ba), drop(bda), drop(bdb), drop(bdu), drop(bdb2);
@@ -177,7 +190,8 @@ static void check_residual(size_t T, size_t d, bool bias, enum dlm_dtype act)
     float scale = 4.0f / 3;
     double *x = random_array(n, 0, 1, DLM_F32), *y = random_array(n, 0, 1, act), *b = random_array(d, 0, 1, DLM_F32);
     double *more = check_memory(n * sizeof *more), *dy = check_memory(n * sizeof *dy), *db = check_memory(d * sizeof *db);
-    struct buffer bx = put(x, n, DLM_F32), by = put(y, n, act), bb = put(b, d, DLM_F32), bdx = put(x, n, DLM_F32), bdy = put(NULL, n, act), bdb = put(b, d, DLM_F32);
+    struct buffer bx = put(x, n, DLM_F32), by = put(y, n, act), bb = put(b, d, DLM_F32), bdx = put(x, n, DLM_F32),
+                  bdy = put(NULL, n, act), bdb = put(b, d, DLM_F32);
     dlm_ptr none = {0};
     K->residual(D, bx.at, by.at, bias ? bb.at : none, T, d, scale, act);
     K->residual_backward(D, bdy.at, bias ? bdb.at : none, bdx.at, T, d, scale, act);
@@ -210,14 +224,16 @@ static void check_embed(size_t T, size_t d, size_t V)
         x[i] = E[ids[i / d] * d + i % d];
         dE[ids[i / d] * d + i % d] += dx[i];
     }
-    struct buffer bE = put(E, V * d, DLM_F32), bx = put(NULL, T * d, DLM_F32), bdx = put(dx, T * d, DLM_F32), bdE = put(start, V * d, DLM_F32);
+    struct buffer bE = put(E, V * d, DLM_F32), bx = put(NULL, T * d, DLM_F32), bdx = put(dx, T * d, DLM_F32),
+                  bdE = put(start, V * d, DLM_F32);
     dlm_ptr i = put_bytes(ids, T * sizeof *ids);
     K->embed(D, bx.at, i, bE.at, T, d);
     K->embed_backward(D, bdE.at, bdx.at, i, T, d, V);
     double *got = take(bdE);
     for (size_t j = 0; j < V * d; j++)
         dE[j] += start[j];
-    tap_ok(agree("x", bx, x, NULL, 0) && all_near(got, dE, V * d, NULL, 0), "embedding and its exact gradient, T %zu, d %zu, V %zu", T, d, V);
+    tap_ok(agree("x", bx, x, NULL, 0) && all_near(got, dE, V * d, NULL, 0),
+           "embedding and its exact gradient, T %zu, d %zu, V %zu", T, d, V);
     drop(bE), drop(bx), drop(bdx), drop(bdE);
     K->free(D, i);
     free(E), free(dx), free(x), free(dE), free(start), free(ids), free(got);
@@ -225,7 +241,8 @@ static void check_embed(size_t T, size_t d, size_t V)
 
 static void check_rows(size_t T, size_t d, enum dlm_dtype act)
 {
-    double *x = random_array(T * d, 0, 1, act), *y = random_array(T * d, 0, 1, act), *picked = check_memory(T * d * sizeof *picked);
+    double *x = random_array(T * d, 0, 1, act), *y = random_array(T * d, 0, 1, act),
+           *picked = check_memory(T * d * sizeof *picked);
     uint32_t *index = check_memory(T * sizeof *index);
     size_t n = 0;
     for (size_t t = 0; t < T; t++)
@@ -244,8 +261,8 @@ static void check_rows(size_t T, size_t d, enum dlm_dtype act)
     dlm_ptr at = put_bytes(index, T * sizeof *index);
     K->gather_rows(D, bp.at, bx.at, at, n, d, act);
     K->scatter_rows(D, by.at, bp.at, at, n, d, act);
-    tap_ok(agree("gathered", bp, picked, NULL, 0) && agree("scattered", by, y, NULL, 0), "gather and scatter, %zu of %zu rows of %zu, %s", n, T, d,
-           type_name(act));
+    tap_ok(agree("gathered", bp, picked, NULL, 0) && agree("scattered", by, y, NULL, 0),
+           "gather and scatter, %zu of %zu rows of %zu, %s", n, T, d, type_name(act));
     drop(bx), drop(bp), drop(by);
     K->free(D, at);
     free(x), free(y), free(picked), free(index), free(before);

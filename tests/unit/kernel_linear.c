@@ -7,14 +7,15 @@ struct maker {
     const char *name;
     size_t (*pack_size)(struct dlm_device *, size_t, size_t, enum dlm_dtype);
     void (*pack)(struct dlm_device *, dlm_ptr, dlm_ptr, size_t, size_t, enum dlm_dtype);
-    void (*forward)(struct dlm_device *, dlm_ptr, dlm_ptr, dlm_ptr, size_t, size_t, size_t, enum dlm_dtype, enum dlm_dtype, float);
+    void (*forward)(struct dlm_device *, dlm_ptr, dlm_ptr, dlm_ptr, size_t, size_t, size_t, enum dlm_dtype, enum dlm_dtype,
+                    float);
     void (*dx)(struct dlm_device *, dlm_ptr, dlm_ptr, dlm_ptr, size_t, size_t, size_t, enum dlm_dtype, enum dlm_dtype, float);
     void (*dw)(struct dlm_device *, dlm_ptr, dlm_ptr, dlm_ptr, size_t, size_t, size_t, enum dlm_dtype, float);
 };
 
 /* c (m, n) = base + scale·Σ_k a[m, k]·b[k, n], and the tolerance of each: units of rounding of what was added up. */
-static void reference(double *c, double *tolerance, const double *base, double scale, size_t m, size_t n, size_t k, const double *a,
-                      size_t am, size_t ak, const double *b, size_t bk, size_t bn, enum dlm_dtype out)
+static void reference(double *c, double *tolerance, const double *base, double scale, size_t m, size_t n, size_t k,
+                      const double *a, size_t am, size_t ak, const double *b, size_t bk, size_t bn, enum dlm_dtype out)
 {
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++) {
@@ -72,7 +73,7 @@ static void check(const struct maker *m, size_t T, size_t O, size_t I, enum dlm_
 
 int main(void)
 {
-    static const size_t sizes[][3] = {{1, 1, 1},   {1, 7, 5},   {2, 3, 64},   {7, 13, 11},   {63, 64, 65},   {64, 64, 64},
+    static const size_t sizes[][3] = {{1, 1, 1},     {1, 7, 5},      {2, 3, 64},     {7, 13, 11},    {63, 64, 65},  {64, 64, 64},
                                       {65, 17, 129}, {100, 192, 64}, {129, 65, 257}, {130, 131, 32}, {200, 67, 300}};
     check_seed = tap_seed();
     check_open(2);
@@ -83,8 +84,8 @@ int main(void)
     for (size_t m = 0; m < sizeof makers / sizeof *makers; m++)
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
             for (int types = 0; types < 3; types++)
-                check(makers + m, sizes[i][0], sizes[i][1], sizes[i][2], types ? DLM_BF16 : DLM_F32, types == 1 ? DLM_BF16 : DLM_F32,
-                      i % 2 ? 1.0 : 8.0 / 3);
+                check(makers + m, sizes[i][0], sizes[i][1], sizes[i][2], types ? DLM_BF16 : DLM_F32,
+                      types == 1 ? DLM_BF16 : DLM_F32, i % 2 ? 1.0 : 8.0 / 3);
     check_close();
     return tap_end();
 }

@@ -10,7 +10,8 @@ struct noise {
     double shift;
 };
 
-static const struct noise noises[] = {{"masked", -1000}, {"low-uniform", -2}, {"balanced", 0}, {"high-uniform", 2}, {"uniform", 1000}};
+static const struct noise noises[] = {
+    {"masked", -1000}, {"low-uniform", -2}, {"balanced", 0}, {"high-uniform", 2}, {"uniform", 1000}};
 enum { NOISES = 5 };
 
 static double sigmoid(double x)
@@ -19,7 +20,8 @@ static double sigmoid(double x)
 }
 
 /* The kernel's view of a token; the caps of the weights are the caller's, so that oracles can go without. */
-static struct dlm_row row_of(double shift, double log_snr, uint32_t x, uint32_t z, uint32_t mask, size_t V, double cap, double elbo_cap)
+static struct dlm_row row_of(double shift, double log_snr, uint32_t x, uint32_t z, uint32_t mask, size_t V, double cap,
+                             double elbo_cap)
 {
     double alpha = sigmoid(log_snr), beta = sigmoid(-log_snr), rho = sigmoid(log_snr + shift), other = sigmoid(-log_snr - shift);
     double pi = z == mask ? other : rho / (double)(V - 1), dpi = z == mask ? -rho * other : rho * other / (double)(V - 1);
@@ -30,8 +32,8 @@ static struct dlm_row row_of(double shift, double log_snr, uint32_t x, uint32_t 
 }
 
 /* The definition, with α and c as the kernel gets them. `size` (V) is how large the parts are that cancel in each gradient. */
-static void definition(const double *l, size_t V, uint32_t x, uint32_t z, uint32_t mask, struct dlm_row row, double terms[4], double *grad,
-                       double *size)
+static void definition(const double *l, size_t V, uint32_t x, uint32_t z, uint32_t mask, struct dlm_row row, double terms[4],
+                       double *grad, double *size)
 {
     long double most = -INFINITY, sum = 0, alpha = row.alpha, c = row.c, w = row.weight;
     long double *s = check_memory(V * sizeof *s);
@@ -164,8 +166,8 @@ static void check_one_hot(void)
             logits[i * V + v] = v == x[i] ? 0 : -200;
     }
     double *grad, *terms = kernel(logits, x, z, row, ROWS, V, 3, DLM_F32, &grad, false);
-    tap_ok(largest(grad, ROWS * V) == 0 && largest(terms, ROWS * 4) <= 1e-12, "at one-hot(x) loss and gradient vanish (oracle 4): %g, %g",
-           largest(terms, ROWS * 4), largest(grad, ROWS * V));
+    tap_ok(largest(grad, ROWS * V) == 0 && largest(terms, ROWS * 4) <= 1e-12,
+           "at one-hot(x) loss and gradient vanish (oracle 4): %g, %g", largest(terms, ROWS * 4), largest(grad, ROWS * V));
     free(logits), free(grad), free(terms);
 }
 
@@ -198,7 +200,8 @@ static void check_differences(void)
     tap_ok(good, "the gradient agrees with central differences");
 }
 
-/* ∫ dλ Σ_z q(z|x) w (KL + IS) over [-range, range] by midpoints, for fixed logits; by symmetry of constant logits only three z where `flat`. */
+/* ∫ dλ Σ_z q(z|x) w (KL + IS) over [-range, range] by midpoints, for fixed logits; by symmetry of constant logits only three z
+ * where `flat`. */
 static double integral(const double *logits, size_t V, uint32_t x, double shift, double range, size_t points, bool flat)
 {
     uint32_t mask = 3;
@@ -259,11 +262,14 @@ static void check_oracles(void)
     for (size_t v = 0; v < 50; v++)
         sum += v == 3 ? 0 : exp(random[v]);
     for (int i = 0; i < NOISES; i++) {
-        tap_near(integral(flat, 50, 9, noises[i].shift, 30, 6000, true), log(49), 4e-6, "∫ = log 49, constant logits, %s (oracle 1)", noises[i].name);
-        tap_near(integral(random, 50, 9, noises[i].shift, 30, 600, false), log(sum) - random[9], 8e-6, "∫ = -log s(x), random predictor, %s (oracle 1)",
+        tap_near(integral(flat, 50, 9, noises[i].shift, 30, 6000, true), log(49), 4e-6,
+                 "∫ = log 49, constant logits, %s (oracle 1)", noises[i].name);
+        tap_near(integral(random, 50, 9, noises[i].shift, 30, 600, false), log(sum) - random[9], 8e-6,
+                 "∫ = -log s(x), random predictor, %s (oracle 1)", noises[i].name);
+        tap_near(integral(flat, 50, 9, noises[i].shift, 9, 256, true), small[i], 1e-5, "over [-9, 9], V 50, %s (oracle 2)",
                  noises[i].name);
-        tap_near(integral(flat, 50, 9, noises[i].shift, 9, 256, true), small[i], 1e-5, "over [-9, 9], V 50, %s (oracle 2)", noises[i].name);
-        tap_near(integral(flat, 131072, 9, noises[i].shift, 9, 256, true), large[i], 1.5e-5, "over [-9, 9], V 131072, %s (oracle 2)", noises[i].name);
+        tap_near(integral(flat, 131072, 9, noises[i].shift, 9, 256, true), large[i], 1.5e-5,
+                 "over [-9, 9], V 131072, %s (oracle 2)", noises[i].name);
     }
     bool good = true;
     for (double log_snr = -8.75; log_snr < 9; log_snr += 0.5) {
@@ -273,7 +279,8 @@ static void check_oracles(void)
         memcpy(both, random, sizeof random);
         memcpy(both + 50, random, sizeof random);
         double *terms = kernel(both, x, z, row, 2, 50, 3, DLM_F32, NULL, false);
-        double want[2] = {(log(sum) - random[9]) / sigmoid(-log_snr), 0}, got[2] = {terms[DLM_TERM_ELBO], terms[4 + DLM_TERM_ELBO]};
+        double want[2] = {(log(sum) - random[9]) / sigmoid(-log_snr), 0},
+               got[2] = {terms[DLM_TERM_ELBO], terms[4 + DLM_TERM_ELBO]};
         good = all_near(got, want, 2, NULL, 1e-6 * want[0]) && good;
         free(terms);
     }
@@ -288,7 +295,8 @@ static void check_oracles(void)
         struct dlm_row row = row_of(noises[i].shift, -9, x, z, 3, 131072, 1e3, 1e6);
         double *terms = kernel(wide, &x, &z, &row, 1, 131072, 3, DLM_F32, NULL, false);
         definition(wide, 131072, x, z, 3, row, exact, NULL, NULL);
-        tap_near(terms[DLM_TERM_ELBO], exact[DLM_TERM_ELBO], 2e-7 * exact[DLM_TERM_ELBO], "ELBO at λ = -9, V 131072, %s", noises[i].name);
+        tap_near(terms[DLM_TERM_ELBO], exact[DLM_TERM_ELBO], 2e-7 * exact[DLM_TERM_ELBO], "ELBO at λ = -9, V 131072, %s",
+                 noises[i].name);
         free(terms);
     }
     free(flat), free(wide);
@@ -307,7 +315,8 @@ static void check_second_order(void)
         row.weight = row.elbo_weight = 1;
         double *grad, *terms = kernel(logits, &x, &z, &row, 1, 7, 3, DLM_F32, &grad, false);
         definition(logits, 7, x, z, 3, row, exact, want, NULL);
-        good = all_near(grad, want, 7, NULL, 3e-6 * largest(want, 7)) && all_near(terms, exact, 4, NULL, 2e-6 * largest(exact, 4)) && good;
+        good = all_near(grad, want, 7, NULL, 3e-6 * largest(want, 7)) &&
+               all_near(terms, exact, 4, NULL, 2e-6 * largest(exact, 4)) && good;
         good = fabs(terms[DLM_TERM_KL] - exact[DLM_TERM_KL]) <= 2e-6 * exact[DLM_TERM_KL] && good;
         free(grad), free(terms);
     }
@@ -318,7 +327,8 @@ static void check_cross_entropy(size_t V, double spread, enum dlm_dtype act)
 {
     enum { ROWS = 9 };
     uint32_t mask = V > 5 ? 5 : 0, target[ROWS];
-    double *logits = random_array(ROWS * V, 0, spread, DLM_F32), *grad_want = check_memory(ROWS * V * sizeof *grad_want), want[ROWS];
+    double *logits = random_array(ROWS * V, 0, spread, DLM_F32), *grad_want = check_memory(ROWS * V * sizeof *grad_want),
+           want[ROWS];
     for (size_t i = 0; i < ROWS; i++) {
         do
             target[i] = (uint32_t)(uniform() * (double)V);
@@ -337,7 +347,8 @@ static void check_cross_entropy(size_t V, double spread, enum dlm_dtype act)
     dlm_ptr t = put_bytes(target, sizeof target), none = {0};
     K->cross_entropy(D, n.at, g.at, l.at, t, ROWS, V, mask, act);
     double *nll = take(n), *grad = take(g);
-    bool good = all_near(nll, want, ROWS, NULL, 3e-6 * (1 + spread)) && all_near(grad, grad_want, ROWS * V, NULL, act == DLM_BF16 ? 4e-3 : 2e-6 * (1 + spread));
+    bool good = all_near(nll, want, ROWS, NULL, 3e-6 * (1 + spread)) &&
+                all_near(grad, grad_want, ROWS * V, NULL, act == DLM_BF16 ? 4e-3 : 2e-6 * (1 + spread));
     K->cross_entropy(D, n.at, none, l.at, t, ROWS, V, mask, act);
     double *second = take(n);
     good = good && !memcmp(nll, second, ROWS * sizeof *nll);
@@ -383,19 +394,23 @@ static void check_reference(void)
         double *terms = kernel(logits, &x, &z, &row, 1, V, mask, DLM_F32, &grad, false);
         static const char *names[] = {"loss", "elbo", "kl_loss", "is_loss"};
         for (int k = 0; k < 4; k++) {
-            /* the reference adds up terms of the size of w in float32, which leaves it that much uncertain where the loss is small */
-            double expected = field(c, names[k]), rounding = 4 * unit_of(DLM_F32) * (double)(k == 1 ? row.elbo_weight : row.weight);
-            double off = fmax(fabs(terms[k] - expected) - rounding, 0) / fmax(fabs(k < 2 ? expected : field(c, "loss")), rounding + 1e-30);
+            /* the reference adds up terms of the size of w in float32, which leaves it that much uncertain where the loss is
+             * small */
+            double expected = field(c, names[k]),
+                   rounding = 4 * unit_of(DLM_F32) * (double)(k == 1 ? row.elbo_weight : row.weight);
+            double off =
+                fmax(fabs(terms[k] - expected) - rounding, 0) / fmax(fabs(k < 2 ? expected : field(c, "loss")), rounding + 1e-30);
             double allowed = k == 1 ? 1e-2 : 2e-4;
             int group = k == 1;
             worst[group] = off > worst[group] ? off : worst[group];
             if (off > allowed) {
                 wrong[group]++;
-                printf("# case %zu, %s, λ %g, x %u, z %u: %s %.9g, reference %.9g\n", i, json_string_value(json_object_get(c, "noise")),
-                       field(c, "log_snr"), x, z, names[k], terms[k], expected);
+                printf("# case %zu, %s, λ %g, x %u, z %u: %s %.9g, reference %.9g\n", i,
+                       json_string_value(json_object_get(c, "noise")), field(c, "log_snr"), x, z, names[k], terms[k], expected);
             }
         }
-        /* its weight w is made from 1 - α by subtraction, which moves the whole row alike by as much as the loss: that share first, the rest to 3e-5 */
+        /* its weight w is made from 1 - α by subtraction, which moves the whole row alike by as much as the loss: that share
+         * first, the rest to 3e-5 */
         double along = 0, square = 0, most = largest(want, V), off = 0;
         for (size_t v = 0; v < V; v++) {
             along += grad[v] * want[v];

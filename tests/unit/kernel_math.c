@@ -1,4 +1,5 @@
-/* The vector functions against libm, in units in the last place: compiled plainly and, where the processor has them, with fused products. */
+/* The vector functions against libm, in units in the last place: compiled plainly and, where the processor has them, with fused
+ * products. */
 #include "kernel_check.h"
 
 #include "cpu/vmath.h"
@@ -18,11 +19,11 @@ DLM_INLINE float share_alone(float t)
     return share;
 }
 
-#define EACH(f, name)                                                                                                                \
-    static void f##_plain(float *restrict y, const float *restrict x)                                                                \
-    {                                                                                                                                \
-        for (int i = 0; i < N; i++)                                                                                                  \
-            y[i] = name(x[i]);                                                                                                       \
+#define EACH(f, name)                                                                                                            \
+    static void f##_plain(float *restrict y, const float *restrict x)                                                            \
+    {                                                                                                                            \
+        for (int i = 0; i < N; i++)                                                                                              \
+            y[i] = name(x[i]);                                                                                                   \
     }
 EACH(expf, dlm_expf)
 EACH(weight, dlm_exp_weight)
@@ -33,17 +34,18 @@ EACH(share, share_alone)
 EACH(tanhf, dlm_tanhf)
 
 #if defined(__x86_64__)
-#define EACH_FUSED(f, name)                                                                                                          \
-    __attribute__((target("avx2,fma"), optimize("fp-contract=fast"))) static void f##_fused(float *restrict y, const float *restrict x) \
-    {                                                                                                                                \
-        for (int i = 0; i < N; i++)                                                                                                  \
-            y[i] = name(x[i]);                                                                                                       \
+#define EACH_FUSED(f, name)                                                                                                      \
+    __attribute__((target("avx2,fma"), optimize("fp-contract=fast"))) static void f##_fused(float *restrict y,                   \
+                                                                                            const float *restrict x)             \
+    {                                                                                                                            \
+        for (int i = 0; i < N; i++)                                                                                              \
+            y[i] = name(x[i]);                                                                                                   \
     }
 #else
-#define EACH_FUSED(f, name)                                                                                                          \
-    static void f##_fused(float *y, const float *x)                                                                                  \
-    {                                                                                                                                \
-        f##_plain(y, x);                                                                                                             \
+#define EACH_FUSED(f, name)                                                                                                      \
+    static void f##_fused(float *y, const float *x)                                                                              \
+    {                                                                                                                            \
+        f##_plain(y, x);                                                                                                         \
     }
 #endif
 EACH_FUSED(expf, dlm_expf)
@@ -85,8 +87,8 @@ static double place(double v)
     return f < 0x1p-126f ? 0x1p-149 : ldexp(1, ilogbf(f) - 23);
 }
 
-static void check(const char *name, void (*plain)(float *, const float *), void (*fused)(float *, const float *), double (*exact)(double),
-                  const char *range, double from, double to, bool geometric, double allowed)
+static void check(const char *name, void (*plain)(float *, const float *), void (*fused)(float *, const float *),
+                  double (*exact)(double), const char *range, double from, double to, bool geometric, double allowed)
 {
     static float x[N], y[N];
     for (int way = 0; way < 2; way++) {
@@ -107,7 +109,8 @@ static void check(const char *name, void (*plain)(float *, const float *), void 
                 }
             }
         }
-        tap_ok(worst <= allowed, "%s on %s%s: %.2f ulp at %.9g, at most %g", name, range, way ? ", fused" : "", worst, at, allowed);
+        tap_ok(worst <= allowed, "%s on %s%s: %.2f ulp at %.9g, at most %g", name, range, way ? ", fused" : "", worst, at,
+               allowed);
     }
 }
 
@@ -129,7 +132,8 @@ int main(void)
     check("tanh", tanhf_plain, tanhf_fused, tanh, "[1e-20, 3]", 1e-20, 3, true, 3);
 
     float big = dlm_expf(200), small = dlm_expf(-200), one = dlm_expf(0);
-    tap_ok(isinf(big) && big > 0 && small == 0 && one == 1, "exp of 200, -200 and 0: %g, %g, %g", (double)big, (double)small, (double)one);
+    tap_ok(isinf(big) && big > 0 && small == 0 && one == 1, "exp of 200, -200 and 0: %g, %g, %g", (double)big, (double)small,
+           (double)one);
     tap_ok(dlm_log1pf(0) == 0 && defect_alone(0) == 0 && dlm_tanhf(0) == 0 && dlm_logf(1) == 0, "zeros are exact");
     bool odd = true;
     for (int i = 0; i < 1000; i++) {

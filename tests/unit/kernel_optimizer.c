@@ -43,7 +43,8 @@ static void check_adamw(size_t n)
     for (int t = 1; t <= 12; t++) {
         double *grad = random_array(n, 0.1, 3, DLM_F32), c1 = 1 - pow(b1, t), c2 = 1 - pow(b2, t);
         struct buffer bg = put(grad, n, DLM_F32);
-        K->adamw(D, bt.at, bm.at, bv.at, bg.at, n, (float)lr, (float)b1, (float)b2, (float)c1, (float)c2, (float)eps, (float)decay, (float)factor);
+        K->adamw(D, bt.at, bm.at, bv.at, bg.at, n, (float)lr, (float)b1, (float)b2, (float)c1, (float)c2, (float)eps,
+                 (float)decay, (float)factor);
         for (size_t i = 0; i < n; i++) {
             double g = factor * grad[i];
             m[i] = b1 * m[i] + (1 - b1) * g;
@@ -79,13 +80,15 @@ static void check_reference(void)
             values[i] = json_number_value(json_array_get(first, i));
         struct buffer theta = put(values, n, DLM_F32), mu = put(NULL, n, DLM_F32), nu = put(NULL, n, DLM_F32);
         for (size_t s = 0; s < json_array_size(steps); s++) {
-            json_t *step = json_array_get(steps, s), *grad = json_object_get(step, "grad"), *after = json_object_get(step, "param");
+            json_t *step = json_array_get(steps, s), *grad = json_object_get(step, "grad"),
+                   *after = json_object_get(step, "param");
             for (size_t i = 0; i < n; i++)
                 values[i] = json_number_value(json_array_get(grad, i));
             struct buffer g = put(values, n, DLM_F32);
             K->laprop(D, theta.at, mu.at, nu.at, g.at, n, (float)json_number_value(json_object_get(run, "lr")),
                       (float)corrected(json_number_value(json_object_get(run, "beta1")), (int)s + 1),
-                      (float)corrected(json_number_value(json_object_get(run, "beta2")), (int)s + 1), (float)json_number_value(json_object_get(run, "eps")),
+                      (float)corrected(json_number_value(json_object_get(run, "beta2")), (int)s + 1),
+                      (float)json_number_value(json_object_get(run, "eps")),
                       (float)json_number_value(json_object_get(run, "weight_decay")), 1.0f);
             double *got = take(theta);
             for (size_t i = 0; i < n; i++, compared++)
