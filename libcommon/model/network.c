@@ -131,7 +131,7 @@ static void plan_head(struct plan *p, const struct dlm_network_plan *want)
 {
     size_t rows = want->head_rows;
     if (!rows)
-        rows = larger(((size_t)64 << 20) / (4 * p->V) & ~(size_t)63, 64);
+        rows = larger(smaller(((size_t)64 << 20) / (4 * p->V), larger(256, 2 * p->d)) & ~(size_t)63, 64);
     p->eval_rows = smaller(rows, EVAL_ROWS);
     p->head_rows = smaller(rows, p->T);
     const size_t R = want->train ? larger(p->head_rows, p->eval_rows) : p->eval_rows;

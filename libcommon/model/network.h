@@ -24,7 +24,7 @@ struct dlm_network_plan {
     size_t seq_len;    /* N ≤ context */
     bool train;        /* with gradients and stored activations */
     enum dlm_dtype act;
-    size_t head_rows;  /* rows of logits at a time; 0: chosen so that a chunk is about 64 MB, at least 64 rows. Without gradient every product has
+    size_t head_rows;  /* rows of logits at a time; 0: max(256, 2d), at most 64 MB, at least 64 rows. Without gradient every product has
                         * min(head_rows, 256) rows, so that a row's score does not hang on how many are scored with it */
 };
 
