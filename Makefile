@@ -25,7 +25,7 @@ BINS     = $(COMMANDS:%=$B/%)
 WARN     = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla -Werror
 COMMA   := ,
 SANFLAGS = $(if $(SAN),-fsanitize=address$(COMMA)undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
-PACKAGES = libzstd libpcre2-8 libutf8proc jansson libxxhash nlopt
+PACKAGES = libzstd libpcre2-8 libutf8proc jansson libxxhash
 PKGFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 PKGLIBS  := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
 BASE     = -std=gnu11 -D_GNU_SOURCE $(WARN) -fopenmp $(SANFLAGS) $(PKGFLAGS) -MMD -MP
@@ -34,6 +34,8 @@ COMMON   = $(BASE) -Ilibcommon -I.
 LIBFLAGS = $(COMMON) -ffp-contract=off -DDLM_VERSION='"$(VERSION)"' -DDLM_FLAGS='"$(strip $(CFLAGS) -march=$(ARCH) $(if $(SAN),sanitized) $(if $(filter 0,$(ONEDNN)),plain-gemm))"'
 KERFLAGS = $(BASE) -Ikernels -O3 -march=$(ARCH) -fno-math-errno -fno-trapping-math $(if $(filter 0,$(ONEDNN)),-DDLM_ONEDNN=0,-DDLM_ONEDNN=1)
 LIBS     = $(PKGLIBS) -lm -lpthread
+# The tests check the law fits against an independent minimiser.
+TESTLIBS := $(shell pkg-config --libs nlopt 2>/dev/null)
 KERLIBS  = $(if $(filter 0,$(ONEDNN)),,-ldnnl)
 
 ROOMS    = base text token batch diffuse metric law model run
@@ -70,7 +72,7 @@ UNITS    = $(UNITSRC:tests/unit/%.c=$B/tests/%)
 $B/tests/%: tests/unit/%.c tests/unit/tap.h $B/libdlm.a
 	@mkdir -p $(@D)
 	$(if $Q,@echo "  LD $@")
-	$Q$(CC) $(CFLAGS) $(COMMON) -Ikernels -Itests/unit $(LDFLAGS) -o $@ $< $B/libdlm.a $(KERLIBS) $(LIBS)
+	$Q$(CC) $(CFLAGS) $(COMMON) -Ikernels -Itests/unit $(LDFLAGS) -o $@ $< $B/libdlm.a $(KERLIBS) $(LIBS) $(TESTLIBS)
 
 units: $(UNITS)
 

@@ -48,7 +48,7 @@ data/manifest.tsv: vocab.json $(CORPUS)
 define run
 runs/$1-$2.tsv: data/manifest.tsv
 	@mkdir -p runs
-	@$(RUN) dlm-train --continue -q -d data -o runs/$1-$2.ckpt --run $1-$2 --metrics $$@.part $(call objective,$1) $(shape-$2) $(TRAIN) \
+	@$(RUN) dlm-train --continue -d data -o runs/$1-$2.ckpt --run $1-$2 --metrics $$@.part $(call objective,$1) $(shape-$2) $(TRAIN) \
 	    -s $(SEED) -j $(THREADS) && mv $$@.part $$@
 	@echo "$1-$2: $$$$(awk -F'\t' '$$$$2 == "val" { last = $$$$18 " ± " $$$$19 " nats/token after " $$$$14 " tokens" } END { print last }' $$@)"
 endef
