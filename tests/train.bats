@@ -52,6 +52,19 @@ near() { awk -v a="$1" -v b="$2" -v t="$3" 'BEGIN { d = a - b; if (d < 0) d = -d
     done
 }
 
+@test "--dtype auto is bf16 where the processor multiplies it, and close to f32" {
+    dlm-train -d "$data" -o a ${shape/--dtype f32/} --noise balanced --steps 30 -q >a.tsv
+    dlm-train -d "$data" -o b ${shape/--dtype f32/--dtype bf16} --noise balanced --steps 30 -q >b.tsv
+    dlm-train -d "$data" -o c $shape --noise balanced --steps 30 -q >c.tsv
+    want=f32
+    ! grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo || want=bf16
+    [ "$(column_of dtype a.tsv | sort -u)" = $want ]
+    [ "$(column_of dtype b.tsv | sort -u)" = bf16 ]
+    near "$(column_of elbo b.tsv val | tail -n 1)" "$(column_of elbo c.tsv val | tail -n 1)" 0.05
+    [ $want = f32 ] || cmp a/model.safetensors b/model.safetensors
+    [ "$(dlm-eval -c b -d "$data" | column_of elbo /dev/stdin)" != "$(dlm-eval -c b -d "$data" --dtype bf16 | column_of elbo /dev/stdin)" ]
+}
+
 @test "bits per byte count the bytes of the data" {
     dlm-train -d "$data" -o run $shape --noise masked --steps 6 --eval-tokens 0 >run.tsv
     dlm-eval -c run -d "$data" -j 2 >eval.tsv
