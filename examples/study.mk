@@ -13,20 +13,21 @@ V          ?= 4096
 N          ?= 128
 BATCH      ?= 8
 SEED       ?= 0
+EPOCHS     ?= 1
 EVAL       ?= 131072
 OBJECTIVES ?= masked balanced uniform ar
 SIZES      ?= s1 s2 s3 s4 s5
 
 # A size: width, layers, heads, steps. Wider models get more tokens, so that the runs spread over budgets. The learning rate is chosen for stability
 # at this batch; a study worth publishing sweeps both.
-shape-s1   ?= --width 32 --layers 2 --heads 2 --steps 600
-shape-s2   ?= --width 48 --layers 3 --heads 3 --steps 900
-shape-s3   ?= --width 64 --layers 3 --heads 4 --steps 1200
-shape-s4   ?= --width 80 --layers 4 --heads 5 --steps 1400
-shape-s5   ?= --width 96 --layers 4 --heads 6 --steps 1600
+shape_s1   ?= --width 32 --layers 2 --heads 2 --steps 600
+shape_s2   ?= --width 48 --layers 3 --heads 3 --steps 900
+shape_s3   ?= --width 64 --layers 3 --heads 4 --steps 1200
+shape_s4   ?= --width 80 --layers 4 --heads 5 --steps 1400
+shape_s5   ?= --width 96 --layers 4 --heads 6 --steps 1600
 LR         ?= 0.2
 WARMUP     ?= 100
-TRAIN      ?= --batch $(BATCH) --lr $(LR) --warmup $(WARMUP) --log-every 50 --eval-every 200 --eval-tokens 32768 --save-every 200 --dtype f32
+TRAIN      ?= --batch $(BATCH) --epochs $(EPOCHS) --lr $(LR) --warmup $(WARMUP) --log-every 50 --eval-every 200 --eval-tokens 32768 --save-every 200 --dtype f32
 
 objective   = $(if $(filter ar,$1),--objective ar,--noise $1)
 INPUT       = $(if $(findstring .jsonl,$(CORPUS)),--jsonl text,--split blank)
@@ -48,7 +49,7 @@ data/manifest.tsv: vocab.json $(CORPUS)
 define run
 runs/$1-$2.tsv: data/manifest.tsv
 	@mkdir -p runs
-	@$(RUN) dlm-train --continue -d data -o runs/$1-$2.ckpt --run $1-$2 --metrics $$@.part $(call objective,$1) $(shape-$2) $(TRAIN) \
+	@$(RUN) dlm-train --continue -d data -o runs/$1-$2.ckpt --run $1-$2 --metrics $$@.part $(call objective,$1) $(shape_$2) $(TRAIN) \
 	    -s $(SEED) -j $(THREADS) && mv $$@.part $$@
 	@echo "$1-$2: $$$$(awk -F'\t' '$$$$2 == "val" { last = $$$$18 " ± " $$$$19 " nats/token after " $$$$14 " tokens" } END { print last }' $$@)"
 endef
