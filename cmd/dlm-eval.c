@@ -44,6 +44,7 @@ static const struct dlm_command command = {
     .synopsis = "-c CKPT -d DIR [--split val] [--tokens N] [--levels K] [option...]",
     .options = options,
     .n_options = sizeof options / sizeof *options,
+    .libraries = dlm_device_libraries,
 };
 
 static int evaluate(struct dlm_backend *b, struct dlm_shards *shards, struct dlm_evaluation *e, char *noise_name, unsigned size, struct dlm_error *err)

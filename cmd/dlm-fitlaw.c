@@ -67,7 +67,7 @@ static const struct dlm_command command = {
     "dlm-fitlaw", "fit scaling laws to the metrics of runs, predict from them, draw them",
     "loss [--by flops|tokens] [FILE...]\nisoflop [--raw] [FILE...]\npower -x COL -y COL [--offset] [FILE...]\n"
     "surface [-x params|flops_tok] [FILE...]\npredict -l LAW -C FLOPS[,...]\nplot [-l LAW] [-o FILE.svg|.png|.pdf] [FILE...]",
-    options, sizeof options / sizeof *options};
+    options, sizeof options / sizeof *options, NULL};
 
 static void check(int rc, const struct dlm_error *err)
 {

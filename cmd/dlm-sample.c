@@ -55,6 +55,7 @@ static const struct dlm_command command = {
                 "-c CKPT --jsonl FIELD [option...] [FILE...]",
     .options = options,
     .n_options = sizeof options / sizeof *options,
+    .libraries = dlm_device_libraries,
 };
 
 /* The plan and the network's shape from the options and the checkpoint's configuration. */

@@ -45,12 +45,8 @@ static const struct dlm_command command = {
                 "--list DIR\n--verify DIR\n--cat DIR [--split train|val]",
     .options = options,
     .n_options = sizeof options / sizeof *options,
+    .libraries = dlm_stream_libraries,
 };
-
-static void print_libraries(void)
-{
-    printf("zstd %s\n", dlm_stream_zstd_version());
-}
 
 static void report(const struct dlm_pack_report *r)
 {
@@ -166,7 +162,6 @@ static int make(char **files, int n, struct dlm_error *err)
 
 int main(int argc, char **argv)
 {
-    dlm_frame_libraries = print_libraries;
     struct dlm_error err = {{0}};
     int first = dlm_frame_begin(&command, argc, argv), looks = list + verify + cat, rc;
     pack.threads = common.threads ? (int)common.threads : dlm_build_cores();

@@ -57,6 +57,7 @@ static const struct dlm_command command = {
                 "--show-vocab -t vocab.json",
     .options = options,
     .n_options = sizeof options / sizeof *options,
+    .libraries = dlm_stream_libraries,
 };
 
 /* One operation, and no option that it would ignore. */

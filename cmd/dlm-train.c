@@ -91,6 +91,7 @@ static const struct dlm_command command = {
                 "--plan [-d DIR] [model] [noise] [length]",
     .options = options,
     .n_options = sizeof options / sizeof *options,
+    .libraries = dlm_device_libraries,
 };
 
 static void say(const char *line)

@@ -8,8 +8,6 @@
 #include <signal.h>
 #include <stdlib.h>
 
-void (*dlm_frame_libraries)(void);
-
 int dlm_frame_begin(const struct dlm_command *cmd, int argc, char **argv)
 {
     struct dlm_error err = {{0}};
@@ -19,8 +17,11 @@ int dlm_frame_begin(const struct dlm_command *cmd, int argc, char **argv)
             dlm_options_print_help(cmd, stdout);
         } else {
             printf("%s (dlm) %s\nbuilt with %s\n", cmd->name, dlm_build_version(), dlm_build_flags());
-            if (dlm_frame_libraries)
-                dlm_frame_libraries();
+            char libraries[256] = "";
+            if (cmd->libraries)
+                cmd->libraries(libraries, sizeof libraries);
+            if (libraries[0])
+                printf("with %s\n", libraries);
         }
         exit(dlm_frame_end(cmd));
     }

@@ -26,7 +26,4 @@ void dlm_frame_say(const struct dlm_command *cmd, const char *fmt, ...) __attrib
 /* Check standard output and return the exit status. */
 int dlm_frame_end(const struct dlm_command *cmd);
 
-/* Lines that --version adds after the build's: the libraries linked. Called when set. */
-extern void (*dlm_frame_libraries)(void);
-
 #endif

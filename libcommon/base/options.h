@@ -48,6 +48,7 @@ struct dlm_command {
     const char *synopsis; /* lines of usage after the name, separated by \n */
     const struct dlm_option *options;
     size_t n_options;
+    void (*libraries)(char *to, size_t size); /* the libraries it computes with, one line, for --version; NULL: libc alone */
 };
 
 enum { DLM_OPTIONS_HELP = 1, DLM_OPTIONS_VERSION = 2 };

@@ -4,6 +4,7 @@
 #include "base/build.h"
 #include "base/number.h"
 
+#include <stdio.h>
 #include <string.h>
 
 int dlm_device_open(struct dlm_backend *out, const char *device, int threads, struct dlm_error *err)
@@ -44,4 +45,15 @@ enum dlm_dtype dlm_device_dtype(const struct dlm_backend *b, int dtype_option, b
 const char *dlm_device_dtype_name(enum dlm_dtype t)
 {
     return t == DLM_BF16 ? "bf16" : "f32";
+}
+
+void dlm_device_libraries(char *to, size_t size)
+{
+    struct dlm_backend b;
+    struct dlm_error ignored;
+    to[0] = 0;
+    if (dlm_device_open(&b, "cpu", 0, &ignored))
+        return;
+    snprintf(to, size, "%s", b.k->describe(b.dev));
+    dlm_device_close(&b);
 }

@@ -16,6 +16,8 @@ int dlm_device_open(struct dlm_backend *out, const char *device, int threads, st
 void dlm_device_close(struct dlm_backend *b);
 /* The type to compute in; `fast` says what auto prefers: true for training and sampling, false for scores. */
 enum dlm_dtype dlm_device_dtype(const struct dlm_backend *b, int dtype_option, bool fast);
+/* The libraries that a model is computed with, and their versions. */
+void dlm_device_libraries(char *to, size_t size);
 const char *dlm_device_dtype_name(enum dlm_dtype t); /* "f32", "bf16" */
 
 #endif

@@ -14,8 +14,8 @@ char *dlm_state_format(const struct dlm_state *s)
     char hash[24];
     snprintf(hash, sizeof hash, "%016" PRIx64, s->data_hash);
     json_t *w = json_object(), *settings = dlm_settings_json(&s->settings);
-    json_t *o = json_pack("{s:i, s:s, s:s, s:I, s:b, s:s, s:f, s:o, s:o}", "format", 1, "version", dlm_build_version(), "build", dlm_build_flags(), "step",
-                          (json_int_t)s->step, "val_pending", s->val_pending, "data_hash", hash, "seconds", s->seconds, "settings", settings, "window", w);
+    json_t *o = json_pack("{s:i, s:s, s:s, s:s, s:I, s:b, s:s, s:f, s:o, s:o}", "format", 1, "version", dlm_build_version(), "build", dlm_build_flags(), "device",
+                          s->device ? s->device : "", "step", (json_int_t)s->step, "val_pending", s->val_pending, "data_hash", hash, "seconds", s->seconds, "settings", settings, "window", w);
     if (!o)
         return NULL; /* json_pack has dropped w and settings */
     int bad = json_object_set_new(w, "steps", json_integer((json_int_t)s->window.steps));

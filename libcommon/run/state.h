@@ -19,6 +19,7 @@ struct dlm_window {
 
 struct dlm_state {
     uint64_t step;
+    const char *device;     /* what it was computed with last; borrowed, written only */
     bool val_pending;       /* the validation row of this step is still to come */
     uint64_t data_hash;     /* of the shard set's manifest */
     double seconds;         /* training time so far */

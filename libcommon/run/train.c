@@ -602,6 +602,7 @@ static int begin(struct trainer *t, struct dlm_error *err)
             dlm_curriculum_print(&t->noise, t->noise_name, sizeof t->noise_name);
             dlm_noise_print(&last, t->eval_noise_name, sizeof t->eval_noise_name);
         }
+        t->state.device = t->backend.k->describe(t->backend.dev);
         t->micro = dlm_train_micro_batch(s, t->N);
         size_t eval = dlm_evaluation_batch(t->N), most = t->micro > eval ? t->micro : eval;
         struct dlm_network_plan plan = {.batch = most, .seq_len = t->N, .train = true, .act = t->act};

@@ -7,6 +7,7 @@
 #include "text/utf8.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
+#include <jansson.h>
 #include <pcre2.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -346,4 +347,12 @@ size_t dlm_split_cut(const uint8_t *text, size_t from, size_t len)
         len = p;
     }
     return 0;
+}
+
+void dlm_split_libraries(char *to, size_t size)
+{
+    char pcre2[64] = "";
+    pcre2_config(PCRE2_CONFIG_VERSION, pcre2);
+    pcre2[strcspn(pcre2, " ")] = 0; /* its date follows */
+    snprintf(to, size, "PCRE2 %s, utf8proc %s, jansson %s", pcre2, utf8proc_version(), JANSSON_VERSION);
 }

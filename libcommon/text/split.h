@@ -54,4 +54,7 @@ bool dlm_split_may_cut(const struct dlm_split *s);
 /* The last p in (from, len) with a line feed before it and an ASCII letter at it; 0 when there is none. */
 size_t dlm_split_cut(const uint8_t *text, size_t from, size_t len);
 
+/* The libraries that text is read with, and their versions: "PCRE2 10.42, …". */
+void dlm_split_libraries(char *to, size_t size);
+
 #endif

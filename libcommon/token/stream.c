@@ -7,6 +7,7 @@
 #include "token/stream.h"
 
 #include "base/stop.h"
+#include "text/split.h"
 #include "token/frame.h"
 
 #include <assert.h>
@@ -868,7 +869,9 @@ void dlm_stream_index_close(struct dlm_stream_index *x)
     free(x);
 }
 
-const char *dlm_stream_zstd_version(void)
+void dlm_stream_libraries(char *to, size_t size)
 {
-    return ZSTD_versionString();
+    char text[128];
+    dlm_split_libraries(text, sizeof text);
+    snprintf(to, size, "zstd %s, %s", ZSTD_versionString(), text);
 }

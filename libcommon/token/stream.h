@@ -79,7 +79,7 @@ uint64_t dlm_stream_index_find(const struct dlm_stream_index *x, uint64_t id, ui
 int dlm_stream_index_read(struct dlm_stream_index *x, uint64_t frame, uint32_t *ids, struct dlm_error *err);
 void dlm_stream_index_close(struct dlm_stream_index *x);
 
-/* Of the zstd library that is linked: "1.5.4". */
-const char *dlm_stream_zstd_version(void);
+/* The libraries that text and streams are read with, and their versions: "zstd 1.5.4, …". */
+void dlm_stream_libraries(char *to, size_t size);
 
 #endif

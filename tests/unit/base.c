@@ -49,7 +49,7 @@ static void options(void)
         {"pick", 0, DLM_OPT_CHOICE, "P", "one", &c, 0, 0, "red|green", NULL},    {"many", 'm', DLM_OPT_TEXTS, "T", "many", &many, 0, 0, NULL, NULL},
         {"later", 0, DLM_OPT_LATER, "X", "", NULL, 0, 0, NULL, NULL},
     };
-    const struct dlm_command cmd = {"t", "test", "x", table, sizeof table / sizeof *table};
+    const struct dlm_command cmd = {"t", "test", "x", table, sizeof table / sizeof *table, NULL};
     struct dlm_error err = {{0}};
     int first = 0;
     char *good[] = {"t", "a", "-n", "5", "--real=0.25", "b", "-ft", "--x", "--pick", "green", "-m1", "-m", "2", "--", "-n", NULL};
