@@ -3,6 +3,7 @@
 
 #include "model/count.h"
 #include "run/device.h"
+#include "run/evaluate.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -110,7 +111,8 @@ int dlm_plan(const struct dlm_train_job *job, size_t seq_len, FILE *f, struct dl
         rc = dlm_device_open(&b, job->device, job->threads, err);
     if (!rc) {
         enum dlm_dtype act = dlm_device_dtype(&b, s.dtype, true);
-        struct dlm_network_plan plan = {.batch = dlm_train_micro_batch(&s, seq_len), .seq_len = seq_len, .train = true, .act = act};
+        size_t micro = dlm_train_micro_batch(&s, seq_len), eval = dlm_evaluation_batch(seq_len); /* one network serves both */
+        struct dlm_network_plan plan = {.batch = micro > eval ? micro : eval, .seq_len = seq_len, .train = true, .act = act};
         struct dlm_network_memory m = dlm_network_memory_of(&b, &c, &plan);
         print(f, &s, &c, seq_len, &b, act, &m);
         dlm_device_close(&b);
