@@ -24,7 +24,4 @@ int dlm_group_all_reduce(struct dlm_group *g, dlm_ptr x, size_t n, struct dlm_er
 int dlm_group_reduce_scatter(struct dlm_group *g, dlm_ptr x, size_t n, struct dlm_error *err);
 /* Every rank gets root's x f32 (n). */
 int dlm_group_broadcast(struct dlm_group *g, dlm_ptr x, size_t n, int root, struct dlm_error *err);
-/* Host doubles: sums of losses and counts, added in rank order. */
-int dlm_group_sum(struct dlm_group *g, double *x, size_t n, struct dlm_error *err);
-
 #endif

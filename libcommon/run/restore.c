@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-int dlm_restore_noise(const struct dlm_config *c, struct dlm_noise *out, struct dlm_error *err)
+/* The checkpoint's noise: dlm_noise where it is set (a curriculum's last type), else the shift. */
+static int read_noise(const struct dlm_config *c, struct dlm_noise *out, struct dlm_error *err)
 {
     if (!c->dlm_noise[0]) {
         *out = (struct dlm_noise){.shift = c->noise_shift, .slope = 1};
@@ -44,7 +45,7 @@ int dlm_restore_open(struct dlm_restored *r, const char *ckpt, const struct dlm_
     if (!rc && seq_len > c.context)
         rc = dlm_fail(err, DLM_EDATA, "sequences of %zu tokens are longer than the context of '%s', %zu", seq_len, ckpt, c.context);
     if (!rc)
-        rc = dlm_restore_noise(&c, &r->noise, err);
+        rc = read_noise(&c, &r->noise, err);
     if (rc)
         return rc;
     r->autoregressive = c.causal;

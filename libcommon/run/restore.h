@@ -18,7 +18,4 @@ int dlm_restore_open(struct dlm_restored *r, const char *ckpt, const struct dlm_
                      bool need_vocab, struct dlm_error *err);
 void dlm_restore_close(struct dlm_restored *r);
 
-/* Read config.json's noise: dlm_noise where it is set (a curriculum's last type), else the shift. */
-int dlm_restore_noise(const struct dlm_config *c, struct dlm_noise *out, struct dlm_error *err);
-
 #endif

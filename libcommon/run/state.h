@@ -22,7 +22,7 @@ struct dlm_state {
     const char *device;     /* what it was computed with last; borrowed, written only */
     bool val_pending;       /* the validation row of this step is still to come */
     uint64_t data_hash;     /* of the shard set's manifest */
-    double seconds;         /* training time so far */
+    double seconds;         /* wall time of the run so far, validation included */
     struct dlm_window window;
     struct dlm_settings settings; /* owned here once read */
 };

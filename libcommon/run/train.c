@@ -21,7 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { VAL_LEVELS = 4, VAL_SEED = 0, PASS_TOKENS = 8192 };
+enum { VAL_LEVELS = 4, VAL_SEED = 0, PASS_TOKENS = 8192, CANONICAL = 160 };
 
 struct trainer {
     const struct dlm_train_job *job;
@@ -37,10 +37,9 @@ struct trainer {
     struct dlm_pass pass;
     struct dlm_journal journal;
     struct dlm_curriculum noise;
-    struct dlm_schedule schedule;
     size_t N, micro;
     uint64_t unique;        /* sequences that a pass over the data shows */
-    char noise_name[160], eval_noise_name[160], device_name[64];
+    char noise_name[CANONICAL], eval_noise_name[CANONICAL];
     float *host[3];         /* (layout total) each: weights, μ, ν on their way to and from checkpoints */
     uint64_t *scratch;      /* (N) */
     uint64_t saved_step;    /* of what CKPT holds; UINT64_MAX: nothing */
@@ -69,6 +68,28 @@ size_t dlm_train_micro_batch(const struct dlm_settings *s, size_t seq_len)
     return n < 1 ? 1 : n > s->batch ? s->batch : n;
 }
 
+static struct dlm_schedule schedule_of(const struct dlm_settings *s)
+{
+    return (struct dlm_schedule){(enum dlm_schedule_kind)s->schedule, s->lr, s->min_lr, s->warmup, s->cooldown};
+}
+
+/* The shape that --model names. */
+static int read_preset(const char *label, size_t *width, size_t *layers, size_t *heads, struct dlm_error *err)
+{
+    if (dlm_config_preset(label, width, layers, heads))
+        return 0;
+    return dlm_fail(err, DLM_EUSAGE, "--model '%s' is unknown: a label such as L8-D512, or --width, --layers and --heads", label);
+}
+
+/* A noise type or curriculum, and its one spelling. */
+static int read_noise(const char *text, struct dlm_curriculum *c, char canonical[CANONICAL], struct dlm_error *err)
+{
+    int rc = dlm_curriculum_parse(c, text, err);
+    if (!rc)
+        dlm_curriculum_print(c, canonical, CANONICAL);
+    return rc;
+}
+
 static int resolve_length(struct dlm_settings *s, const struct dlm_train_job *job, double flops_tok, size_t seq_len, struct dlm_error *err)
 {
     double step_tokens = (double)s->batch * (double)seq_len, steps = (double)s->steps;
@@ -88,8 +109,9 @@ int dlm_train_resolve(struct dlm_settings *s, const struct dlm_train_job *job, u
     size_t width = s->width, layers = s->layers, heads = s->heads, mlp = s->mlp;
     if (job->preset) {
         size_t w, l, h;
-        if (!dlm_config_preset(job->preset, &w, &l, &h))
-            return dlm_fail(err, DLM_EUSAGE, "--model '%s' is unknown: a label such as L8-D512, or --width, --layers and --heads", job->preset);
+        int rc = read_preset(job->preset, &w, &l, &h, err);
+        if (rc)
+            return rc;
         width = width ? width : w, layers = layers ? layers : l, heads = heads ? heads : h;
     }
     if (!width || !layers)
@@ -117,10 +139,9 @@ int dlm_train_resolve(struct dlm_settings *s, const struct dlm_train_job *job, u
         struct dlm_curriculum cur;
         if (!s->noise)
             return dlm_fail(err, DLM_EUSAGE, "the noise type is missing: --noise, or --objective ar");
-        if ((rc = dlm_curriculum_parse(&cur, s->noise, err)))
+        char canonical[CANONICAL];
+        if ((rc = read_noise(s->noise, &cur, canonical, err)))
             return rc;
-        char canonical[160];
-        dlm_curriculum_print(&cur, canonical, sizeof canonical);
         char *copy = strdup(canonical);
         if (!copy)
             return dlm_fail(err, DLM_ENOMEM, "out of memory");
@@ -175,7 +196,7 @@ static struct dlm_metric row_of(const struct trainer *t, const char *kind, const
         .flops_tok = t->count.flops_tok, .width = t->config.width, .layers = t->config.layers, .seq_len = t->N, .batch_tok = s->batch * t->N,
         .lr = s->lr, .seed = s->seed, .step = t->state.step, .tokens = tokens, .unique_tokens = tokens < unique ? tokens : unique,
         .flops = t->count.flops_tok * (double)tokens, .loss = NAN, .elbo = NAN, .elbo_se = NAN, .kl = NAN, .is = NAN, .bpb = NAN, .grad_norm = NAN,
-        .tok_s = NAN, .mfu = NAN, .joules = NAN, .seconds = t->state.seconds, .dtype = dlm_device_dtype_name(t->act), .device = t->device_name,
+        .tok_s = NAN, .mfu = NAN, .joules = NAN, .seconds = t->state.seconds, .dtype = dlm_device_dtype_name(t->act), .device = t->backend.k->name,
     };
 }
 
@@ -366,8 +387,9 @@ static int step(struct trainer *t, struct dlm_error *err)
         return dlm_fail(err, DLM_EDIVERGED, "diverged: the loss is not finite at step %llu (--lr %g)", (unsigned long long)k, s->lr);
     w->grad_norm += norm;
     w->steps++;
+    struct dlm_schedule schedule = schedule_of(s);
     double scale = s->clip > 0 && norm > s->clip ? s->clip / norm : 1;
-    dlm_optimizer_step(&t->optimizer, t->network, s, k, dlm_schedule_at(&t->schedule, k, s->steps), scale);
+    dlm_optimizer_step(&t->optimizer, t->network, s, k, dlm_schedule_at(&schedule, k, s->steps), scale);
     t->state.step = k;
     t->window_steps_seen++;
     return dlm_network_sync(t->network, err);
@@ -430,37 +452,37 @@ static int read_state(struct trainer *t, char **metrics, size_t *metrics_len, st
     return rc ? rc : dlm_checkpoint_text(ckpt, "metrics.tsv", metrics, metrics_len, err);
 }
 
-static int copy_text(char **field, struct dlm_error *err)
+static int copy_text(char **to, const char *text, struct dlm_error *err)
 {
-    if (*field && !(*field = strdup(*field)))
+    if (text && !(*to = strdup(text)))
         return dlm_fail(err, DLM_ENOMEM, "out of memory");
     return 0;
+}
+
+/* The name of a run that was given none: the last part of -o. */
+static int name_run(char **to, const char *ckpt, struct dlm_error *err)
+{
+    size_t n = strlen(ckpt);
+    while (n > 1 && ckpt[n - 1] == '/')
+        n--;
+    size_t from = n;
+    while (from && ckpt[from - 1] != '/')
+        from--;
+    *to = strndup(ckpt + from, n - from);
+    return *to ? 0 : dlm_fail(err, DLM_ENOMEM, "out of memory");
 }
 
 /* The settings of a new run, as owned copies. */
 static int new_settings(struct trainer *t, struct dlm_error *err)
 {
+    const struct dlm_settings *asked = &t->job->settings;
     struct dlm_settings *s = &t->state.settings;
-    *s = t->job->settings;
-    char *run = s->run;
-    if (!run) { /* the last part of -o */
-        const char *ckpt = t->job->ckpt;
-        size_t n = strlen(ckpt);
-        while (n > 1 && ckpt[n - 1] == '/')
-            n--;
-        size_t from = n;
-        while (from && ckpt[from - 1] != '/')
-            from--;
-        run = strndup(ckpt + from, n - from);
-        if (!run)
-            return dlm_fail(err, DLM_ENOMEM, "out of memory");
-        s->run = run;
-    } else if (copy_text(&s->run, err)) {
-        return DLM_ENOMEM;
-    }
-    int rc = copy_text(&s->data, err);
-    rc = rc ? rc : copy_text(&s->noise, err);
-    return rc ? rc : copy_text(&s->init, err);
+    *s = *asked;
+    s->run = s->data = s->noise = s->init = NULL; /* borrowed until copied */
+    int rc = asked->run ? copy_text(&s->run, asked->run, err) : name_run(&s->run, t->job->ckpt, err);
+    rc = rc ? rc : copy_text(&s->data, asked->data, err);
+    rc = rc ? rc : copy_text(&s->noise, asked->noise, err);
+    return rc ? rc : copy_text(&s->init, asked->init, err);
 }
 
 /* What a run that goes on may ask for: the same but for what may change, and more steps only where the schedule allows. */
@@ -471,20 +493,20 @@ static int adopt_changes(struct trainer *t, struct dlm_error *err)
     struct dlm_given given = job->given;
     uint64_t steps = s->steps;
     struct dlm_curriculum cur;
-    char canonical[160];
+    char canonical[CANONICAL];
     if (given.noise && asked.noise) { /* compared as printed */
-        int rc = dlm_curriculum_parse(&cur, asked.noise, err);
+        int rc = read_noise(asked.noise, &cur, canonical, err);
         if (rc)
             return rc;
-        dlm_curriculum_print(&cur, canonical, sizeof canonical);
         asked.noise = canonical;
     }
     if (given.dtype && asked.dtype == DLM_DTYPE_AUTO)
         given.dtype = false;
     if (job->preset) {
         size_t w, l, h;
-        if (!dlm_config_preset(job->preset, &w, &l, &h))
-            return dlm_fail(err, DLM_EUSAGE, "--model '%s' is unknown", job->preset);
+        int rc = read_preset(job->preset, &w, &l, &h, err);
+        if (rc)
+            return rc;
         if ((!given.width && w != s->width) || (!given.layers && l != s->layers) || (!given.heads && h != s->heads))
             return dlm_fail(err, DLM_EUSAGE, "--model differs from the run that is to go on");
     }
@@ -499,8 +521,8 @@ static int adopt_changes(struct trainer *t, struct dlm_error *err)
     int rc = dlm_settings_resume(s, &asked, &given, err);
     if (rc || s->steps == steps)
         return rc;
-    struct dlm_schedule sched = {.kind = (enum dlm_schedule_kind)s->schedule, .warmup = s->warmup, .cooldown = s->cooldown};
-    if (!dlm_schedule_extends(&sched, t->state.step, steps))
+    struct dlm_schedule schedule = schedule_of(s);
+    if (!dlm_schedule_extends(&schedule, t->state.step, steps))
         return dlm_fail(err, DLM_EUSAGE, "--steps cannot change from %llu to %llu: the learning rate at step %llu already depends on it",
                         (unsigned long long)steps, (unsigned long long)s->steps, (unsigned long long)t->state.step);
     if (!t->config.causal) {
@@ -532,113 +554,135 @@ static int open_data(struct trainer *t, const char *dir, struct dlm_error *err)
     return rc;
 }
 
+/* Settings, data and model of a run that goes on. */
+static int begin_resumed(struct trainer *t, char **metrics, size_t *metrics_len, struct dlm_error *err)
+{
+    const struct dlm_train_job *job = t->job;
+    int rc = read_state(t, metrics, metrics_len, err);
+    if (rc || (rc = dlm_checkpoint_config(job->ckpt, &t->config, err)))
+        return rc;
+    const char *data = job->given.data ? job->settings.data : t->state.settings.data;
+    if ((rc = open_data(t, data, err)))
+        return rc;
+    if (dlm_shards_hash(t->shards) != t->state.data_hash)
+        return dlm_fail(err, DLM_EDATA, "'%s' is not the shard set that '%s' was trained on", data, job->ckpt);
+    if (t->config.context != t->N)
+        return dlm_fail(err, DLM_EDATA, "'%s' has a context of %zu tokens, the data have sequences of %zu", job->ckpt, t->config.context, t->N);
+    t->count = dlm_count_of(&t->config, t->N);
+    t->saved_step = t->state.step;
+    return adopt_changes(t, err);
+}
+
+/* --init: the shape comes from there unless told. */
+static int adopt_shape(struct dlm_settings *s, bool preset, struct dlm_error *err)
+{
+    struct dlm_config from;
+    int rc = dlm_checkpoint_config(s->init, &from, err);
+    if (rc)
+        return rc;
+    if (!preset) {
+        s->width = s->width ? s->width : from.width, s->layers = s->layers ? s->layers : from.layers;
+        s->heads = s->heads ? s->heads : from.heads, s->mlp = s->mlp ? s->mlp : from.mlp;
+    }
+    s->vocab_size = s->vocab_size ? s->vocab_size : from.vocab_size;
+    return 0;
+}
+
+/* Settings, data and model of a new run. */
+static int begin_new(struct trainer *t, struct dlm_error *err)
+{
+    struct dlm_settings *s = &t->state.settings;
+    int rc = new_settings(t, err);
+    if (rc || (rc = open_data(t, s->data, err)))
+        return rc;
+    if (s->init && (rc = adopt_shape(s, t->job->preset != NULL, err)))
+        return rc;
+    const struct dlm_vocab *v = dlm_shards_vocab(t->shards);
+    if ((rc = dlm_train_resolve(s, t->job, dlm_vocab_size(v), dlm_vocab_specials(v), t->N, &t->config, err)))
+        return rc;
+    t->count = dlm_count_of(&t->config, t->N);
+    t->state.data_hash = dlm_shards_hash(t->shards);
+    t->state.val_pending = true;
+    s->dtype = dlm_device_dtype(&t->backend, s->dtype, true) == DLM_BF16 ? DLM_DTYPE_BF16 : DLM_DTYPE_F32;
+    return 0;
+}
+
+static int name_noise(struct trainer *t, struct dlm_error *err)
+{
+    strcpy(t->noise_name, "none");
+    strcpy(t->eval_noise_name, "none");
+    if (t->config.causal)
+        return 0;
+    int rc = read_noise(t->state.settings.noise, &t->noise, t->noise_name, err);
+    if (rc)
+        return rc;
+    struct dlm_noise last = dlm_curriculum_at(&t->noise, 1);
+    dlm_noise_print(&last, t->eval_noise_name, sizeof t->eval_noise_name);
+    return 0;
+}
+
+/* Everything that a step works in, so that nothing is allocated inside one. */
+static int allocate(struct trainer *t, struct dlm_error *err)
+{
+    const struct dlm_settings *s = &t->state.settings;
+    t->act = dlm_device_dtype(&t->backend, s->dtype, true);
+    t->micro = dlm_train_micro_batch(s, t->N);
+    size_t eval = dlm_evaluation_batch(t->N), most = t->micro > eval ? t->micro : eval;
+    struct dlm_network_plan plan = {.batch = most, .seq_len = t->N, .train = true, .act = t->act};
+    int rc = check_memory(t, &plan, err);
+    rc = rc ? rc : dlm_network_new(&t->network, &t->backend, &t->config, &plan, err);
+    rc = rc ? rc : dlm_optimizer_new(&t->optimizer, &t->backend, t->network, err);
+    rc = rc ? rc : dlm_pass_new(&t->pass, &t->backend, &t->config, most, t->N, err);
+    for (int i = 0; !rc && i < 3; i++)
+        if (!(t->host[i] = calloc(dlm_network_layout(t->network)->total, sizeof(float))))
+            rc = dlm_fail(err, DLM_ENOMEM, "no memory for a copy of the weights");
+    if (!rc && !(t->scratch = calloc(t->N, sizeof *t->scratch)))
+        rc = dlm_fail(err, DLM_ENOMEM, "out of memory");
+    return rc;
+}
+
+/* The weights to start from, and the moments of a run that goes on. */
+static int set_weights(struct trainer *t, bool resume, struct dlm_error *err)
+{
+    const struct dlm_settings *s = &t->state.settings;
+    const struct dlm_layout *l = dlm_network_layout(t->network);
+    dlm_ptr weights = dlm_network_weights(t->network);
+    int rc = 0;
+    if (resume || s->init) {
+        rc = load(t, resume ? t->job->ckpt : s->init, resume, err);
+    } else {
+        dlm_layout_fill(l, s->seed, t->host[0]);
+        t->backend.k->upload(t->backend.dev, weights, t->host[0], l->total * sizeof(float));
+    }
+    if (rc || (rc = dlm_group_broadcast(&t->group, weights, l->total, 0, err)))
+        return rc;
+    dlm_network_refresh(t->network);
+    return dlm_network_sync(t->network, err);
+}
+
 static int begin(struct trainer *t, struct dlm_error *err)
 {
     const struct dlm_train_job *job = t->job;
     bool exists = dlm_checkpoint_exists(job->ckpt), resume = job->mode == DLM_TRAIN_RESUME || (job->mode == DLM_TRAIN_CONTINUE && exists);
     char *metrics = NULL;
     size_t metrics_len = 0;
-    int rc = 0;
     if (exists && !resume)
         return dlm_fail(err, DLM_EIO, "'%s' exists: give --resume or --continue to go on, or another -o", job->ckpt);
     if (resume && !exists)
         return dlm_fail(err, DLM_EIO, "'%s' is no checkpoint to resume from", job->ckpt);
-    if ((rc = dlm_device_open(&t->backend, job->device, job->threads, err)))
+    int rc = dlm_device_open(&t->backend, job->device, job->threads, err);
+    if (rc || (rc = dlm_group_open(&t->group, &t->backend, err)))
         return rc;
-    if ((rc = dlm_group_open(&t->group, &t->backend, err)))
-        return rc;
-    struct dlm_settings *s = &t->state.settings;
-    if (resume) {
-        rc = read_state(t, &metrics, &metrics_len, err);
-        if (!rc)
-            rc = dlm_checkpoint_config(job->ckpt, &t->config, err);
-        if (!rc)
-            rc = open_data(t, job->given.data ? job->settings.data : s->data, err);
-        if (!rc && dlm_shards_hash(t->shards) != t->state.data_hash)
-            rc = dlm_fail(err, DLM_EDATA, "'%s' is not the shard set that '%s' was trained on", job->given.data ? job->settings.data : s->data, job->ckpt);
-        if (!rc && t->config.context != t->N)
-            rc = dlm_fail(err, DLM_EDATA, "'%s' has a context of %zu tokens, the data have sequences of %zu", job->ckpt, t->config.context, t->N);
-        if (!rc) {
-            t->count = dlm_count_of(&t->config, t->N);
-            rc = adopt_changes(t, err);
-        }
-    } else {
-        rc = new_settings(t, err);
-        if (!rc)
-            rc = open_data(t, s->data, err);
-        if (!rc && s->init) { /* the shape comes from there unless told */
-            struct dlm_config from;
-            rc = dlm_checkpoint_config(s->init, &from, err);
-            if (!rc && !job->preset) {
-                s->width = s->width ? s->width : from.width, s->layers = s->layers ? s->layers : from.layers;
-                s->heads = s->heads ? s->heads : from.heads, s->mlp = s->mlp ? s->mlp : from.mlp;
-            }
-            if (!rc && !s->vocab_size)
-                s->vocab_size = from.vocab_size;
-        }
-        if (!rc) {
-            const struct dlm_vocab *v = dlm_shards_vocab(t->shards);
-            rc = dlm_train_resolve(s, job, dlm_vocab_size(v), dlm_vocab_specials(v), t->N, &t->config, err);
-        }
-        if (!rc) {
-            t->state.data_hash = dlm_shards_hash(t->shards);
-            t->state.val_pending = true;
-            t->count = dlm_count_of(&t->config, t->N);
-            s->dtype = dlm_device_dtype(&t->backend, s->dtype, true) == DLM_BF16 ? DLM_DTYPE_BF16 : DLM_DTYPE_F32;
-        }
-    }
-    if (!rc)
-        rc = check_data(t, err);
-    if (!rc && !t->config.causal)
-        rc = dlm_curriculum_parse(&t->noise, s->noise, err);
-    if (!rc) {
-        t->act = dlm_device_dtype(&t->backend, s->dtype, true);
-        t->schedule = (struct dlm_schedule){(enum dlm_schedule_kind)s->schedule, s->lr, s->min_lr, s->warmup, s->cooldown};
-        snprintf(t->device_name, sizeof t->device_name, "%s", t->backend.k->name);
-        strcpy(t->noise_name, "none");
-        strcpy(t->eval_noise_name, "none");
-        if (!t->config.causal) {
-            struct dlm_noise last = dlm_curriculum_at(&t->noise, 1);
-            dlm_curriculum_print(&t->noise, t->noise_name, sizeof t->noise_name);
-            dlm_noise_print(&last, t->eval_noise_name, sizeof t->eval_noise_name);
-        }
-        t->state.device = t->backend.k->describe(t->backend.dev);
-        t->micro = dlm_train_micro_batch(s, t->N);
-        size_t eval = dlm_evaluation_batch(t->N), most = t->micro > eval ? t->micro : eval;
-        struct dlm_network_plan plan = {.batch = most, .seq_len = t->N, .train = true, .act = t->act};
-        rc = check_memory(t, &plan, err);
-        if (!rc)
-            rc = dlm_network_new(&t->network, &t->backend, &t->config, &plan, err);
-        if (!rc)
-            rc = dlm_optimizer_new(&t->optimizer, &t->backend, t->network, err);
-        if (!rc)
-            rc = dlm_pass_new(&t->pass, &t->backend, &t->config, most, t->N, err);
-    }
-    for (int i = 0; !rc && i < 3; i++)
-        if (!(t->host[i] = calloc(dlm_network_layout(t->network)->total, sizeof(float))))
-            rc = dlm_fail(err, DLM_ENOMEM, "no memory for a copy of the weights");
-    if (!rc && !(t->scratch = calloc(t->N, sizeof *t->scratch)))
-        rc = dlm_fail(err, DLM_ENOMEM, "out of memory");
-    if (!rc) {
-        if (resume || s->init) {
-            rc = load(t, resume ? job->ckpt : s->init, resume, err);
-        } else {
-            const struct dlm_layout *l = dlm_network_layout(t->network);
-            dlm_layout_fill(l, s->seed, t->host[0]);
-            t->backend.k->upload(t->backend.dev, dlm_network_weights(t->network), t->host[0], l->total * sizeof(float));
-        }
-    }
-    if (!rc)
-        rc = dlm_group_broadcast(&t->group, dlm_network_weights(t->network), dlm_network_layout(t->network)->total, 0, err);
-    if (!rc) {
-        dlm_network_refresh(t->network);
-        rc = dlm_network_sync(t->network, err);
-    }
-    if (!rc)
-        rc = dlm_journal_open(&t->journal, job->metrics, resume ? metrics : NULL, metrics_len, err);
+    rc = resume ? begin_resumed(t, &metrics, &metrics_len, err) : begin_new(t, err);
+    t->state.device = t->backend.k->describe(t->backend.dev);
+    rc = rc ? rc : check_data(t, err);
+    rc = rc ? rc : name_noise(t, err);
+    rc = rc ? rc : allocate(t, err);
+    rc = rc ? rc : set_weights(t, resume, err);
+    rc = rc ? rc : dlm_journal_open(&t->journal, job->metrics, metrics, metrics_len, err);
     if (!rc && resume)
-        say(t, t->state.step >= s->steps && !t->state.val_pending ? "'%s' is at its last step, %llu, already" : "'%s' goes on from step %llu", job->ckpt,
-            (unsigned long long)t->state.step);
+        say(t, t->state.step >= t->state.settings.steps && !t->state.val_pending ? "'%s' is at its last step, %llu, already" : "'%s' goes on from step %llu",
+            job->ckpt, (unsigned long long)t->state.step);
     free(metrics);
     return rc;
 }
@@ -654,8 +698,6 @@ int dlm_train(const struct dlm_train_job *job, struct dlm_error *err)
         dlm_progress_init(&progress, s->run, "tokens", s->steps * step_tokens, t.state.step * step_tokens, (enum dlm_progress_mode)job->progress);
         t.t0 = t.window_t0 = dlm_progress_now();
         t.seconds0 = t.state.seconds;
-        if (dlm_checkpoint_exists(job->ckpt))
-            t.saved_step = t.state.step;
         rc = run(&t, &progress, err);
         dlm_progress_release(&progress);
     }
