@@ -15,10 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum task { POWER, ISOFLOP, SURFACE, LOSS, PREDICT, PLOT, TASKS };
-static const char *const tasks[TASKS] = {"power", "isoflop", "surface", "loss", "predict", "plot"};
-static const char *const later[] = {"curve", "batch", "lr", "isoloss", "epochs", "study", "plan"};
-
 static struct dlm_common common;
 static const char *x_column, *y_column, *group, *where, *budgets = "8", *compute;
 static struct dlm_texts law_files;
@@ -69,6 +65,31 @@ static const struct dlm_command command = {
     "surface [-x params|flops_tok] [FILE...]\npredict -l LAW -C FLOPS[,...]\nplot [-l LAW] [-o FILE.svg|.png|.pdf] [FILE...]",
     options, sizeof options / sizeof *options, NULL};
 
+/* What a task has in hand: filled by main() before `find`, by `find` before `write`. */
+struct call {
+    struct dlm_estimate how;
+    struct dlm_study_request request; /* of the study, where the task reads one */
+    struct dlm_study study;
+    struct dlm_laws laws; /* those of --law, and those found */
+    struct dlm_notes notes;
+    struct dlm_isoflop profiles;
+    struct dlm_view view;
+    double *flops; /* --flops */
+    size_t n_flops;
+    enum dlm_plot_format format;
+    bool drawn; /* plot: to a file, not with characters */
+};
+
+struct task {
+    const char *name;
+    const char *options; /* those it takes beside the common ones; another is misuse */
+    const char *needs;   /* those it cannot do without */
+    bool no_rows;        /* it reads no metrics */
+    void (*begin)(struct call *); /* check its options, say what it asks of the rows; may be NULL */
+    int (*find)(struct call *, struct dlm_error *); /* may be NULL */
+    int (*write)(struct call *, FILE *, const char *name, struct dlm_error *);
+};
+
 static void check(int rc, const struct dlm_error *err)
 {
     if (rc == DLM_EUSAGE)
@@ -77,67 +98,179 @@ static void check(int rc, const struct dlm_error *err)
         dlm_frame_fail(&command, rc, err);
 }
 
-static enum task find_task(const char *word)
+/* --- the tasks ------------------------------------------------------------------------------------------------------------------- */
+
+static int write_laws(struct call *c, FILE *f, const char *name, struct dlm_error *err)
 {
-    for (int i = 0; i < TASKS; i++)
-        if (!strcmp(word, tasks[i]))
-            return (enum task)i;
-    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
-        if (!strcmp(word, later[i]))
-            dlm_frame_misuse(&command, "'%s' is not available in this version", word);
-    dlm_frame_misuse(&command, "'%s' is none of loss, isoflop, power, surface, predict, plot", word);
+    return dlm_laws_write(&c->laws, f, name, err);
 }
 
-/* An option that the task would ignore is misuse. */
-static void check_options(enum task task)
+static void begin_power(struct call *c)
 {
-    enum { FITS = 1 << POWER | 1 << ISOFLOP | 1 << SURFACE | 1 << LOSS | 1 << PLOT };
-    const struct {
-        bool given;
-        const char *name;
-        unsigned tasks;
-    } use[] = {
-        {x_given, "x-column", 1 << POWER | 1 << SURFACE},
-        {y_given, "y-column", 1 << POWER},
-        {offset_given, "offset", 1 << POWER},
-        {raw_given, "raw", 1 << ISOFLOP},
-        {by_given, "by", 1 << LOSS | 1 << PLOT},
-        {budgets_given, "budgets", 1 << ISOFLOP | 1 << LOSS | 1 << PLOT},
-        {law_given, "law", 1 << PREDICT | 1 << PLOT},
-        {compute_given, "flops", 1 << PREDICT},
-        {group_given, "group", FITS},
-        {where_given, "where", FITS},
-        {bootstrap_given, "bootstrap", FITS},
-        {level_given, "level", FITS},
-        {huber_given, "huber", FITS},
-    };
-    for (size_t i = 0; i < sizeof use / sizeof *use; i++)
-        if (use[i].given && !(use[i].tasks >> task & 1))
-            dlm_frame_misuse(&command, "--%s does not belong to '%s'", use[i].name, tasks[task]);
-    if (task == POWER && !(x_given && y_given))
-        dlm_frame_misuse(&command, "power needs --x-column and --y-column");
-    if (task == SURFACE && x_given && strcmp(x_column, "params") && strcmp(x_column, "flops_tok"))
+    c->request.x = x_column;
+    c->request.y = y_column;
+}
+
+static int find_power(struct call *c, struct dlm_error *err)
+{
+    return dlm_estimate_power(&c->study, &c->how, x_column, y_column, offset, &c->laws, &c->notes, err);
+}
+
+static bool surface_of_params(void)
+{
+    return x_column && !strcmp(x_column, "params");
+}
+
+static void begin_surface(struct call *c)
+{
+    if (x_column && !surface_of_params() && strcmp(x_column, "flops_tok"))
         dlm_frame_misuse(&command, "--x-column of surface is params or flops_tok, not '%s'", x_column);
-    if (task == PREDICT && !(law_given && compute_given))
-        dlm_frame_misuse(&command, "predict needs --law and --flops");
+    c->request.need_sizes = true;
+    c->request.need_params = surface_of_params();
 }
 
-static double *read_budgets(size_t *n)
+static int find_surface(struct call *c, struct dlm_error *err)
 {
-    double *c = NULL;
-    *n = 0;
+    return dlm_estimate_surface(&c->study, &c->how, surface_of_params(), &c->laws, &c->notes, err);
+}
+
+static void begin_isoflop(struct call *c)
+{
+    c->request.need_sizes = c->request.need_params = true;
+}
+
+static int find_isoflop(struct call *c, struct dlm_error *err)
+{
+    return dlm_isoflop_find(&c->study, &c->how, raw, &c->profiles, &c->notes, err);
+}
+
+static int write_isoflop(struct call *c, FILE *f, const char *name, struct dlm_error *err)
+{
+    return dlm_isoflop_write(&c->profiles, &c->study, f, name, err);
+}
+
+static void begin_loss(struct call *c)
+{
+    c->request.x = by ? "tokens" : "flops";
+}
+
+static int find_loss(struct call *c, struct dlm_error *err)
+{
+    return dlm_estimate_loss(&c->study, &c->how, by, &c->laws, &c->notes, err);
+}
+
+/* The budgets of --flops. */
+static void begin_budgets(struct call *c)
+{
     for (const char *p = compute;; p++) {
         size_t len = strcspn(p, ",");
         char text[64];
         snprintf(text, sizeof text, "%.*s", (int)(len < 63 ? len : 63), p);
-        if (!(c = realloc(c, (*n + 1) * sizeof *c)))
+        double *more = realloc(c->flops, (c->n_flops + 1) * sizeof *more);
+        if (!more)
             check(DLM_ENOMEM, &(struct dlm_error){"out of memory"});
-        if (!dlm_number_real(text, &c[*n]) || !(c[(*n)++] > 0))
+        c->flops = more;
+        if (!dlm_number_real(text, &more[c->n_flops]) || !(more[c->n_flops++] > 0))
             dlm_frame_misuse(&command, "--flops takes positive numbers with commas between, not '%s'", text);
         p += len;
         if (!*p)
-            return c;
+            return;
     }
+}
+
+static int write_predict(struct call *c, FILE *f, const char *name, struct dlm_error *err)
+{
+    return dlm_predict_write(&c->laws, c->flops, c->n_flops, f, name, &c->notes, err);
+}
+
+static void begin_plot(struct call *c)
+{
+    struct dlm_error err = {{0}};
+    begin_loss(c);
+    c->drawn = common.output && strcmp(common.output, "-");
+    if (c->drawn)
+        check(dlm_plot_format_of(common.output, &c->format, &err), &err);
+}
+
+static int find_plot(struct call *c, struct dlm_error *err)
+{
+    int rc = law_files.n ? 0 : find_loss(c, err);
+    return rc ? rc : dlm_view_init(&c->view, &c->study, &c->laws, by ? "tokens" : "flops", err);
+}
+
+static int write_plot(struct call *c, FILE *f, const char *name, struct dlm_error *err)
+{
+    return c->drawn ? dlm_plot_draw(&c->view, c->format, f, err) : dlm_chart_draw(&c->view, f, name, err);
+}
+
+#define ROWS "group where "
+#define FITS ROWS "bootstrap level huber "
+
+/* clang-format off */
+static const struct task tasks[] = {
+    {"loss",    FITS "by budgets",         "",                  false, begin_loss,    find_loss,    write_laws},
+    {"isoflop", FITS "raw budgets",        "",                  false, begin_isoflop, find_isoflop, write_isoflop},
+    {"power",   FITS "x-column y-column offset", "x-column y-column", false, begin_power, find_power, write_laws},
+    {"surface", FITS "x-column",           "",                  false, begin_surface, find_surface, write_laws},
+    {"predict", "law flops",               "law flops",         true,  begin_budgets, NULL,         write_predict},
+    {"plot",    FITS "by budgets law",     "",                  false, begin_plot,    find_plot,    write_plot},
+};
+/* clang-format on */
+enum { TASKS = sizeof tasks / sizeof *tasks };
+static const char *const later[] = {"curve", "batch", "lr", "isoloss", "epochs", "study", "plan"};
+
+/* --- main ------------------------------------------------------------------------------------------------------------------------ */
+
+/* `power, surface or plot` */
+static const char *task_names(void)
+{
+    static char text[256];
+    size_t n = 0;
+    for (int i = 0; i < TASKS; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "%s%s", !i ? "" : i + 1 < TASKS ? ", " : " or ", tasks[i].name);
+    return text;
+}
+
+static const struct task *find_task(const char *word)
+{
+    for (int i = 0; i < TASKS; i++)
+        if (!strcmp(word, tasks[i].name))
+            return &tasks[i];
+    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
+        if (!strcmp(word, later[i]))
+            dlm_frame_misuse(&command, "'%s' is not available in this version", word);
+    dlm_frame_misuse(&command, "'%s' is none of %s", word, task_names());
+}
+
+static bool lists(const char *words, const char *word)
+{
+    for (size_t n = strlen(word); *words; words += strcspn(words, " "), words += strspn(words, " "))
+        if (!strncmp(words, word, n) && (words[n] == ' ' || !words[n]))
+            return true;
+    return false;
+}
+
+/* An option that the task would ignore is misuse, and so is one that it lacks. Every option but the common ones notes that it was given. */
+static void check_options(const struct task *task)
+{
+    for (size_t i = 0; i < command.n_options; i++) {
+        const struct dlm_option *o = &options[i];
+        if (!o->given || o->given == &common.seed_given)
+            continue;
+        if (*o->given && !lists(task->options, o->name))
+            dlm_frame_misuse(&command, "--%s does not belong to '%s'", o->name, task->name);
+        if (!*o->given && lists(task->needs, o->name))
+            dlm_frame_misuse(&command, "%s needs --%s", task->name, o->name);
+    }
+}
+
+/* Those of --law: files, and published laws by their names. */
+static int read_laws(struct dlm_laws *l, struct dlm_error *err)
+{
+    int rc = 0;
+    for (size_t i = 0; i < law_files.n && !rc; i++)
+        rc = dlm_published_named(law_files.at[i]) ? dlm_published_fill(l, err) : dlm_laws_read(l, &law_files.at[i], 1, err);
+    return rc;
 }
 
 static void tick(void *ctx, uint64_t done)
@@ -167,88 +300,50 @@ int main(int argc, char **argv)
     struct dlm_error err = {{0}};
     int first = dlm_frame_begin(&command, argc, argv);
     if (first == argc)
-        dlm_frame_misuse(&command, "say what to do: loss, isoflop, power, surface, predict or plot");
-    enum task task = find_task(argv[first++]);
+        dlm_frame_misuse(&command, "say what to do: %s", task_names());
+    const struct task *task = find_task(argv[first++]);
     check_options(task);
 
     struct dlm_progress progress;
-    struct dlm_estimate how = {.huber = huber,
-                               .bootstrap = {.n = resamples,
-                                             .seed = common.seed,
-                                             .level = level,
-                                             .tick = tick,
-                                             .tick_ctx = &progress,
-                                             .threads = (int)(common.threads ? common.threads : (uint64_t)dlm_build_cores())}};
-    check(dlm_budgets_parse(budgets, &how.budgets, &err), &err);
-    const bool params = task == SURFACE && x_given && !strcmp(x_column, "params");
-    struct dlm_study_request request = {.paths = (const char *const *)argv + first,
-                                        .n_paths = (size_t)(argc - first),
-                                        .group = group,
-                                        .where = where,
-                                        .x = task == POWER ? x_column
-                                             : by          ? "tokens"
-                                                           : "flops",
-                                        .y = task == POWER ? y_column : NULL,
-                                        .need_sizes = task == ISOFLOP || task == SURFACE,
-                                        .need_params = task == ISOFLOP || params};
-    struct dlm_study study = {0};
-    struct dlm_laws laws = {0};
-    struct dlm_notes notes = {0};
-    struct dlm_isoflop profiles = {0};
-    struct dlm_view view;
-    struct dlm_output out;
-    enum dlm_plot_format format = DLM_PLOT_SVG;
-    size_t n_flops = 0;
-    double *flops = NULL;
-    const bool drawn = task == PLOT && common.output && strcmp(common.output, "-");
-    if (drawn)
-        check(dlm_plot_format_of(common.output, &format, &err), &err);
-    if (task == PREDICT) {
-        if (first < argc)
-            dlm_frame_misuse(&command, "predict reads the laws of --law, not '%s'", argv[first]);
-        flops = read_budgets(&n_flops);
-    } else {
-        check(dlm_study_read(&study, &request, &err), &err);
-    }
-    if (law_given && law_files.n == 1 && dlm_published_named(law_files.at[0]) && task == PREDICT)
-        check(dlm_published_fill(&laws, &err), &err);
-    else if (law_given)
-        check(dlm_laws_read(&laws, law_files.at, law_files.n, &err), &err);
+    struct call c = {.how = {.huber = huber,
+                             .bootstrap = {.n = resamples,
+                                           .seed = common.seed,
+                                           .level = level,
+                                           .tick = tick,
+                                           .tick_ctx = &progress,
+                                           .threads = (int)(common.threads ? common.threads : (uint64_t)dlm_build_cores())}},
+                     .request = {.paths = (const char *const *)argv + first,
+                                 .n_paths = (size_t)(argc - first),
+                                 .group = group,
+                                 .where = where,
+                                 .x = "flops"}};
+    check(dlm_budgets_parse(budgets, &c.how.budgets, &err), &err);
+    if (task->begin)
+        task->begin(&c);
+    if (!task->no_rows)
+        check(dlm_study_read(&c.study, &c.request, &err), &err);
+    else if (first < argc)
+        dlm_frame_misuse(&command, "%s reads the laws of --law, not '%s'", task->name, argv[first]);
+    check(read_laws(&c.laws, &err), &err);
 
     dlm_progress_init(&progress, command.name, "resamples", 0, 0, (enum dlm_progress_mode)common.progress);
-    int rc = 0;
-    if (task == POWER)
-        rc = dlm_estimate_power(&study, &how, x_column, y_column, offset, &laws, &notes, &err);
-    else if (task == SURFACE)
-        rc = dlm_estimate_surface(&study, &how, params, &laws, &notes, &err);
-    else if (task == ISOFLOP)
-        rc = dlm_isoflop_find(&study, &how, raw, &profiles, &notes, &err);
-    else if (task == LOSS || (task == PLOT && !law_given))
-        rc = dlm_estimate_loss(&study, &how, by, &laws, &notes, &err);
+    int rc = task->find ? task->find(&c, &err) : 0;
     dlm_progress_release(&progress);
-    if (!rc && task == PLOT)
-        rc = dlm_view_init(&view, &study, &laws, by ? "tokens" : "flops", &err);
     check(rc, &err);
 
+    struct dlm_output out;
     check(dlm_output_open(&out, common.output, &err), &err);
-    const char *name = dlm_output_name(&out);
-    switch (task) {
-    case ISOFLOP: rc = dlm_isoflop_write(&profiles, &study, out.file, name, &err); break;
-    case PREDICT: rc = dlm_predict_write(&laws, flops, n_flops, out.file, name, &notes, &err); break;
-    case PLOT: rc = drawn ? dlm_plot_draw(&view, format, out.file, &err) : dlm_chart_draw(&view, out.file, name, &err); break;
-    default: rc = dlm_laws_write(&laws, out.file, name, &err); break;
-    }
-    check(rc, &err);
+    check(task->write(&c, out.file, dlm_output_name(&out), &err), &err);
     check(dlm_output_commit(&out, &err), &err);
-    if (!common.quiet && task != PREDICT)
-        say_study(&study);
-    for (size_t i = 0; i < notes.n && !common.quiet; i++)
-        dlm_frame_say(&command, "%s", notes.at[i]);
-    dlm_notes_release(&notes);
-    dlm_isoflop_release(&profiles);
-    dlm_laws_release(&laws);
-    dlm_study_release(&study);
-    free(flops);
+    if (!common.quiet && !task->no_rows)
+        say_study(&c.study);
+    for (size_t i = 0; i < c.notes.n && !common.quiet; i++)
+        dlm_frame_say(&command, "%s", c.notes.at[i]);
+    dlm_notes_release(&c.notes);
+    dlm_isoflop_release(&c.profiles);
+    dlm_laws_release(&c.laws);
+    dlm_study_release(&c.study);
+    free(c.flops);
     free(law_files.at);
     return dlm_frame_end(&command);
 }

@@ -48,10 +48,10 @@ setup() {
     [[ ${lines[0]} == "dlm-fitlaw (dlm) "* ]]
     run --separate-stderr dlm-fitlaw; fails_with 2 'say what to do'
     run --separate-stderr dlm-fitlaw frobnicate; fails_with 2 "'frobnicate' is none of"
-    run --separate-stderr dlm-fitlaw power -x a; fails_with 2 'needs --x-column and --y-column'
+    run --separate-stderr dlm-fitlaw power -x a; fails_with 2 'power needs --y-column'
     run --separate-stderr dlm-fitlaw loss --raw; fails_with 2 "--raw does not belong to 'loss'"
     run --separate-stderr dlm-fitlaw surface -x tokens; fails_with 2 '--x-column of surface'
-    run --separate-stderr dlm-fitlaw predict -l x; fails_with 2 'needs --law and --flops'
+    run --separate-stderr dlm-fitlaw predict -l x; fails_with 2 'predict needs --flops'
     run --separate-stderr dlm-fitlaw predict -l paper -C 1e18,x; fails_with 2 "positive numbers"
     run --separate-stderr dlm-fitlaw predict -l paper -C 0; fails_with 2 "positive numbers"
     run --separate-stderr dlm-fitlaw loss --level 1.5; fails_with 2 '--level must be'

@@ -87,7 +87,7 @@ int dlm_laws_read(struct dlm_laws *l, const char *const *paths, size_t n, struct
     static const char *const numbers[] = {"value", "lo", "hi", "se", "n", "r2", "objective"};
     int text[6], number[7], rc;
     struct dlm_table *t;
-    *l = (struct dlm_laws){0};
+    const size_t before = l->n;
     if ((rc = dlm_table_new(&t, paths, n, err)))
         return rc;
     for (int i = 0; i < 6 && !rc; i++)
@@ -117,7 +117,7 @@ int dlm_laws_read(struct dlm_laws *l, const char *const *paths, size_t n, struct
                                                     (char *)s[5], v[0], v[1], v[2], v[3], v[4], v[5], v[6]},
                               err);
     }
-    if (!rc && !l->n)
+    if (!rc && l->n == before)
         rc = dlm_fail(err, DLM_EDATA, "'%s': no laws", n && strcmp(paths[0], "-") ? paths[0] : "standard input");
     dlm_table_free(t);
     if (rc)

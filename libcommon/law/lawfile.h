@@ -30,6 +30,7 @@ int dlm_laws_add(struct dlm_laws *l, const struct dlm_law_row *row, struct dlm_e
 void dlm_laws_release(struct dlm_laws *l);
 
 int dlm_laws_write(const struct dlm_laws *l, FILE *f, const char *name, struct dlm_error *err);
+/* Adds the rows of these files to `l`; where it fails, `l` is released. */
 int dlm_laws_read(struct dlm_laws *l, const char *const *paths, size_t n, struct dlm_error *err);
 
 /* The first row of law, group, term, y and x; NULL where there is none. y and x may be NULL: any. */

@@ -103,7 +103,6 @@ static int add_band(struct dlm_laws *l, size_t i, struct dlm_error *err)
 int dlm_published_fill(struct dlm_laws *l, struct dlm_error *err)
 {
     const double low = 5e17, high = 2e20; /* the paper's range of C */
-    *l = (struct dlm_laws){0};
     int rc = 0;
     for (size_t i = 0; i < sizeof laws / sizeof *laws && !rc; i++) {
         const char *noise = laws[i].noise;

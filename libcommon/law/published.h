@@ -6,6 +6,7 @@
 
 /* True for the names above. */
 bool dlm_published_named(const char *name);
+/* Adds them to the laws of `l`. */
 int dlm_published_fill(struct dlm_laws *l, struct dlm_error *err);
 
 #endif

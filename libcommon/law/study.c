@@ -33,7 +33,7 @@ struct reader {
     size_t n, room;
     int by[MAX_BY], n_by;
     bool by_named;
-    int x, y, elbo, loss, se, elbo_se, loss_se, flops, tokens, params, flops_tok, run, kind;
+    int x, y, elbo, loss, se, elbo_se, loss_se, flops, tokens, params, flops_tok, batch, lr, unique, joules, run, kind;
 };
 
 static int no_memory(struct dlm_error *err)
@@ -127,6 +127,8 @@ static int ask_columns(struct reader *r, const struct dlm_study_request *q, stru
         (rc = ask(t, "loss", false, &r->loss, err)) || (rc = ask(t, "elbo_se", false, &r->elbo_se, err)) ||
         (rc = ask(t, "loss_se", false, &r->loss_se, err)) || (rc = ask(t, "flops", q->need_sizes, &r->flops, err)) ||
         (rc = ask(t, "tokens", q->need_sizes, &r->tokens, err)) || (rc = ask(t, "params", q->need_params, &r->params, err)) ||
+        (rc = ask(t, "batch_tok", q->need_batch, &r->batch, err)) || (rc = ask(t, "lr", q->need_lr, &r->lr, err)) ||
+        (rc = ask(t, "unique_tokens", q->need_unique, &r->unique, err)) || (rc = ask(t, "joules", false, &r->joules, err)) ||
         (rc = ask(t, "flops_tok", false, &r->flops_tok, err)) || (rc = ask(t, "run", false, &r->run, err)) ||
         (rc = ask(t, "kind", false, &r->kind, err)))
         return rc;
@@ -165,7 +167,9 @@ static int read_row(struct reader *r, const struct dlm_study_request *q, struct 
     if ((rc = read_positive(r, r->x, &p->x, err)) || (rc = read_positive(r, y, &p->y, err)) ||
         (rc = read_positive(r, se, &p->se, err)) || (rc = read_positive(r, r->flops, &p->flops, err)) ||
         (rc = read_positive(r, r->tokens, &p->tokens, err)) || (rc = read_positive(r, r->params, &p->params, err)) ||
-        (rc = read_positive(r, r->flops_tok, &p->flops_tok, err)))
+        (rc = read_positive(r, r->flops_tok, &p->flops_tok, err)) || (rc = read_positive(r, r->batch, &p->batch_tok, err)) ||
+        (rc = read_positive(r, r->lr, &p->lr, err)) || (rc = read_positive(r, r->unique, &p->unique_tokens, err)) ||
+        (rc = read_positive(r, r->joules, &p->joules, err)))
         return rc;
     const char *kind = dlm_table_text(t, r->kind);
     row.val = !strcmp(kind, "val");
@@ -177,7 +181,8 @@ static int read_row(struct reader *r, const struct dlm_study_request *q, struct 
     if (!(p->flops_tok > 0))
         p->flops_tok = p->flops > 0 && p->tokens > 0 ? p->flops / p->tokens : NAN;
     if (!(p->x > 0) || !(p->y > 0) || (q->need_sizes && !(p->flops_tok > 0 && p->flops > 0 && p->tokens > 0)) ||
-        (q->need_params && !(p->params > 0))) {
+        (q->need_params && !(p->params > 0)) || (q->need_batch && !(p->batch_tok > 0)) || (q->need_lr && !(p->lr > 0)) ||
+        (q->need_unique && !(p->unique_tokens > 0))) {
         s->dropped++;
         return 0;
     }
@@ -274,6 +279,8 @@ static int build(struct dlm_study *s, struct reader *r, struct dlm_error *err)
         g->n_points++;
         run->params = row->point.params;
         run->flops_tok = row->point.flops_tok;
+        run->batch_tok = row->point.batch_tok;
+        run->lr = row->point.lr;
         s->n_points++;
     }
     return 0;

@@ -17,14 +17,15 @@
 
 struct dlm_point {
     double x, y, se;                         /* what is fitted, against what; se of y, NAN where unknown */
-    double flops, tokens, params, flops_tok; /* NAN where unknown */
+    double flops, tokens, params, flops_tok; /* NAN where unknown, like the rest */
+    double batch_tok, lr, unique_tokens, joules;
 };
 
 struct dlm_run {
     char *name;               /* owned */
     struct dlm_point *points; /* into the study's array, by rising x */
     size_t n;
-    double params, flops_tok; /* of its last point */
+    double params, flops_tok, batch_tok, lr; /* of its last point */
     bool on_val;
 };
 
@@ -54,6 +55,9 @@ struct dlm_study_request {
     const char *x, *y; /* columns; y NULL: elbo or loss. Their standard errors are taken from Y_se where that exists */
     bool need_sizes;   /* params and tokens (or flops_tok) must be there */
     bool need_params;  /* params must be there and positive */
+    bool need_batch;   /* batch_tok, likewise */
+    bool need_lr;      /* lr */
+    bool need_unique;  /* unique_tokens */
 };
 
 int dlm_study_read(struct dlm_study *s, const struct dlm_study_request *q, struct dlm_error *err);
