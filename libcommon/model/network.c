@@ -212,7 +212,7 @@ struct dlm_network {
     /* the last forward */
     dlm_ptr ids, noisy;
     enum dlm_attend rule;
-    size_t batch;
+    size_t batch, seq_len;
 };
 
 static int upload_rope(struct dlm_network *m, struct dlm_error *err)
@@ -420,9 +420,9 @@ static void forward_attention(struct dlm_network *m, size_t i, size_t T)
     k->norm(dev, y, of_layer(m, i, s->rstd_attn), x, weight(m, DLM_TENSOR_ATTN_NORM, i), T, d, eps, m->act);
     k->linear(dev, qkv, y, pack(m, i, p->pack_qkv), T, 3 * d, d, m->act, m->act, scale);
     k->qk_rotary(dev, qh, kh, of_layer(m, i, s->rstd_qk), qkv, weight(m, DLM_TENSOR_Q_NORM, i), weight(m, DLM_TENSOR_K_NORM, i),
-                 shared(m, p->rope), m->batch, p->N, p->H, p->h, eps, m->act);
+                 shared(m, p->rope), m->batch, m->seq_len, p->H, p->h, eps, m->act);
     k->attention(dev, o, of_layer(m, i, s->lse), qh, kh, dlm_ptr_at(qkv, 2 * d * p->item), 3 * d, weight(m, DLM_TENSOR_K_BIAS, i),
-                 weight(m, DLM_TENSOR_V_BIAS, i), m->noisy, m->rule, m->batch, p->N, p->H, p->h, (float)m->config.soft_cap, m->act);
+                 weight(m, DLM_TENSOR_V_BIAS, i), m->noisy, m->rule, m->batch, m->seq_len, p->H, p->h, (float)m->config.soft_cap, m->act);
     k->linear(dev, branch, o, pack(m, i, p->pack_o), T, d, d, m->act, m->act, scale);
     carry(m, next, x, T);
     k->residual(dev, next, branch, (dlm_ptr){0}, T, d, (float)(m->config.resid_scale / (double)p->L), m->act);
@@ -447,13 +447,19 @@ static void forward_mlp(struct dlm_network *m, size_t i, size_t T)
 
 void dlm_network_forward(struct dlm_network *m, dlm_ptr ids, dlm_ptr noisy, enum dlm_attend rule, size_t B)
 {
+    dlm_network_forward_of(m, ids, noisy, rule, B, m->p.N);
+}
+
+void dlm_network_forward_of(struct dlm_network *m, dlm_ptr ids, dlm_ptr noisy, enum dlm_attend rule, size_t B, size_t N)
+{
     const struct plan *p = &m->p;
-    assert(B >= 1 && B <= p->B && (noisy.at || rule != DLM_ATTEND_PREFIX));
+    assert(B >= 1 && B <= p->B && N >= 1 && N <= p->N && (noisy.at || rule != DLM_ATTEND_PREFIX));
     m->ids = ids;
     m->noisy = noisy;
     m->rule = rule;
     m->batch = B;
-    const size_t T = B * p->N;
+    m->seq_len = N;
+    const size_t T = B * N;
     m->b.k->embed(m->b.dev, of_layer(m, 0, p->layer.x_attn), ids, weight(m, DLM_TENSOR_EMBED, 0), T, p->d);
     for (size_t i = 0; i < p->L; i++) {
         forward_attention(m, i, T);
@@ -517,7 +523,7 @@ static int score(struct dlm_network *m, const struct dlm_scored *s, bool diffusi
     const uint32_t mask = m->config.mask;
     assert(m->train || !gradient);
     if (gradient)
-        k->zero(dev, shared(m, p->dhidden), m->batch * p->N * p->d * p->item); /* rows not scored have no gradient */
+        k->zero(dev, shared(m, p->dhidden), m->batch * m->seq_len * p->d * p->item); /* rows not scored have no gradient */
     for (size_t at = 0; at < s->n; at += most) {
         const size_t n = smaller(most, s->n - at), rows = gradient ? n : most;
         upload_chunk(m, s->at + at, s->target + at, diffusion ? s->z + at : NULL, diffusion ? s->row + at : NULL, n, rows);
@@ -598,10 +604,10 @@ static void backward_attention(struct dlm_network *m, size_t i, size_t T)
     k->linear_dx(dev, d_o, dy, pack(m, i, p->pack_o), T, d, d, m->act, m->act, scale);
     k->attention_backward(dev, dqh, dkh, dv, 3 * d, gradient_of(m, DLM_TENSOR_K_BIAS, i), gradient_of(m, DLM_TENSOR_V_BIAS, i), d_o, o,
                           of_layer(m, i, s->lse), qh, kh, third, 3 * d, weight(m, DLM_TENSOR_K_BIAS, i), weight(m, DLM_TENSOR_V_BIAS, i), m->noisy,
-                          m->rule, m->batch, p->N, p->H, p->h, (float)m->config.soft_cap, m->act);
+                          m->rule, m->batch, m->seq_len, p->H, p->h, (float)m->config.soft_cap, m->act);
     k->qk_rotary_backward(dev, dqkv, gradient_of(m, DLM_TENSOR_Q_NORM, i), gradient_of(m, DLM_TENSOR_K_NORM, i), dqh, dkh, qkv,
                           of_layer(m, i, s->rstd_qk), weight(m, DLM_TENSOR_Q_NORM, i), weight(m, DLM_TENSOR_K_NORM, i), shared(m, p->rope), m->batch,
-                          p->N, p->H, p->h, m->act);
+                          m->seq_len, p->H, p->h, m->act);
     k->linear_dw(dev, gradient_of(m, DLM_TENSOR_Q, i), dqkv, y, T, 3 * d, d, m->act, scale);
     k->linear_dx(dev, dy, dqkv, pack(m, i, p->pack_qkv), T, 3 * d, d, m->act, m->act, scale);
     k->norm_backward(dev, dx, gradient_of(m, DLM_TENSOR_ATTN_NORM, i), dy, of_layer(m, i, s->x_attn), of_layer(m, i, s->rstd_attn),
@@ -611,7 +617,7 @@ static void backward_attention(struct dlm_network *m, size_t i, size_t T)
 void dlm_network_backward(struct dlm_network *m)
 {
     const struct plan *p = &m->p;
-    const size_t T = m->batch * p->N;
+    const size_t T = m->batch * m->seq_len;
     assert(m->train && m->batch);
     m->b.k->zero(m->b.dev, shared(m, p->dx), T * p->d * sizeof(float));
     m->b.k->norm_backward(m->b.dev, shared(m, p->dx), gradient_of(m, DLM_TENSOR_FINAL_NORM, 0), shared(m, p->dhidden), shared(m, p->x_final),

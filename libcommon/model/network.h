@@ -50,6 +50,9 @@ void dlm_network_zero_gradients(struct dlm_network *m);
 /* Final hidden state of B ≤ plan.batch sequences: ids u32 (B, N) and noisy u8 (B, N) on the device (noisy may be none unless the rule is PREFIX).
  * The two buffers must stay as they are until backward is done. */
 void dlm_network_forward(struct dlm_network *m, dlm_ptr ids, dlm_ptr noisy, enum dlm_attend rule, size_t B);
+/* The same for sequences of N ≤ plan.seq_len: ids and noisy are (B, N), and so are the rows of what follows. Exactly the network of that length: nothing
+ * is padded. */
+void dlm_network_forward_of(struct dlm_network *m, dlm_ptr ids, dlm_ptr noisy, enum dlm_attend rule, size_t B, size_t N);
 
 /* Rows of the last forward to score; all host arrays, borrowed for the call. */
 struct dlm_scored {
