@@ -72,13 +72,13 @@ static void schedule(void)
             n++;
         }
     }
-    tap_near(alpha, 0, 1e-6, "schedule: α, relative (%zu rows)", json_array_size(list));
-    tap_near(p, 0, 1e-3, "schedule: p(λ)");
-    tap_near(pi, 0, 1e-3, "schedule: π");
-    tap_near(dpi, 0, 1e-3, "schedule: dπ/dλ");
-    tap_near(q, 0, 1e-3, "schedule: q(z|x)");
-    tap_near(w, 0, 1e-3, "schedule: weight (%zu)", n);
-    tap_near(elbo, 0, 1e-3, "schedule: ELBO weight");
+    tap_deviation(alpha, 1e-6, "schedule.json: α, relative, %zu rows", json_array_size(list));
+    tap_deviation(p, 1e-3, "schedule.json: p(λ), relative");
+    tap_deviation(pi, 1e-3, "schedule.json: mixing distribution π, relative");
+    tap_deviation(dpi, 1e-3, "schedule.json: dπ/dλ, relative");
+    tap_deviation(q, 1e-3, "schedule.json: q(z|x), relative");
+    tap_deviation(w, 1e-3, "schedule.json: loss weight w, relative, %zu weights", n);
+    tap_deviation(elbo, 1e-3, "schedule.json: ELBO weight, relative");
     json_decref(list);
 }
 
@@ -116,11 +116,11 @@ static void loss(void)
         grad = fmax(grad, off / fmax(largest, 1e-3));
         free(logits);
     }
-    tap_near(loss_, 0, 2e-4, "loss, relative (%zu rows)", json_array_size(list));
-    tap_near(kl, 0, 2e-4, "loss: its KL part, of the loss");
-    tap_near(is, 0, 2e-4, "loss: its IS part, of the loss");
-    tap_near(elbo, 0, 1e-2, "ELBO, relative");
-    tap_near(grad, 0, 3e-5, "gradient, of its largest entry");
+    tap_deviation(loss_, 2e-4, "loss.json: loss, relative, %zu rows", json_array_size(list));
+    tap_deviation(kl, 2e-4, "loss.json: KL, share of the loss");
+    tap_deviation(is, 2e-4, "loss.json: IS, share of the loss");
+    tap_deviation(elbo, 1e-2, "loss.json: ELBO, relative");
+    tap_deviation(grad, 3e-5, "loss.json: gradient, share of its largest entry");
     json_decref(list);
 }
 
@@ -151,8 +151,8 @@ static void reverse(const char *model)
             free(mine);
         }
     }
-    tap_near(off, 0, 1e-6, "%s: a reverse step, absolute (%zu rows)", model, rows);
-    tap_near(sum_off, 0, 1e-12, "%s: rows sum to 1", model);
+    tap_deviation(off, 1e-6, "%s/reverse.json: reverse step, absolute, %zu rows", model, rows);
+    tap_deviation(sum_off, 1e-12, "%s/reverse.json: sum of our rows less 1", model);
     json_decref(list);
 }
 

@@ -619,15 +619,15 @@ static void compare(const struct dlm_st_file *f, struct trial *t, const char *na
     t->rule = DLM_ATTEND_FULL;
     rig_forward(&rig, t, 0, t->B);
     float *logits = rig_logits(&rig, t, n);
-    tap_near(deviation(f, "logits_full", logits, n * V), 0, 1e-5, "%s: logits_full", name);
+    tap_deviation(deviation(f, "logits_full", logits, n * V), 1e-5, "%s: logits_full, share of the largest", name);
     free(logits);
     t->rule = DLM_ATTEND_PREFIX;
     rig_forward(&rig, t, 0, t->B);
     logits = rig_logits(&rig, t, n);
-    tap_near(deviation(f, "logits_prompt", logits, n * V), 0, 1e-5, "%s: logits_prompt", name);
+    tap_deviation(deviation(f, "logits_prompt", logits, n * V), 1e-5, "%s: logits_prompt, share of the largest", name);
     double want;
     memcpy(&want, entry(f, "loss", 1)->data, 8);
-    tap_near(rig_loss(&rig, t, true) / want, 1, 1e-5, "%s: loss %.9g", name, want);
+    tap_deviation(fabs(rig_loss(&rig, t, true) / want - 1), 1e-5, "%s: loss %.9g, relative", name, want);
     float *g = rig_gradients(&rig, t);
     double worst = 0;
     char worst_name[96] = "";
@@ -640,7 +640,7 @@ static void compare(const struct dlm_st_file *f, struct trial *t, const char *na
             strcpy(worst_name, key);
         }
     }
-    tap_near(worst, 0, 1e-4, "%s: gradients of %zu tensors, share of each one's largest (worst %s)", name, t->layout.n, worst_name);
+    tap_deviation(worst, 1e-4, "%s: gradients of %zu tensors, share of each one's largest (worst %s)", name, t->layout.n, worst_name);
 
     /* d loss / d logits, straight from the table: rows that carry no loss have none. */
     const size_t rows = t->scored.n;
@@ -657,7 +657,7 @@ static void compare(const struct dlm_st_file *f, struct trial *t, const char *na
     cpu.k->download(cpu.dev, picked, on[0], rows * V * 4);
     for (size_t i = 0; i < rows; i++)
         memcpy(spread + t->at[i] * V, picked + i * V, V * 4);
-    tap_near(deviation(f, "grad_logits", spread, n * V), 0, 1e-4, "%s: grad_logits", name);
+    tap_deviation(deviation(f, "grad_logits", spread, n * V), 1e-4, "%s: grad_logits, share of the largest", name);
     for (int i = 0; i < 5; i++)
         cpu.k->free(cpu.dev, on[i]);
     free(picked);

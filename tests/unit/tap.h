@@ -40,6 +40,18 @@ __attribute__((format(printf, 4, 5), unused)) static bool tap_near(double got, d
     return good;
 }
 
+/* A table of reference numbers agrees to `tolerance`. Its largest deviation is also told on a line of its own, which tests/run repeats. */
+__attribute__((format(printf, 3, 4), unused)) static bool tap_deviation(double worst, double tolerance, const char *fmt, ...)
+{
+    char name[256];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(name, sizeof name, fmt, ap);
+    va_end(ap);
+    printf("# %s: largest deviation %.2g, allowed %.2g\n", name, worst, tolerance);
+    return tap_ok(worst <= tolerance, "%s", name);
+}
+
 __attribute__((format(printf, 2, 3), unused)) static void tap_skip(int n, const char *fmt, ...)
 {
     for (int i = 0; i < n; i++) {
