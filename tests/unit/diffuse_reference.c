@@ -40,7 +40,7 @@ static struct dlm_noise noise_of(json_t *o)
 static void worse(double *worst, double got, double want, double floor_)
 {
     double d = fabs(got - want) / fmax(fabs(want), floor_);
-    *worst = d <= *worst ? *worst : d;
+    *worst = tap_worst(*worst, d);
 }
 
 static void schedule(void)
@@ -105,15 +105,15 @@ static void loss(void)
         worse(&loss_, b.loss, real(o, "loss"), 1e-3);
         /* the parts by what they add up to: the IS part comes out slightly negative there where it is 0 */
         double whole = fmax(real(o, "loss"), 1e-3);
-        kl = fmax(kl, fabs(b.kl - real(o, "kl_loss")) / whole);
-        is = fmax(is, fabs(b.is - real(o, "is_loss")) / whole);
+        kl = tap_worst(kl, fabs(b.kl - real(o, "kl_loss")) / whole);
+        is = tap_worst(is, fabs(b.is - real(o, "is_loss")) / whole);
         worse(&elbo, b.elbo, real(o, "elbo"), 1e-2);
         for (size_t v = 0; v < V; v++) {
             double want = json_number_value(json_array_get(jg, v));
             largest = fmax(largest, fabs(want));
-            off = fmax(off, fabs(g[v] - want));
+            off = tap_worst(off, fabs(g[v] - want));
         }
-        grad = fmax(grad, off / fmax(largest, 1e-3));
+        grad = tap_worst(grad, off / fmax(largest, 1e-3));
         free(logits);
     }
     tap_deviation(loss_, 2e-4, "loss.json: loss, relative, %zu rows", json_array_size(list));
@@ -144,10 +144,10 @@ static void reverse(const char *model)
                 share[v] = json_number_value(json_array_get(s, v));
             dlm_reverse_step(mine, &noise, real(o, "log_snr_t"), real(o, "log_snr_s"), (uint32_t)json_integer_value(json_array_get(z, k)), share, V, 3);
             for (size_t v = 0; v < V; v++) {
-                off = fmax(off, fabs(mine[v] - json_number_value(json_array_get(p, v))));
+                off = tap_worst(off, fabs(mine[v] - json_number_value(json_array_get(p, v))));
                 sum += mine[v];
             }
-            sum_off = fmax(sum_off, fabs(sum - 1));
+            sum_off = tap_worst(sum_off, fabs(sum - 1));
             free(mine);
         }
     }

@@ -211,8 +211,8 @@ static void check_logits(const struct model *m, const struct sequence *s, json_t
             if (json_array_size(row) != V)
                 bail("not a logit for every id");
             for (size_t v = 0; v < V; v++) {
-                off = fmax(off, fabs(number(row, v) - want[i * V + v]));
-                top = fmax(top, fabs(want[i * V + v]));
+                off = tap_worst(off, fabs(number(row, v) - want[i * V + v]));
+                top = tap_worst(top, fabs(want[i * V + v]));
             }
         }
     }
@@ -244,7 +244,7 @@ static void check_loss(const struct sequence *s, json_t *const *logits, json_t *
             for (int j = 0; j < 4; j++) {
                 if (!s[k].noisy[i])
                     clean_zero &= number(got[j], i) == 0;
-                worst[j] = fmax(worst[j], fabs(number(got[j], i) - want[j]) / (fabs(whole[j]) + 1e-9));
+                worst[j] = tap_worst(worst[j], fabs(number(got[j], i) - want[j]) / (fabs(whole[j]) + 1e-9));
             }
             scored += b.loss != 0;
             zero += s[k].noisy[i] && b.loss == 0;
@@ -339,7 +339,7 @@ static void test_diffusion(void)
     for (size_t k = 0; k < CASES; k++) {
         json_t *x = json_array_get(json_object_get(a[k], "logits"), 0), *y = json_array_get(json_object_get(h[k], "logits"), 0);
         for (size_t v = 0; v < V; v++)
-            off = fmax(off, fabs(number(x, v) - number(y, v)));
+            off = tap_worst(off, fabs(number(x, v) - number(y, v)));
         json_decref(a[k]);
         json_decref(b[k]);
         json_decref(h[k]);
@@ -378,7 +378,7 @@ static void test_autoregressive(void)
             for (size_t v = 0; v < V; v++)
                 sum += v == MASK ? 0 : exp(number(row, v));
             if (s[k].noisy[i])
-                worst = fmax(worst, fabs(elbo / (log(sum) - number(row, s[k].x[i])) - 1));
+                worst = tap_worst(worst, fabs(elbo / (log(sum) - number(row, s[k].x[i])) - 1));
             else
                 clean &= elbo == 0;
             clean &= loss == elbo;
@@ -432,8 +432,8 @@ static void reference_logits(const struct dlm_st_file *f, const char *name, cons
     double off = 0, top = 0;
     for (size_t i = 0; i < B * N * vocab; i++) {
         json_t *row = json_array_get(json_object_get(got[i / (N * vocab)], "logits"), i / vocab % N);
-        off = fmax(off, fabs(number(row, i % vocab) - want[i]));
-        top = fmax(top, fabs((double)want[i]));
+        off = tap_worst(off, fabs(number(row, i % vocab) - want[i]));
+        top = tap_worst(top, fabs((double)want[i]));
     }
     for (size_t b = 0; b < B; b++)
         json_decref(got[b]);

@@ -91,10 +91,8 @@ static void check_reference(void)
                       (float)json_number_value(json_object_get(run, "eps")),
                       (float)json_number_value(json_object_get(run, "weight_decay")), 1.0f);
             double *got = take(theta);
-            for (size_t i = 0; i < n; i++, compared++) {
-                double off = fabs(got[i] - json_number_value(json_array_get(after, i)));
-                worst = off <= worst ? worst : off;
-            }
+            for (size_t i = 0; i < n; i++, compared++)
+                worst = tap_worst(worst, fabs(got[i] - json_number_value(json_array_get(after, i))));
             drop(g);
             free(got);
         }

@@ -606,7 +606,7 @@ static double deviation(const struct dlm_st_file *f, const char *name, const flo
     if (dlm_st_read_f32(f, entry(f, name, n), want, &err))
         abort();
     for (size_t i = 0; i < n; i++)
-        off = fmax(off, fabs((double)got[i] - want[i]));
+        off = tap_worst(off, fabs((double)got[i] - want[i]));
     off /= largest(want, n);
     free(want);
     return off;

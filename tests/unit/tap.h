@@ -40,6 +40,12 @@ __attribute__((format(printf, 4, 5), unused)) static bool tap_near(double got, d
     return good;
 }
 
+/* The larger of a worst deviation so far and another one; what is not a number is worst of all. */
+__attribute__((unused)) static double tap_worst(double worst, double off)
+{
+    return isnan(off) ? INFINITY : fmax(worst, off);
+}
+
 /* A table of reference numbers agrees to `tolerance`. Its largest deviation is also told on a line of its own, which tests/run repeats. */
 __attribute__((format(printf, 3, 4), unused)) static bool tap_deviation(double worst, double tolerance, const char *fmt, ...)
 {
