@@ -133,6 +133,13 @@ struct dlm_kernels {
     void (*attention)(struct dlm_device *, dlm_ptr o, dlm_ptr lse, dlm_ptr q, dlm_ptr k, dlm_ptr v, size_t ldv, dlm_ptr sink_k,
                       dlm_ptr sink_v, dlm_ptr noisy, enum dlm_attend rule, size_t B, size_t N, size_t H, size_t h, float cap,
                       enum dlm_dtype act);
+    /* The same for n new rows of one sequence, at positions at … at + n - 1, when those before are known: their keys and values go
+     * into the cache, keys and values act (at + n or more, d), at their positions, and every row sees the cache up to at + n, or
+     * under CAUSAL up to itself (PREFIX is not for this), and the sink. o, q, k act (n, d). Each row comes out as `attention`
+     * over all at + n rows gives it. */
+    void (*attention_cached)(struct dlm_device *, dlm_ptr o, dlm_ptr keys, dlm_ptr values, dlm_ptr q, dlm_ptr k, dlm_ptr v, size_t ldv,
+                             dlm_ptr sink_k, dlm_ptr sink_v, enum dlm_attend rule, size_t at, size_t n, size_t H, size_t h, float cap,
+                             enum dlm_dtype act);
     /* dq, dk act (T, d); dv act rows lddv apart; dsink_k, dsink_v f32 (H, h) += …; do_ act (T, d). */
     void (*attention_backward)(struct dlm_device *, dlm_ptr dq, dlm_ptr dk, dlm_ptr dv, size_t lddv, dlm_ptr dsink_k, dlm_ptr dsink_v,
                                dlm_ptr do_, dlm_ptr o, dlm_ptr lse, dlm_ptr q, dlm_ptr k, dlm_ptr v, size_t ldv, dlm_ptr sink_k,

@@ -20,6 +20,7 @@ static const float PLAIN_CAP = 40.0f; /* e⁴⁰·N fits in float32, and so does
 
 struct shape {
     size_t N, d, h;
+    size_t n, at; /* queries, and the position of the first: N and 0 but where keys come from a cache */
     size_t np, hp; /* N in whole tiles and h in whole vectors; what is beyond N or h is zero */
     float scale, cap;
     enum dlm_attend rule;
@@ -162,7 +163,7 @@ static size_t forward_floats(const struct shape *s)
     return 3 * s->np * s->hp + 2 * s->np + 2 * TILE * s->hp + TILE * TILE + TILE * LANES + TILE + 2 * s->hp;
 }
 
-/* One head of one sequence; pointers are to its first row. */
+/* One head of one sequence; pointers are to its first row. lse may be NULL. */
 static void forward_task(float *work, void *o, float *lse, const void *q, const void *k, const void *v, size_t ldv,
                          const float *sink_k, const float *sink_v, const uint8_t *noisy, const struct shape *s)
 {
@@ -179,8 +180,8 @@ static void forward_task(float *work, void *o, float *lse, const void *q, const 
     memcpy(sv, sink_v, s->h * sizeof *sv);
 
     size_t element = dlm_dtype_size(s->act);
-    for (size_t i0 = 0; i0 < s->N; i0 += TILE) {
-        size_t many = s->N - i0 < TILE ? s->N - i0 : TILE, padded = dlm_round_up(many, DLM_TILE_STEP);
+    for (size_t i0 = 0; i0 < s->n; i0 += TILE) {
+        size_t many = s->n - i0 < TILE ? s->n - i0 : TILE, padded = dlm_round_up(many, DLM_TILE_STEP), at = s->at + i0;
         rows_load(qt, (const char *)q + i0 * s->d * element, s->d, many, padded, s, s->scale);
         for (size_t r = 0; r < many; r++)
             shift[r] = 0;
@@ -189,12 +190,12 @@ static void forward_task(float *work, void *o, float *lse, const void *q, const 
                 shift[r] = dot(qt + r * s->hp, sk, s->hp);
             for (size_t j0 = 0; j0 < s->N; j0 += TILE) {
                 size_t cols = s->N - j0 < TILE ? dlm_round_up(s->N - j0, DLM_TILE_STEP) : TILE;
-                if (tile_dark(i0, many, j0, cols, noisy, s))
+                if (tile_dark(at, many, j0, cols, noisy, s))
                     continue;
                 dlm_tile_mul(score, TILE, qt, s->hp, 1, kt + j0 * s->hp, TILE, padded, cols, s->hp, false);
                 for (size_t r = 0; r < many; r++) {
                     size_t n;
-                    const float *sight = row_sight(i0 + r, j0, cols, open, clean, noisy, s, &n);
+                    const float *sight = row_sight(at + r, j0, cols, open, clean, noisy, s, &n);
                     shift[r] = largest_row(score + r * TILE, sight, n, shift[r]);
                 }
             }
@@ -212,12 +213,12 @@ static void forward_task(float *work, void *o, float *lse, const void *q, const 
         memset(ot + many * s->hp, 0, (padded - many) * s->hp * sizeof *ot);
         for (size_t j0 = 0; j0 < s->N; j0 += TILE) {
             size_t cols = s->N - j0 < TILE ? dlm_round_up(s->N - j0, DLM_TILE_STEP) : TILE;
-            if (tile_dark(i0, many, j0, cols, noisy, s))
+            if (tile_dark(at, many, j0, cols, noisy, s))
                 continue;
             dlm_tile_mul(score, TILE, qt, s->hp, 1, kt + j0 * s->hp, TILE, padded, cols, s->hp, false);
             for (size_t r = 0; r < many; r++) {
                 size_t n;
-                const float *sight = row_sight(i0 + r, j0, cols, open, clean, noisy, s, &n);
+                const float *sight = row_sight(at + r, j0, cols, open, clean, noisy, s, &n);
                 weights_row(score + r * TILE, sums + r * LANES, sight, n, cols, s->cap, shift[r]);
             }
             dlm_tile_mul(ot, s->hp, score, TILE, 1, vr + j0 * s->hp, s->hp, padded, s->hp, cols, true);
@@ -226,7 +227,8 @@ static void forward_task(float *work, void *o, float *lse, const void *q, const 
             float total = 0;
             for (size_t l = 0; l < LANES; l++)
                 total += sums[r * LANES + l];
-            lse[i0 + r] = dlm_logf(total) + shift[r];
+            if (lse)
+                lse[i0 + r] = dlm_logf(total) + shift[r];
             rows_store((char *)o + (i0 + r) * s->d * element, s->d, ot + r * s->hp, 1, s, 1.0f / total);
         }
     }
@@ -327,6 +329,7 @@ static void backward_task(float *work, void *dq, void *dk, void *dv, size_t lddv
 static struct shape shape_of(size_t N, size_t H, size_t h, float cap, enum dlm_attend rule, enum dlm_dtype act)
 {
     struct shape s = {.N = N,
+                      .n = N,
                       .d = H * h,
                       .h = h,
                       .np = dlm_round_up(N, TILE),
@@ -361,6 +364,32 @@ void dlm_cpu_attention(struct dlm_device *dev, dlm_ptr o_, dlm_ptr lse_, dlm_ptr
                      dlm_act_at(k, at, act), dlm_act_at(v, b * N * ldv + head * h, act), ldv, sink_k + head * h,
                      sink_v + head * h, rule == DLM_ATTEND_PREFIX ? noisy + b * N : NULL, &s);
     }
+}
+
+void dlm_cpu_attention_cached(struct dlm_device *dev, dlm_ptr o_, dlm_ptr keys_, dlm_ptr values_, dlm_ptr q_, dlm_ptr k_, dlm_ptr v_,
+                              size_t ldv, dlm_ptr sink_k_, dlm_ptr sink_v_, enum dlm_attend rule, size_t at, size_t n, size_t H,
+                              size_t h, float cap, enum dlm_dtype act)
+{
+    if (dlm_device_failed(dev))
+        return;
+    struct shape s = shape_of(at + n, H, h, cap, rule, act);
+    s.n = n;
+    s.at = at;
+    size_t each = dlm_round_up(forward_floats(&s), 16), bytes = s.d * dlm_dtype_size(act);
+    float *work = dlm_device_scratch(dev, (size_t)dev->threads * each * sizeof *work);
+    if (!work)
+        return;
+    void *o = dlm_at(o_), *keys = dlm_at(keys_), *values = dlm_at(values_);
+    const void *q = dlm_at(q_), *k = dlm_at(k_), *v = dlm_at(v_);
+    const float *sink_k = dlm_at(sink_k_), *sink_v = dlm_at(sink_v_);
+    memcpy((char *)keys + at * bytes, k, n * bytes);
+    for (size_t i = 0; i < n; i++)
+        memcpy((char *)values + (at + i) * bytes, dlm_act_at(v, i * ldv, act), bytes);
+#pragma omp parallel for num_threads(dev->threads) schedule(dynamic, 1)
+    for (size_t head = 0; head < H; head++)
+        forward_task(work + (size_t)omp_get_thread_num() * each, dlm_act_at(o, head * h, act), NULL, dlm_act_at(q, head * h, act),
+                     dlm_act_at(keys, head * h, act), dlm_act_at(values, head * h, act), s.d, sink_k + head * h, sink_v + head * h,
+                     NULL, &s);
 }
 
 void dlm_cpu_attention_backward(struct dlm_device *dev, dlm_ptr dq_, dlm_ptr dk_, dlm_ptr dv_, size_t lddv, dlm_ptr dsink_k_,

@@ -235,6 +235,7 @@ static const struct dlm_kernels cpu = {
     .qk_rotary = dlm_cpu_qk_rotary,
     .qk_rotary_backward = dlm_cpu_qk_rotary_backward,
     .attention = dlm_cpu_attention,
+    .attention_cached = dlm_cpu_attention_cached,
     .attention_backward = dlm_cpu_attention_backward,
     .bias_relu2 = dlm_cpu_bias_relu2,
     .bias_relu2_backward = dlm_cpu_bias_relu2_backward,

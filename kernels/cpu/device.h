@@ -105,6 +105,9 @@ void dlm_cpu_qk_rotary_backward(struct dlm_device *, dlm_ptr dqkv, dlm_ptr dgamm
 void dlm_cpu_attention(struct dlm_device *, dlm_ptr o, dlm_ptr lse, dlm_ptr q, dlm_ptr k, dlm_ptr v, size_t ldv, dlm_ptr sink_k,
                        dlm_ptr sink_v, dlm_ptr noisy, enum dlm_attend rule, size_t B, size_t N, size_t H, size_t h, float cap,
                        enum dlm_dtype act);
+void dlm_cpu_attention_cached(struct dlm_device *, dlm_ptr o, dlm_ptr keys, dlm_ptr values, dlm_ptr q, dlm_ptr k, dlm_ptr v, size_t ldv,
+                              dlm_ptr sink_k, dlm_ptr sink_v, enum dlm_attend rule, size_t at, size_t n, size_t H, size_t h,
+                              float cap, enum dlm_dtype act);
 void dlm_cpu_attention_backward(struct dlm_device *, dlm_ptr dq, dlm_ptr dk, dlm_ptr dv, size_t lddv, dlm_ptr dsink_k,
                                 dlm_ptr dsink_v, dlm_ptr do_, dlm_ptr o, dlm_ptr lse, dlm_ptr q, dlm_ptr k, dlm_ptr v, size_t ldv,
                                 dlm_ptr sink_k, dlm_ptr sink_v, dlm_ptr noisy, enum dlm_attend rule, size_t B, size_t N, size_t H,

@@ -213,6 +213,14 @@ struct dlm_network {
     dlm_ptr ids, noisy;
     enum dlm_attend rule;
     size_t batch, seq_len;
+    struct dlm_cache *cache; /* NULL: rows are whole sequences */
+    const size_t *at;        /* (batch) where they stand, with a cache */
+};
+
+struct dlm_cache {
+    struct dlm_backend b;
+    size_t sequences, positions, row; /* row: bytes of a key, or value */
+    dlm_ptr at;                       /* (L, sequences, 2, positions, row): keys, then values */
 };
 
 static int upload_rope(struct dlm_network *m, struct dlm_error *err)
@@ -407,6 +415,25 @@ static void carry(const struct dlm_network *m, dlm_ptr to, dlm_ptr from, size_t 
         m->b.k->copy(m->b.dev, to, from, T * m->p.d * sizeof(float));
 }
 
+/* Attention of new rows on the cache: sequence by sequence, since each stands at a position of its own. */
+static void look_back(struct dlm_network *m, size_t i, dlm_ptr o, dlm_ptr qh, dlm_ptr kh, dlm_ptr qkv)
+{
+    const struct dlm_kernels *k = m->b.k;
+    const struct plan *p = &m->p;
+    const struct dlm_cache *c = m->cache;
+    const size_t n = m->seq_len, half = c->positions * c->row;
+    for (size_t b = 0; b < m->batch; b++) {
+        const size_t rows = b * n * c->row;
+        dlm_ptr q = dlm_ptr_at(qh, rows), key = dlm_ptr_at(kh, rows), mine = dlm_ptr_at(qkv, 3 * rows);
+        dlm_ptr keys = dlm_ptr_at(c->at, (i * c->sequences + b) * 2 * half), rope = shared(m, p->rope + m->at[b] * p->h * sizeof(float));
+        k->qk_rotary(m->b.dev, q, key, of_layer(m, i, p->layer.rstd_qk), mine, weight(m, DLM_TENSOR_Q_NORM, i), weight(m, DLM_TENSOR_K_NORM, i), rope, 1,
+                     n, p->H, p->h, (float)m->config.norm_eps, m->act);
+        k->attention_cached(m->b.dev, dlm_ptr_at(o, rows), keys, dlm_ptr_at(keys, half), q, key, dlm_ptr_at(mine, 2 * c->row), 3 * p->d,
+                            weight(m, DLM_TENSOR_K_BIAS, i), weight(m, DLM_TENSOR_V_BIAS, i), m->rule, m->at[b], n, p->H, p->h,
+                            (float)m->config.soft_cap, m->act);
+    }
+}
+
 static void forward_attention(struct dlm_network *m, size_t i, size_t T)
 {
     const struct dlm_kernels *k = m->b.k;
@@ -419,10 +446,14 @@ static void forward_attention(struct dlm_network *m, size_t i, size_t T)
     dlm_ptr kh = of_layer(m, i, s->kh), o = of_layer(m, i, s->o), branch = shared(m, p->branch), next = of_layer(m, i, s->x_mlp);
     k->norm(dev, y, of_layer(m, i, s->rstd_attn), x, weight(m, DLM_TENSOR_ATTN_NORM, i), T, d, eps, m->act);
     k->linear(dev, qkv, y, pack(m, i, p->pack_qkv), T, 3 * d, d, m->act, m->act, scale);
-    k->qk_rotary(dev, qh, kh, of_layer(m, i, s->rstd_qk), qkv, weight(m, DLM_TENSOR_Q_NORM, i), weight(m, DLM_TENSOR_K_NORM, i),
-                 shared(m, p->rope), m->batch, m->seq_len, p->H, p->h, eps, m->act);
-    k->attention(dev, o, of_layer(m, i, s->lse), qh, kh, dlm_ptr_at(qkv, 2 * d * p->item), 3 * d, weight(m, DLM_TENSOR_K_BIAS, i),
-                 weight(m, DLM_TENSOR_V_BIAS, i), m->noisy, m->rule, m->batch, m->seq_len, p->H, p->h, (float)m->config.soft_cap, m->act);
+    if (m->cache) {
+        look_back(m, i, o, qh, kh, qkv);
+    } else {
+        k->qk_rotary(dev, qh, kh, of_layer(m, i, s->rstd_qk), qkv, weight(m, DLM_TENSOR_Q_NORM, i), weight(m, DLM_TENSOR_K_NORM, i),
+                     shared(m, p->rope), m->batch, m->seq_len, p->H, p->h, eps, m->act);
+        k->attention(dev, o, of_layer(m, i, s->lse), qh, kh, dlm_ptr_at(qkv, 2 * d * p->item), 3 * d, weight(m, DLM_TENSOR_K_BIAS, i),
+                     weight(m, DLM_TENSOR_V_BIAS, i), m->noisy, m->rule, m->batch, m->seq_len, p->H, p->h, (float)m->config.soft_cap, m->act);
+    }
     k->linear(dev, branch, o, pack(m, i, p->pack_o), T, d, d, m->act, m->act, scale);
     carry(m, next, x, T);
     k->residual(dev, next, branch, (dlm_ptr){0}, T, d, (float)(m->config.resid_scale / (double)p->L), m->act);
@@ -450,16 +481,11 @@ void dlm_network_forward(struct dlm_network *m, dlm_ptr ids, dlm_ptr noisy, enum
     dlm_network_forward_of(m, ids, noisy, rule, B, m->p.N);
 }
 
-void dlm_network_forward_of(struct dlm_network *m, dlm_ptr ids, dlm_ptr noisy, enum dlm_attend rule, size_t B, size_t N)
+static void forward(struct dlm_network *m, dlm_ptr ids)
 {
     const struct plan *p = &m->p;
-    assert(B >= 1 && B <= p->B && N >= 1 && N <= p->N && (noisy.at || rule != DLM_ATTEND_PREFIX));
+    const size_t T = m->batch * m->seq_len;
     m->ids = ids;
-    m->noisy = noisy;
-    m->rule = rule;
-    m->batch = B;
-    m->seq_len = N;
-    const size_t T = B * N;
     m->b.k->embed(m->b.dev, of_layer(m, 0, p->layer.x_attn), ids, weight(m, DLM_TENSOR_EMBED, 0), T, p->d);
     for (size_t i = 0; i < p->L; i++) {
         forward_attention(m, i, T);
@@ -467,6 +493,61 @@ void dlm_network_forward_of(struct dlm_network *m, dlm_ptr ids, dlm_ptr noisy, e
     }
     m->b.k->norm(m->b.dev, shared(m, p->hidden), shared(m, p->rstd_final), shared(m, p->x_final), weight(m, DLM_TENSOR_FINAL_NORM, 0), T, p->d,
                  (float)m->config.norm_eps, m->act);
+}
+
+void dlm_network_forward_of(struct dlm_network *m, dlm_ptr ids, dlm_ptr noisy, enum dlm_attend rule, size_t B, size_t N)
+{
+    assert(B >= 1 && B <= m->p.B && N >= 1 && N <= m->p.N && (noisy.at || rule != DLM_ATTEND_PREFIX));
+    m->noisy = noisy;
+    m->rule = rule;
+    m->batch = B;
+    m->seq_len = N;
+    m->cache = NULL;
+    forward(m, ids);
+}
+
+/* --- cache ------------------------------------------------------------------------------------------------------------------- */
+
+int dlm_cache_new(struct dlm_cache **out, struct dlm_network *m, size_t sequences, size_t positions, struct dlm_error *err)
+{
+    struct dlm_cache *c = calloc(1, sizeof *c);
+    struct arena a = {0};
+    *out = NULL;
+    assert(sequences && positions && positions <= m->p.N);
+    if (!c)
+        return dlm_fail(err, DLM_ENOMEM, "out of memory");
+    *c = (struct dlm_cache){.b = m->b, .sequences = sequences, .positions = positions, .row = m->p.d * m->p.item};
+    bool fits = !__builtin_mul_overflow(2 * sequences, positions, &positions);
+    (void)take(&a, m->p.L, positions, c->row);
+    if (fits && !a.overflow)
+        c->at = c->b.k->alloc(c->b.dev, a.size);
+    if (!c->at.at) {
+        free(c);
+        return dlm_fail(err, DLM_ENOMEM, "no memory for the keys and values of %zu sequences", sequences);
+    }
+    *out = c;
+    return 0;
+}
+
+void dlm_cache_free(struct dlm_cache *c)
+{
+    if (c)
+        c->b.k->free(c->b.dev, c->at);
+    free(c);
+}
+
+void dlm_network_forward_cached(struct dlm_network *m, struct dlm_cache *c, dlm_ptr ids, const size_t *at, enum dlm_attend rule, size_t B, size_t n)
+{
+    assert(rule != DLM_ATTEND_PREFIX && B >= 1 && B <= c->sequences && n >= 1 && B * n <= m->p.T);
+    for (size_t b = 0; b < B; b++)
+        assert(at[b] + n <= c->positions);
+    m->noisy = (dlm_ptr){0};
+    m->rule = rule;
+    m->batch = B;
+    m->seq_len = n;
+    m->cache = c;
+    m->at = at;
+    forward(m, ids);
 }
 
 /* --- head and loss ----------------------------------------------------------------------------------------------------------- */
@@ -618,7 +699,7 @@ void dlm_network_backward(struct dlm_network *m)
 {
     const struct plan *p = &m->p;
     const size_t T = m->batch * m->seq_len;
-    assert(m->train && m->batch);
+    assert(m->train && m->batch && !m->cache);
     m->b.k->zero(m->b.dev, shared(m, p->dx), T * p->d * sizeof(float));
     m->b.k->norm_backward(m->b.dev, shared(m, p->dx), gradient_of(m, DLM_TENSOR_FINAL_NORM, 0), shared(m, p->dhidden), shared(m, p->x_final),
                           shared(m, p->rstd_final), weight(m, DLM_TENSOR_FINAL_NORM, 0), T, p->d, m->act);

@@ -271,6 +271,31 @@ static void check_reference(enum dlm_attend rule)
     gradient_free(&g), gradient_free(&size), problem_free(&p);
 }
 
+/* The last n of N rows on a cache that holds the others, against the same rows of a whole call: the same bits, and the cache's own
+ * rows in place. */
+static void check_cached(struct shape s, size_t at, enum dlm_attend rule, double cap, enum dlm_dtype act)
+{
+    struct problem p = problem_new(s, rule, cap, 1, act);
+    size_t n = elements(&s), d = s.H * s.h, item = dlm_dtype_size(act), fresh = s.N - at;
+    double *wide = widened(p.v, s.N, d);
+    dlm_ptr none = {0};
+    struct buffer q = put(p.q, n, act), k = put(p.k, n, act), v = put(p.v, n, act), qkv = put(wide, 3 * n, act), o = put(NULL, n, act),
+                  lse = put(NULL, s.H * s.N, DLM_F32), sk = put(p.sink_k, d, DLM_F32), sv = put(p.sink_v, d, DLM_F32);
+    struct buffer keys = put(p.k, n, act), values = put(p.v, n, act), o2 = put(NULL, fresh * d, act);
+    K->attention(D, o.at, lse.at, q.at, k.at, v.at, d, sk.at, sv.at, none, rule, 1, s.N, s.H, s.h, (float)cap, act);
+    K->zero(D, dlm_ptr_at(keys.at, at * d * item), fresh * d * item);
+    K->zero(D, dlm_ptr_at(values.at, at * d * item), fresh * d * item);
+    K->attention_cached(D, o2.at, keys.at, values.at, dlm_ptr_at(q.at, at * d * item), dlm_ptr_at(k.at, at * d * item),
+                        dlm_ptr_at(qkv.at, (at * 3 + 2) * d * item), 3 * d, sk.at, sv.at, rule, at, fresh, s.H, s.h, (float)cap, act);
+    double *whole = take(o), *part = take(o2), *got_k = take(keys), *got_v = take(values);
+    tap_ok(!memcmp(whole + at * d, part, fresh * d * sizeof *part) && !memcmp(got_k, p.k, n * sizeof *got_k) &&
+               !memcmp(got_v, p.v, n * sizeof *got_v),
+           "cached: rows %zu to %zu, H %zu, h %zu, rule %d, cap %g, %s", at, s.N, s.H, s.h, (int)rule, cap, type_name(act));
+    drop(q), drop(k), drop(v), drop(qkv), drop(o), drop(lse), drop(sk), drop(sv), drop(keys), drop(values), drop(o2);
+    free(wide), free(whole), free(part), free(got_k), free(got_v);
+    problem_free(&p);
+}
+
 int main(void)
 {
     static const struct shape shapes[] = {{1, 1, 1, 2},   {2, 5, 2, 4},   {3, 17, 2, 6},   {1, 64, 1, 16},
@@ -285,6 +310,13 @@ int main(void)
         check(shapes[4], (enum dlm_attend)rule, 100, 10, DLM_F32);
         check(shapes[4], (enum dlm_attend)rule, 2, 1, DLM_F32);
     }
+    for (int causal = 0; causal < 2; causal++)
+        for (int act = 0; act < 2; act++) {
+            static const size_t at[] = {0, 1, 63, 64, 65, 130};
+            for (size_t i = 0; i < sizeof at / sizeof *at; i++)
+                check_cached((struct shape){1, 131, 2, 6 + 16 * i}, at[i], causal ? DLM_ATTEND_CAUSAL : DLM_ATTEND_FULL, i == 3 ? 100 : 30,
+                             act ? DLM_BF16 : DLM_F32);
+        }
     check_close();
     return tap_end();
 }
