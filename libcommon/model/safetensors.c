@@ -13,12 +13,11 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "tensors are stored little-endian and read in place"
+#error "tensors are stored little-endian and read as they stand"
 #endif
 
 #define HEADER_MAX ((uint64_t)100000000) /* as the format's own library has it */
@@ -113,7 +112,7 @@ static int parse_header(struct dlm_st_file *f, json_t *root, size_t data_at, str
 {
     if (!json_is_object(root))
         return dlm_fail(err, DLM_EDATA, "%s: the header is not a JSON object", f->path);
-    const size_t data_size = f->map_size - data_at, most = json_object_size(root);
+    const size_t data_size = f->size - data_at, most = json_object_size(root);
     struct range *ranges = calloc(most + 1, sizeof *ranges);
     f->entries = calloc(most + 1, sizeof *f->entries);
     if (!ranges || !f->entries) {
@@ -142,7 +141,8 @@ static int parse_header(struct dlm_st_file *f, json_t *root, size_t data_at, str
                 rc = dlm_fail(err, DLM_EDATA, "%s: '%s' begins at byte %zu of the data, %s byte %zu", f->path, e->name, ranges[i].begin,
                               ranges[i].begin < at ? "inside the tensor that ends at" : "leaving a gap after", at);
             at = ranges[i].end;
-            e->data = (const char *)f->map + data_at + ranges[i].begin;
+            e->offset = data_at + ranges[i].begin;
+            e->bytes = ranges[i].end - ranges[i].begin;
         }
         if (!rc && at != data_size)
             rc = dlm_fail(err, DLM_EDATA, "%s: tensors end at byte %zu, the data at byte %zu", f->path, at, data_size);
@@ -153,57 +153,69 @@ static int parse_header(struct dlm_st_file *f, json_t *root, size_t data_at, str
     return rc;
 }
 
-static int open_map(struct dlm_st_file *f, const char *path, struct dlm_error *err)
+static int open_file(struct dlm_st_file *f, struct dlm_error *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe of that name must not hang us */
-    if (fd < 0)
-        return dlm_fail_errno(err, DLM_EIO, "cannot open '%s'", path);
+    f->fd = open(f->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe of that name must not hang us */
+    if (f->fd < 0)
+        return dlm_fail_errno(err, DLM_EIO, "cannot open '%s'", f->path);
     struct stat st;
-    int rc = 0;
-    if (fstat(fd, &st))
-        rc = dlm_fail_errno(err, DLM_EIO, "cannot read '%s'", path);
-    else if (!S_ISREG(st.st_mode))
-        rc = dlm_fail(err, DLM_EDATA, "%s: not a regular file", path);
-    else if (st.st_size < 8)
-        rc = dlm_fail(err, DLM_EDATA, "%s: %lld bytes are too few for a safetensors file", path, (long long)st.st_size);
-    else {
-        void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (map == MAP_FAILED)
-            rc = dlm_fail_errno(err, DLM_EIO, "cannot map '%s'", path);
-        else {
-            f->map = map;
-            f->map_size = (size_t)st.st_size;
-        }
+    if (fstat(f->fd, &st))
+        return dlm_fail_errno(err, DLM_EIO, "cannot read '%s'", f->path);
+    if (!S_ISREG(st.st_mode))
+        return dlm_fail(err, DLM_EDATA, "%s: not a regular file", f->path);
+    if (st.st_size < 8)
+        return dlm_fail(err, DLM_EDATA, "%s: %lld bytes are too few for a safetensors file", f->path, (long long)st.st_size);
+    f->size = (size_t)st.st_size;
+    return 0;
+}
+
+/* [offset, offset + bytes) lies in the file as it was when opened. */
+static int read_range(const struct dlm_st_file *f, size_t offset, size_t bytes, void *to, struct dlm_error *err)
+{
+    for (size_t done = 0; done < bytes;) {
+        const size_t ask = bytes - done < (size_t)1 << 30 ? bytes - done : (size_t)1 << 30;
+        ssize_t k = pread(f->fd, (char *)to + done, ask, (off_t)(offset + done));
+        if (k > 0)
+            done += (size_t)k;
+        else if (k == 0)
+            return dlm_fail(err, DLM_EDATA, "%s: the file ends at byte %zu: it was cut short while it was read", f->path, offset + done);
+        else if (errno != EINTR)
+            return dlm_fail_errno(err, DLM_EIO, "cannot read '%s'", f->path);
     }
-    close(fd);
+    return 0;
+}
+
+static int read_header(struct dlm_st_file *f, struct dlm_error *err)
+{
+    uint64_t n;
+    int rc = read_range(f, 0, sizeof n, &n, err);
+    if (rc)
+        return rc;
+    if (n > f->size - 8 || n > HEADER_MAX)
+        return dlm_fail(err, DLM_EDATA, "%s: a header of %llu bytes is claimed in a file of %zu", f->path, (unsigned long long)n, f->size);
+    char *text = malloc((size_t)n + 1);
+    if (!text)
+        return dlm_fail(err, DLM_ENOMEM, "%s: no memory for the header", f->path);
+    rc = read_range(f, 8, (size_t)n, text, err);
+    if (!rc && (!n || *text != '{'))
+        rc = dlm_fail(err, DLM_EDATA, "%s: the header does not begin as JSON", f->path);
+    json_error_t where;
+    json_t *root = rc ? NULL : json_loadb(text, (size_t)n, JSON_REJECT_DUPLICATES, &where);
+    free(text);
+    if (!rc)
+        rc = root ? parse_header(f, root, 8 + (size_t)n, err) : dlm_fail(err, DLM_EDATA, "%s: header, byte %d: %s", f->path, where.position, where.text);
+    json_decref(root);
     return rc;
 }
 
 int dlm_st_open(struct dlm_st_file *f, const char *path, struct dlm_error *err)
 {
-    *f = (struct dlm_st_file){0};
-    f->path = strdup(path);
+    *f = (struct dlm_st_file){.fd = -1, .path = strdup(path)};
     if (!f->path)
         return dlm_fail(err, DLM_ENOMEM, "no memory to open '%s'", path);
-    int rc = open_map(f, path, err);
-    if (!rc) {
-        uint64_t n;
-        memcpy(&n, f->map, 8);
-        const char *text = (const char *)f->map + 8;
-        if (n > f->map_size - 8 || n > HEADER_MAX)
-            rc = dlm_fail(err, DLM_EDATA, "%s: a header of %llu bytes is claimed in a file of %zu", path, (unsigned long long)n, f->map_size);
-        else if (!n || *text != '{')
-            rc = dlm_fail(err, DLM_EDATA, "%s: the header does not begin as JSON", path);
-        else {
-            json_error_t where;
-            json_t *root = json_loadb(text, (size_t)n, JSON_REJECT_DUPLICATES, &where);
-            if (!root)
-                rc = dlm_fail(err, DLM_EDATA, "%s: header, byte %d: %s", path, where.position, where.text);
-            else
-                rc = parse_header(f, root, 8 + (size_t)n, err);
-            json_decref(root);
-        }
-    }
+    int rc = open_file(f, err);
+    if (!rc)
+        rc = read_header(f, err);
     if (rc)
         dlm_st_close(f);
     return rc;
@@ -214,10 +226,10 @@ void dlm_st_close(struct dlm_st_file *f)
     for (size_t i = 0; f->entries && i < f->n; i++)
         free(f->entries[i].name);
     free(f->entries);
-    if (f->map)
-        munmap(f->map, f->map_size);
+    if (f->fd >= 0)
+        close(f->fd);
     free(f->path);
-    *f = (struct dlm_st_file){0};
+    *f = (struct dlm_st_file){.fd = -1};
 }
 
 const struct dlm_st_entry *dlm_st_find(const struct dlm_st_file *f, const char *name)
@@ -226,21 +238,27 @@ const struct dlm_st_entry *dlm_st_find(const struct dlm_st_file *f, const char *
     return f->n ? bsearch(&key, f->entries, f->n, sizeof *f->entries, by_name) : NULL;
 }
 
+int dlm_st_read(const struct dlm_st_file *f, const struct dlm_st_entry *e, void *to, struct dlm_error *err)
+{
+    return read_range(f, e->offset, e->bytes, to, err);
+}
+
 int dlm_st_read_f32(const struct dlm_st_file *f, const struct dlm_st_entry *e, float *to, struct dlm_error *err)
 {
-    if (e->type == DLM_ST_F32) {
-        if (e->n)
-            memcpy(to, e->data, e->n * sizeof *to);
-    } else if (e->type == DLM_ST_BF16) {
-        for (size_t i = 0; i < e->n; i++) {
-            uint16_t half; /* the data need not be aligned */
-            memcpy(&half, (const char *)e->data + 2 * i, 2);
-            uint32_t bits = (uint32_t)half << 16;
-            memcpy(&to[i], &bits, 4);
-        }
-    } else
+    if (e->type == DLM_ST_F32)
+        return dlm_st_read(f, e, to, err);
+    if (e->type != DLM_ST_BF16)
         return dlm_fail(err, DLM_EDATA, "%s: '%s' is neither F32 nor BF16", f->path, e->name);
-    return 0;
+    /* Read into the second half of the room and widened from its front: element i is written over bytes that were used before. */
+    unsigned char *narrow = (unsigned char *)to + 2 * e->n;
+    int rc = dlm_st_read(f, e, narrow, err);
+    for (size_t i = 0; !rc && i < e->n; i++) {
+        uint16_t half;
+        memcpy(&half, narrow + 2 * i, 2);
+        uint32_t bits = (uint32_t)half << 16;
+        memcpy(&to[i], &bits, 4);
+    }
+    return rc;
 }
 
 /* --- writing ----------------------------------------------------------------------------------------------------------------- */

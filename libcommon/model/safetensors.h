@@ -1,7 +1,8 @@
 /* safetensors files: an 8-byte length, a JSON header, raw little-endian tensors.
  *
  * The reader checks everything before it trusts anything: header length against file size, offsets against the data, no overlap, no gap, shape times
- * item size equal to the range. It maps the file; tensors are read from the map. The writer streams in the order given.
+ * item size equal to the range. Tensors are read from the file when asked for, so that one cut short meanwhile is an error like any other. The writer
+ * streams in the order given.
  */
 #ifndef DLM_MODEL_SAFETENSORS_H
 #define DLM_MODEL_SAFETENSORS_H
@@ -19,21 +20,23 @@ struct dlm_st_entry {
     enum dlm_st_type type;
     unsigned rank;
     size_t shape[8];
-    size_t n;          /* elements */
-    const void *data;  /* into the map */
+    size_t n, bytes;   /* elements; their bytes in the file */
+    size_t offset;     /* of the first in the file, bytes */
 };
 
 struct dlm_st_file {
     struct dlm_st_entry *entries; /* owned */
     size_t n;
-    void *map;
-    size_t map_size;
-    char *path; /* owned */
+    int fd;      /* owned; -1 when closed */
+    size_t size; /* of the file, bytes, when it was opened */
+    char *path;  /* owned */
 };
 
 int dlm_st_open(struct dlm_st_file *f, const char *path, struct dlm_error *err);
 void dlm_st_close(struct dlm_st_file *f);
 const struct dlm_st_entry *dlm_st_find(const struct dlm_st_file *f, const char *name);
+/* The bytes as they stand in the file, into to (bytes). Threads may share the file. */
+int dlm_st_read(const struct dlm_st_file *f, const struct dlm_st_entry *e, void *to, struct dlm_error *err);
 /* Elements as float32 (from F32 or BF16) into to (n). DLM_EDATA for other types. */
 int dlm_st_read_f32(const struct dlm_st_file *f, const struct dlm_st_entry *e, float *to, struct dlm_error *err);
 

@@ -626,7 +626,8 @@ static void compare(const struct dlm_st_file *f, struct trial *t, const char *na
     logits = rig_logits(&rig, t, n);
     tap_deviation(deviation(f, "logits_prompt", logits, n * V), 1e-5, "%s: logits_prompt, share of the largest", name);
     double want;
-    memcpy(&want, entry(f, "loss", 1)->data, 8);
+    if (dlm_st_read(f, entry(f, "loss", 1), &want, &err))
+        abort();
     tap_deviation(fabs(rig_loss(&rig, t, true) / want - 1), 1e-5, "%s: loss %.9g, relative", name, want);
     float *g = rig_gradients(&rig, t);
     double worst = 0;
@@ -695,10 +696,8 @@ static void test_reference(const char *name)
     t.z = room(n, 4);
     t.noisy = room(n, 1);
     t.log_snr = room(n, 8);
-    memcpy(t.x, entry(&f, "x", n)->data, n * 4);
-    memcpy(t.z, entry(&f, "z", n)->data, n * 4);
-    memcpy(t.noisy, entry(&f, "noisy", n)->data, n);
-    if (dlm_st_read_f32(&f, entry(&f, "log_snr", n), levels, &err))
+    if (dlm_st_read(&f, entry(&f, "x", n), t.x, &err) || dlm_st_read(&f, entry(&f, "z", n), t.z, &err) ||
+        dlm_st_read(&f, entry(&f, "noisy", n), t.noisy, &err) || dlm_st_read_f32(&f, entry(&f, "log_snr", n), levels, &err))
         abort();
     for (size_t i = 0; i < n; i++)
         t.log_snr[i] = levels[i];
