@@ -214,7 +214,8 @@ struct dlm_network {
     enum dlm_attend rule;
     size_t batch, seq_len;
     struct dlm_cache *cache; /* NULL: rows are whole sequences */
-    const size_t *at;        /* (batch) where they stand, with a cache */
+    size_t cache_first;      /* its sequence of the first row */
+    const size_t *at;        /* (batch) where rows stand, with a cache */
 };
 
 struct dlm_cache {
@@ -425,7 +426,7 @@ static void look_back(struct dlm_network *m, size_t i, dlm_ptr o, dlm_ptr qh, dl
     for (size_t b = 0; b < m->batch; b++) {
         const size_t rows = b * n * c->row;
         dlm_ptr q = dlm_ptr_at(qh, rows), key = dlm_ptr_at(kh, rows), mine = dlm_ptr_at(qkv, 3 * rows);
-        dlm_ptr keys = dlm_ptr_at(c->at, (i * c->sequences + b) * 2 * half), rope = shared(m, p->rope + m->at[b] * p->h * sizeof(float));
+        dlm_ptr keys = dlm_ptr_at(c->at, (i * c->sequences + m->cache_first + b) * 2 * half), rope = shared(m, p->rope + m->at[b] * p->h * sizeof(float));
         k->qk_rotary(m->b.dev, q, key, of_layer(m, i, p->layer.rstd_qk), mine, weight(m, DLM_TENSOR_Q_NORM, i), weight(m, DLM_TENSOR_K_NORM, i), rope, 1,
                      n, p->H, p->h, (float)m->config.norm_eps, m->act);
         k->attention_cached(m->b.dev, dlm_ptr_at(o, rows), keys, dlm_ptr_at(keys, half), q, key, dlm_ptr_at(mine, 2 * c->row), 3 * p->d,
@@ -536,9 +537,10 @@ void dlm_cache_free(struct dlm_cache *c)
     free(c);
 }
 
-void dlm_network_forward_cached(struct dlm_network *m, struct dlm_cache *c, dlm_ptr ids, const size_t *at, enum dlm_attend rule, size_t B, size_t n)
+void dlm_network_forward_cached(struct dlm_network *m, struct dlm_cache *c, size_t first, dlm_ptr ids, const size_t *at, enum dlm_attend rule, size_t B,
+                                size_t n)
 {
-    assert(rule != DLM_ATTEND_PREFIX && B >= 1 && B <= c->sequences && n >= 1 && B * n <= m->p.T);
+    assert(rule != DLM_ATTEND_PREFIX && B >= 1 && first + B <= c->sequences && n >= 1 && B * n <= m->p.T);
     for (size_t b = 0; b < B; b++)
         assert(at[b] + n <= c->positions);
     m->noisy = (dlm_ptr){0};
@@ -546,6 +548,7 @@ void dlm_network_forward_cached(struct dlm_network *m, struct dlm_cache *c, dlm_
     m->batch = B;
     m->seq_len = n;
     m->cache = c;
+    m->cache_first = first;
     m->at = at;
     forward(m, ids);
 }

@@ -59,10 +59,11 @@ struct dlm_cache;
 /* For up to `sequences` of `positions` each. The network outlives it. */
 int dlm_cache_new(struct dlm_cache **out, struct dlm_network *m, size_t sequences, size_t positions, struct dlm_error *err);
 void dlm_cache_free(struct dlm_cache *c);
-/* Final hidden state of n new rows of each of B sequences: ids u32 (B, n) on the device; those of sequence b stand at positions at[b] … at[b] + n - 1.
- * They see what the cache holds of their sequence before at[b], and each other (FULL) or those before them (CAUSAL); PREFIX is not for this. Their own keys and
+/* Final hidden state of n new rows of each of B sequences, the cache's sequences `first` and on: ids u32 (B, n) on the device; those of sequence
+ * first + b stand at positions at[b] … at[b] + n - 1. They see what the cache holds of their sequence before at[b], and each other (FULL) or those before them (CAUSAL); PREFIX is not for this. Their own keys and
  * values are put into the cache at their positions, over what was there: rows computed again replace themselves. B·n ≤ plan.batch·plan.seq_len. */
-void dlm_network_forward_cached(struct dlm_network *m, struct dlm_cache *c, dlm_ptr ids, const size_t *at, enum dlm_attend rule, size_t B, size_t n);
+void dlm_network_forward_cached(struct dlm_network *m, struct dlm_cache *c, size_t first, dlm_ptr ids, const size_t *at, enum dlm_attend rule, size_t B,
+                                size_t n);
 
 /* Rows of the last forward to score; all host arrays, borrowed for the call. */
 struct dlm_scored {
