@@ -16,6 +16,7 @@ struct dlm_isoflop_row {
     const struct dlm_group *group; /* of the study */
     double flops, value[DLM_ISOFLOP_VALUES];
     struct dlm_interval interval[DLM_ISOFLOP_VALUES];
+    double bias; /* of the parabola on this grid: its size over the true one, on the surface fitted to the group; NAN: unknown */
     size_t sizes;
 };
 
