@@ -536,11 +536,10 @@ int dlm_checkpoint_config(const char *ckpt, struct dlm_config *c, struct dlm_err
 struct wanted {
     const struct dlm_layout *layout;
     const char *suffix;
-    float *to;
+    float *to; /* NULL: only see that all is there */
 };
 
-static int read_tensor(const struct dlm_st_file *f, const struct dlm_st_entry *e, const struct dlm_tensor *t, bool not_negative, float *to,
-                       struct dlm_error *err)
+static int check_tensor(const struct dlm_st_file *f, const struct dlm_st_entry *e, const struct dlm_tensor *t, struct dlm_error *err)
 {
     if (e->rank != t->rank || e->shape[0] != t->shape[0] || (t->rank == 2 && e->shape[1] != t->shape[1])) {
         char got[128] = "", want[64];
@@ -550,6 +549,14 @@ static int read_tensor(const struct dlm_st_file *f, const struct dlm_st_entry *e
         snprintf(want, sizeof want, t->rank == 2 ? "%zu, %zu" : "%zu", t->shape[0], t->shape[1]);
         return dlm_fail(err, DLM_EDATA, "%s: tensor '%s' has shape (%s), and config.json asks for (%s)", f->path, e->name, got, want);
     }
+    if (e->type != DLM_ST_F32 && e->type != DLM_ST_BF16)
+        return dlm_fail(err, DLM_EDATA, "%s: tensor '%s' is neither F32 nor BF16", f->path, e->name);
+    return 0;
+}
+
+static int read_tensor(const struct dlm_st_file *f, const struct dlm_st_entry *e, const struct dlm_tensor *t, bool not_negative, float *to,
+                       struct dlm_error *err)
+{
     int rc = dlm_st_read_f32(f, e, to, err);
     if (rc)
         return rc;
@@ -566,7 +573,8 @@ static int read_tensors(struct dlm_st_file *const *open_files, size_t n_files, c
     size_t held = 0;
     const struct dlm_layout *l = w->layout;
     for (size_t k = 0; k < n_wanted; k++)
-        memset(w[k].to, 0, l->total * sizeof *w[k].to);
+        if (w[k].to)
+            memset(w[k].to, 0, l->total * sizeof *w[k].to);
     for (size_t i = 0; i < l->n; i++)
         for (size_t k = 0; k < n_wanted; k++) {
             const struct dlm_tensor *t = &l->tensors[i];
@@ -585,7 +593,9 @@ static int read_tensors(struct dlm_st_file *const *open_files, size_t n_files, c
             }
             if (!e)
                 return dlm_fail(err, DLM_EDATA, "%s: tensor '%s' is missing", whole, name);
-            int rc = read_tensor(open_files[in], e, t, !strcmp(w[k].suffix, ".nu"), w[k].to + t->offset, err);
+            int rc = check_tensor(open_files[in], e, t, err);
+            if (!rc && w[k].to)
+                rc = read_tensor(open_files[in], e, t, !strcmp(w[k].suffix, ".nu"), w[k].to + t->offset, err);
             if (rc)
                 return rc;
             held++;
@@ -710,7 +720,7 @@ static int read_sharded(const char *index, const struct wanted *w, struct dlm_er
     return rc;
 }
 
-int dlm_checkpoint_weights(const char *ckpt, const struct dlm_layout *l, float *w, struct dlm_error *err)
+static int weights(const char *ckpt, const struct dlm_layout *l, float *w, struct dlm_error *err)
 {
     char *path = NULL, *index = NULL;
     struct wanted want = {l, "", w};
@@ -724,6 +734,16 @@ int dlm_checkpoint_weights(const char *ckpt, const struct dlm_layout *l, float *
     free(path);
     free(index);
     return rc;
+}
+
+int dlm_checkpoint_fits(const char *ckpt, const struct dlm_layout *l, struct dlm_error *err)
+{
+    return weights(ckpt, l, NULL, err);
+}
+
+int dlm_checkpoint_weights(const char *ckpt, const struct dlm_layout *l, float *w, struct dlm_error *err)
+{
+    return weights(ckpt, l, w, err);
 }
 
 int dlm_checkpoint_moments(const char *ckpt, const struct dlm_layout *l, float *mu, float *nu, struct dlm_error *err)

@@ -40,6 +40,9 @@ bool dlm_checkpoint_exists(const char *ckpt);
 
 /* Read config.json. */
 int dlm_checkpoint_config(const char *ckpt, struct dlm_config *c, struct dlm_error *err);
+/* See that the tensors of the layout, and no others, are there in its shapes, without reading them: the sizes that config.json claims are those of the
+ * files, and memory may be taken for them. */
+int dlm_checkpoint_fits(const char *ckpt, const struct dlm_layout *l, struct dlm_error *err);
 /* Read model.safetensors, or the shards of model.safetensors.index.json, into w (layout total). Missing, extra, mis-shaped and non-finite are errors. */
 int dlm_checkpoint_weights(const char *ckpt, const struct dlm_layout *l, float *w, struct dlm_error *err);
 int dlm_checkpoint_moments(const char *ckpt, const struct dlm_layout *l, float *mu, float *nu, struct dlm_error *err);

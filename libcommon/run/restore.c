@@ -36,6 +36,18 @@ static int open_vocab(struct dlm_restored *r, const char *ckpt, const struct dlm
     return rc;
 }
 
+/* config.json only claims its sizes: no memory is taken for a model before its tensors are seen to have them. */
+static int check_sizes(const char *ckpt, const struct dlm_config *c, struct dlm_error *err)
+{
+    struct dlm_layout l;
+    int rc = dlm_layout_init(&l, c, err);
+    if (rc)
+        return rc;
+    rc = dlm_checkpoint_fits(ckpt, &l, err);
+    dlm_layout_release(&l);
+    return rc;
+}
+
 int dlm_restore_open(struct dlm_restored *r, const char *ckpt, const struct dlm_backend *b, size_t batch, size_t seq_len, enum dlm_dtype act,
                      bool need_vocab, struct dlm_error *err)
 {
@@ -51,6 +63,8 @@ int dlm_restore_open(struct dlm_restored *r, const char *ckpt, const struct dlm_
     r->autoregressive = c.causal;
     if (need_vocab)
         rc = open_vocab(r, ckpt, &c, err);
+    if (!rc)
+        rc = check_sizes(ckpt, &c, err);
     float *w = NULL;
     if (!rc) {
         struct dlm_network_plan p = {.batch = batch, .seq_len = seq_len ? seq_len : c.context, .train = false, .act = act};
