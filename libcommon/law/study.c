@@ -25,9 +25,19 @@ struct row {
     bool val;
 };
 
+/* What the other columns have said of a run so far. */
+struct kept {
+    char **text; /* (n) */
+    bool *varies;
+    size_t n;
+};
+
 struct reader {
     struct dlm_table *table;
-    struct dlm_where *where;
+    struct dlm_where *where, *mark;
+    struct kept *kept; /* (n_kept) by number of the run */
+    size_t n_kept;
+    int known; /* slots below are columns of the study itself */
     struct names groups, runs; /* a run's name begins with its group's number */
     struct row *rows;
     size_t n, room;
@@ -150,6 +160,46 @@ static int read_positive(struct reader *r, int slot, double *out, struct dlm_err
     return rc;
 }
 
+/* The other columns of the present row, of a run: each is kept while it says the same. */
+static int keep_row(struct reader *r, size_t run, struct dlm_error *err)
+{
+    struct dlm_table *t = r->table;
+    const size_t n = (size_t)(dlm_table_slots(t) - r->known);
+    if (run >= r->n_kept) {
+        size_t room = 2 * run + 64;
+        struct kept *more = realloc(r->kept, room * sizeof *more);
+        if (!more)
+            return no_memory(err);
+        memset(more + r->n_kept, 0, (room - r->n_kept) * sizeof *more);
+        r->kept = more;
+        r->n_kept = room;
+    }
+    struct kept *k = &r->kept[run];
+    if (k->n < n) {
+        char **text = realloc(k->text, n * sizeof *text);
+        if (text)
+            k->text = text;
+        bool *varies = realloc(k->varies, n * sizeof *varies);
+        if (varies)
+            k->varies = varies;
+        if (!text || !varies)
+            return no_memory(err);
+        for (; k->n < n; k->n++) {
+            k->text[k->n] = NULL;
+            k->varies[k->n] = false;
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        const char *s = dlm_table_text(t, r->known + (int)i);
+        if (k->varies[i] || !strcmp(s, "NA"))
+            continue;
+        if (!k->text[i] && !(k->text[i] = strdup(s)))
+            return no_memory(err);
+        k->varies[i] = strcmp(k->text[i], s) != 0;
+    }
+    return 0;
+}
+
 static int read_row(struct reader *r, const struct dlm_study_request *q, struct dlm_study *s, struct dlm_error *err)
 {
     struct dlm_table *t = r->table;
@@ -203,6 +253,13 @@ static int read_row(struct reader *r, const struct dlm_study_request *q, struct 
     s->has_runs |= named;
     if ((rc = number_of(&r->runs, run, &row.run, err)))
         return rc;
+    if (r->mark) {
+        if ((rc = dlm_where_test(r->mark, err)) < 0)
+            return rc;
+        p->marked = rc;
+    }
+    if (q->keep && (rc = keep_row(r, row.run, err)))
+        return rc;
     if (r->n == r->room) {
         size_t room = r->room ? 2 * r->room : 1024;
         struct row *more = realloc(r->rows, room * sizeof *more);
@@ -212,6 +269,41 @@ static int read_row(struct reader *r, const struct dlm_study_request *q, struct 
         r->room = room;
     }
     r->rows[r->n++] = row;
+    return 0;
+}
+
+static void free_kept(struct reader *r)
+{
+    for (size_t i = 0; i < r->n_kept; i++) {
+        for (size_t j = 0; j < r->kept[i].n; j++)
+            free(r->kept[i].text[j]);
+        free(r->kept[i].text);
+        free(r->kept[i].varies);
+    }
+    free(r->kept);
+}
+
+/* The names of the other columns. */
+static int name_kept(struct dlm_study *s, const struct reader *r, struct dlm_error *err)
+{
+    const int n = dlm_table_slots(r->table) - r->known;
+    if (!(s->kept = calloc((size_t)n + 1, sizeof *s->kept)))
+        return no_memory(err);
+    for (int i = 0; i < n; i++, s->n_kept++)
+        if (!(s->kept[i] = strdup(dlm_table_column(r->table, r->known + i))))
+            return no_memory(err);
+    return 0;
+}
+
+static int take_kept(struct dlm_run *run, size_t n, struct kept *k, struct dlm_error *err)
+{
+    if (!(run->kept = calloc(n + 1, sizeof *run->kept)))
+        return no_memory(err);
+    for (size_t i = 0; i < k->n; i++)
+        if (!k->varies[i]) {
+            run->kept[i] = k->text[i];
+            k->text[i] = NULL;
+        }
     return 0;
 }
 
@@ -270,6 +362,9 @@ static int build(struct dlm_study *s, struct reader *r, struct dlm_error *err)
             run->on_val = row->val;
             if (!(run->name = strdup(strchr(r->runs.at[row->run], ' ') + 1)))
                 return no_memory(err);
+            int rc = s->kept ? take_kept(run, s->n_kept, &r->kept[row->run], err) : 0;
+            if (rc)
+                return rc;
             s->n_val += row->val;
             s->n_train += !row->val;
         }
@@ -311,8 +406,15 @@ int dlm_study_read(struct dlm_study *s, const struct dlm_study_request *q, struc
     int rc = dlm_table_new(&r.table, q->paths, q->n_paths, err);
     if (!rc)
         rc = ask_columns(&r, q, err);
+    if (!rc) {
+        r.known = dlm_table_slots(r.table);
+        if (q->keep)
+            dlm_table_want_all(r.table);
+    }
     if (!rc && q->where)
         rc = dlm_where_new(&r.where, q->where, r.table, err);
+    if (!rc && q->mark)
+        rc = dlm_where_new(&r.mark, q->mark, r.table, err);
     while (!rc && (rc = dlm_table_next(r.table, err)) == 1) {
         rc = r.where ? dlm_where_test(r.where, err) : 1;
         passed += rc == 1;
@@ -335,9 +437,13 @@ int dlm_study_read(struct dlm_study *s, const struct dlm_study_request *q, struc
         s->repeats = dlm_table_repeats(r.table);
         rc = name_groups(s, &r, err);
     }
+    if (!rc && q->keep)
+        rc = name_kept(s, &r, err);
     if (!rc)
         rc = build(s, &r, err);
     dlm_where_free(r.where);
+    dlm_where_free(r.mark);
+    free_kept(&r);
     dlm_table_free(r.table);
     free_names(&r.groups);
     free_names(&r.runs);
@@ -351,8 +457,15 @@ void dlm_study_release(struct dlm_study *s)
 {
     for (size_t i = 0; i < s->n; i++)
         free(s->groups[i].name);
-    for (size_t i = 0; i < s->n_runs; i++)
+    for (size_t i = 0; i < s->n_runs; i++) {
+        for (size_t j = 0; j < s->n_kept && s->runs[i].kept; j++)
+            free(s->runs[i].kept[j]);
+        free(s->runs[i].kept);
         free(s->runs[i].name);
+    }
+    for (size_t i = 0; i < s->n_kept; i++)
+        free(s->kept[i]);
+    free(s->kept);
     free(s->groups);
     free(s->runs);
     free(s->points);

@@ -19,6 +19,7 @@ struct dlm_point {
     double x, y, se;                         /* what is fitted, against what; se of y, NAN where unknown */
     double flops, tokens, params, flops_tok; /* NAN where unknown, like the rest */
     double batch_tok, lr, unique_tokens, joules;
+    bool marked; /* it meets the request's `mark` */
 };
 
 struct dlm_run {
@@ -26,6 +27,7 @@ struct dlm_run {
     struct dlm_point *points; /* into the study's array, by rising x */
     size_t n;
     double params, flops_tok, batch_tok, lr; /* of its last point */
+    char **kept;                             /* (the study's n_kept) owned; NULL: it has none or not one alone */
     bool on_val;
 };
 
@@ -44,6 +46,8 @@ struct dlm_study {
     size_t dropped, repeats; /* rows without what is needed; rows that came again */
     char *by;                /* owned: the group columns in use, joined by commas; "" for none */
     const char *fitted;      /* "elbo", "loss" or the y column asked for */
+    char **kept; /* (n_kept) owned: names of the other columns, where they were asked for */
+    size_t n_kept;
     bool has_runs;
 };
 
@@ -58,6 +62,8 @@ struct dlm_study_request {
     bool need_batch;   /* batch_tok, likewise */
     bool need_lr;      /* lr */
     bool need_unique;  /* unique_tokens */
+    bool keep;         /* what the other columns say of a run as a whole */
+    const char *mark;  /* a condition as `where`, or NULL: mark the points that meet it */
 };
 
 int dlm_study_read(struct dlm_study *s, const struct dlm_study_request *q, struct dlm_error *err);

@@ -43,6 +43,7 @@ struct dlm_table {
     int n_fields, n_names;
     struct column column[MAX_SLOTS];
     int n_columns, run, kind, step, loss;
+    bool all; /* columns are asked for as headers name them */
     struct seen *seen;
     size_t n_seen, room_seen;
     uint64_t rows, repeats;
@@ -112,6 +113,16 @@ int dlm_table_want(struct dlm_table *t, const char *name, bool required, struct 
     struct column *c = &t->column[t->n_columns];
     *c = (struct column){.name = strdup(name), .required = required, .field = -1};
     return c->name ? t->n_columns++ : no_memory(err);
+}
+
+void dlm_table_want_all(struct dlm_table *t)
+{
+    t->all = true;
+}
+
+int dlm_table_slots(const struct dlm_table *t)
+{
+    return t->n_columns;
 }
 
 static const char *path_name(const char *path)
@@ -198,6 +209,11 @@ static int take_header(struct dlm_table *t, struct dlm_error *err)
     t->n_names = t->n_fields;
     for (int i = 0; i < t->n_fields; i++)
         t->name[i] = copy + (t->field[i] - t->text);
+    for (int i = 0; i < t->n_names && t->all; i++) {
+        int slot = dlm_table_want(t, t->name[i], false, err);
+        if (slot < 0)
+            return slot;
+    }
     for (int i = 0; i < t->n_columns; i++) {
         struct column *c = &t->column[i];
         c->field = -1;

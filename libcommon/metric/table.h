@@ -27,6 +27,11 @@ void dlm_table_free(struct dlm_table *t);
  * that a header lacks is an error when that header is read. */
 int dlm_table_want(struct dlm_table *t, const char *name, bool required, struct dlm_error *err);
 
+/* Ask, also before the first row, for every column that a header names: they get the slots up to dlm_table_slots as headers are
+ * met, the new ones of a header last. */
+void dlm_table_want_all(struct dlm_table *t);
+int dlm_table_slots(const struct dlm_table *t);
+
 /* 1: there is a row. 0: the inputs are at their end. < 0: an error; an input without any line is one. */
 int dlm_table_next(struct dlm_table *t, struct dlm_error *err);
 
