@@ -26,7 +26,7 @@ static const struct dlm_option options[] = {
     {"tokens",    0,   DLM_OPT_COUNT,  "N",    "at most so many, rounded up to whole sequences (all)", &tokens, 1, 1e18, NULL, &tokens_given},
     {"levels",    0,   DLM_OPT_COUNT,  "K",    "noise levels a sequence (4)", &levels, 1, 1e6, NULL, &levels_given},
     {"noise",     0,   DLM_OPT_TEXT,   "TYPE", "corrupt with this type (the checkpoint's)", &noise_text, 0, 0, NULL, NULL},
-    {"batch",     0,   DLM_OPT_COUNT,  "N",    "bounds memory; no result depends on it: model calls have one fixed shape", &batch, 1, 1e9, NULL, NULL},
+    {"batch",     0,   DLM_OPT_COUNT,  "N",    "accepted; memory is bounded and no result depends on it, as model calls have one fixed shape", &batch, 1, 1e9, NULL, NULL},
     {"task",      0,   DLM_OPT_LATER,  "FILE", "", NULL, 0, 0, NULL, NULL},
     {"score",     0,   DLM_OPT_LATER,  NULL,   "", NULL, 0, 0, NULL, NULL},
     {"logits",    0,   DLM_OPT_FLAG,   NULL,   "JSON Lines with \"ids\": add the logits of every position", &logits, 0, 0, NULL, NULL},
