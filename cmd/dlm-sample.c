@@ -104,7 +104,7 @@ static int sample_all(struct dlm_sampler *s, const struct dlm_sample_plan *p, co
     size_t N = p->length, chunk = dlm_sample_chunk(N), at_once = batch && batch < chunk ? batch : chunk;
     uint64_t total = count * (field ? prompts->n : 1), groups = (total + at_once - 1) / at_once;
     uint32_t *ids = calloc(at_once * N, sizeof *ids);
-    size_t *given = calloc(at_once, sizeof *given);
+    uint8_t *given = calloc(at_once * N, 1);
     int rc = ids && given ? 0 : dlm_fail(err, DLM_ENOMEM, "no memory for %zu texts of %zu tokens", at_once, N);
     struct dlm_progress progress;
     dlm_progress_init(&progress, command.name, "steps", groups * (p->order == DLM_SAMPLE_AUTOREGRESSIVE ? N : p->steps), 0,
@@ -114,9 +114,11 @@ static int sample_all(struct dlm_sampler *s, const struct dlm_sample_plan *p, co
         n = n < total - first ? n : total - first;
         for (size_t i = 0; i < n; i++) {
             const struct dlm_prompt *prompt = prompts->n ? &prompts->at[(first + i) / count] : NULL;
-            given[i] = prompt ? prompt->n : 0;
-            if (given[i])
-                memcpy(ids + i * N, prompt->ids, given[i] * sizeof *ids);
+            size_t prefix = prompt ? prompt->n : 0;
+            for (size_t q = 0; q < N; q++) {
+                given[i * N + q] = q < prefix;
+                ids[i * N + q] = q < prefix ? prompt->ids[q] : DLM_SAMPLE_PRIOR;
+            }
         }
         rc = dlm_sampler_run(s, first, n, ids, given, stats, &progress, err);
         for (size_t i = 0; !rc && i < n; i++)

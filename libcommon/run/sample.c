@@ -34,10 +34,13 @@ struct dlm_sampler {
     struct dlm_sample_plan p;
     size_t C, N, V, rows;
     uint32_t mask, first_id, end;
-    uint32_t *z, *shifted;   /* (C, N) the texts; the autoregressive input */
-    uint8_t *noisy;          /* (C, N) */
+    uint32_t *z;             /* (C, N) the texts */
+    uint32_t *shifted;       /* (max(C, N)) autoregressive inputs */
+    uint8_t *noisy;          /* (C, N): not given */
+    struct dlm_cache *cache; /* of one item, or of C when autoregressive; NULL where no call needs one */
     bool *moved, *done;      /* (C) changed in the last step; nothing more to do */
-    uint32_t *at;            /* (N + ROW_STEP) rows of a head call */
+    size_t *next;            /* (C) autoregressive: the position to be filled */
+    uint32_t *at;            /* (max(C, N) + ROW_STEP) rows of a head call */
     uint8_t *want;           /* (N) positions whose logits are wanted */
     struct row_result *result; /* (N) */
     uint32_t *order;         /* (N) positions by falling score */
@@ -58,7 +61,8 @@ void dlm_sampler_free(struct dlm_sampler *s)
 {
     if (!s)
         return;
-    void *host[] = {s->z, s->shifted, s->noisy, s->moved, s->done, s->at, s->want, s->result, s->order, s->logits, s->shares, s->rank};
+    dlm_cache_free(s->cache);
+    void *host[] = {s->z, s->shifted, s->noisy, s->moved, s->done, s->next, s->at, s->want, s->result, s->order, s->logits, s->shares, s->rank};
     for (size_t i = 0; i < sizeof host / sizeof *host; i++)
         free(host[i]);
     if (s->d_ids.at)
@@ -91,13 +95,15 @@ int dlm_sampler_new(struct dlm_sampler **out, const struct dlm_backend *b, struc
     }
     size_t fit = LOGIT_BYTES / sizeof(float) / s->V / ROW_STEP * ROW_STEP, most = (s->N + ROW_STEP - 1) / ROW_STEP * ROW_STEP;
     s->rows = fit < ROW_STEP ? ROW_STEP : fit < most ? fit : most;
-    size_t T = s->C * s->N, threads = (size_t)p->threads;
+    size_t T = s->C * s->N, threads = (size_t)p->threads, longer = s->C > s->N ? s->C : s->N;
+    const bool left_to_right = p->order == DLM_SAMPLE_AUTOREGRESSIVE;
     s->z = calloc(T, sizeof *s->z);
-    s->shifted = calloc(T, sizeof *s->shifted);
+    s->shifted = calloc(longer, sizeof *s->shifted);
     s->noisy = calloc(T, 1);
     s->moved = calloc(s->C, sizeof *s->moved);
     s->done = calloc(s->C, sizeof *s->done);
-    s->at = calloc(s->N + ROW_STEP, sizeof *s->at);
+    s->next = calloc(s->C, sizeof *s->next);
+    s->at = calloc(longer + ROW_STEP, sizeof *s->at);
     s->want = calloc(s->N, 1);
     s->result = calloc(s->N, sizeof *s->result);
     s->order = calloc(s->N, sizeof *s->order);
@@ -106,10 +112,17 @@ int dlm_sampler_new(struct dlm_sampler **out, const struct dlm_backend *b, struc
     s->rank = calloc(threads * s->V, sizeof *s->rank);
     s->d_ids = b->k->alloc(b->dev, T * sizeof *s->z);
     s->d_noisy = b->k->alloc(b->dev, T);
-    if (!s->z || !s->shifted || !s->noisy || !s->moved || !s->done || !s->at || !s->want || !s->result || !s->order || !s->logits || !s->shares ||
+    if (!s->z || !s->shifted || !s->noisy || !s->moved || !s->done || !s->next || !s->at || !s->want || !s->result || !s->order || !s->logits || !s->shares ||
         !s->rank || !s->d_ids.at || !s->d_noisy.at) {
         dlm_sampler_free(s);
         return dlm_fail(err, DLM_ENOMEM, "no memory to sample %zu texts of %zu tokens at a time", dlm_sample_chunk(p->length), p->length);
+    }
+    if (left_to_right || p->block || s->C == 1) {
+        int rc = dlm_cache_new(&s->cache, m, left_to_right ? s->C : 1, s->N, err);
+        if (rc) {
+            dlm_sampler_free(s);
+            return rc;
+        }
     }
     *out = s;
     return 0;
@@ -168,75 +181,94 @@ static bool all_finite(const float *x, size_t n)
     return sum == 0;
 }
 
+/* What is worked on: items first … of the group, in the whole chunk; or one item alone, in a window behind its finished prefix. */
+struct run {
+    uint64_t first;
+    size_t slot, n; /* rows slot … slot + n - 1 of the chunk */
+    size_t lo, hi;  /* positions */
+    bool cached;    /* alone, on the keys and values of [0, lo) */
+    uint32_t steps;
+    struct dlm_sample_stats *stats;
+    struct dlm_progress *progress;
+    bool current; /* the network holds the hidden states of z */
+};
+
+/* Shares and draw for one row of logits; false where they are no numbers. */
+static bool finish_logits(struct dlm_sampler *s, const struct task *t, size_t position, uint32_t z, const float *logits, struct row_result *out)
+{
+    const size_t V = s->V, thread = (size_t)omp_get_thread_num();
+    double *shares = s->shares + thread * 2 * V;
+    if (!all_finite(logits, V))
+        return false;
+    *out = finish_row(s, t, position, z, logits, shares, shares + V, s->rank + thread * V);
+    return true;
+}
+
+static int not_finite(struct dlm_error *err)
+{
+    return dlm_fail(err, DLM_EDATA, "the model's logits are not finite numbers");
+}
+
 /* Results for the wanted positions of row `c` of the chunk. The head gets multiples of ROW_STEP rows: unwanted positions, in
  * order, make up the number as far as there are any, which keeps the call's shape a function of the item alone. */
-static int finish_rows(struct dlm_sampler *s, size_t c, const struct task *t, struct dlm_error *err)
+static int finish_rows(struct dlm_sampler *s, const struct run *r, size_t c, const struct task *t, struct dlm_error *err)
 {
-    size_t N = s->N, V = s->V, wanted = 0, extra;
-    for (size_t i = 0; i < N; i++)
+    size_t V = s->V, wanted = 0, extra;
+    for (size_t i = r->lo; i < r->hi; i++)
         wanted += s->want[i];
     if (!wanted)
         return 0;
     extra = (ROW_STEP - wanted % ROW_STEP) % ROW_STEP;
-    size_t n = 0;
-    for (size_t i = 0; i < N; i++) {
+    size_t n = 0, row0 = r->cached ? 0 : c * s->N + r->lo; /* the row of position lo */
+    for (size_t i = r->lo; i < r->hi; i++) {
         if (s->want[i] || extra)
-            s->at[n++] = (uint32_t)i;
+            s->at[n++] = (uint32_t)(row0 + i - r->lo);
         extra -= !s->want[i] && extra;
     }
     for (size_t first = 0; first < n; first += s->rows) {
         size_t some = n - first < s->rows ? n - first : s->rows;
-        uint32_t *at = s->at + first;
-        for (size_t i = 0; i < some; i++)
-            at[i] += (uint32_t)(c * N);
+        const uint32_t *at = s->at + first;
         int rc = dlm_network_logits(s->m, at, some, s->logits, err);
         if (rc)
             return rc;
         bool good = true;
 #pragma omp parallel for num_threads(s->p.threads) schedule(static, 1) reduction(&& : good)
         for (size_t i = 0; i < some; i++) {
-            size_t position = at[i] - c * N;
-            const float *logits = s->logits + i * V;
-            if (!s->want[position])
-                continue;
-            good = good && all_finite(logits, V);
-            size_t thread = (size_t)omp_get_thread_num();
-            double *shares = s->shares + thread * 2 * V;
-            s->result[position] = finish_row(s, t, position, s->z[c * N + position], logits, shares, shares + V, s->rank + thread * V);
+            size_t position = at[i] - row0 + r->lo;
+            if (s->want[position])
+                good = finish_logits(s, t, position, s->z[c * s->N + position], s->logits + i * V, &s->result[position]) && good;
         }
         if (!good)
-            return dlm_fail(err, DLM_EDATA, "the model's logits are not finite numbers");
+            return not_finite(err);
     }
     return 0;
 }
 
 /* --- loops ------------------------------------------------------------------------------------------------------------------ */
 
-struct run {
-    uint64_t first;
-    size_t slot, n; /* rows slot … slot + n - 1 of the chunk */
-    const size_t *prompt;
-    struct dlm_sample_stats *stats;
-    struct dlm_progress *progress;
-    bool current; /* the network holds the hidden states of z */
-};
-
-static int forward(struct dlm_sampler *s, struct run *r, const uint32_t *ids, enum dlm_attend rule, struct dlm_error *err)
+static int forward(struct dlm_sampler *s, struct run *r, struct dlm_error *err)
 {
     if (r->current)
         return 0;
-    s->b.k->upload(s->b.dev, s->d_ids, ids, s->C * s->N * sizeof *ids);
-    dlm_network_forward(s->m, s->d_ids, rule == DLM_ATTEND_PREFIX ? s->d_noisy : (dlm_ptr){0}, rule, s->C);
+    const uint32_t *ids = s->z + (r->cached ? r->slot * s->N + r->lo : 0);
+    const size_t n = r->cached ? r->hi - r->lo : s->C * s->N;
+    s->b.k->upload(s->b.dev, s->d_ids, ids, n * sizeof *ids);
+    if (r->cached)
+        dlm_network_forward_cached(s->m, s->cache, 0, s->d_ids, &r->lo, DLM_ATTEND_FULL, 1, n);
+    else
+        dlm_network_forward(s->m, s->d_ids, s->d_noisy, DLM_ATTEND_PREFIX, s->C);
     r->stats->model_calls++;
     r->current = true;
     return dlm_network_sync(s->m, err);
 }
 
-static int step_done(struct run *r, struct dlm_error *err)
+static int step_done(const struct dlm_sampler *s, struct run *r, struct dlm_error *err)
 {
     r->stats->steps++;
     if (r->progress)
         dlm_progress_update(r->progress, r->stats->steps, NULL);
+    for (size_t i = 0; s->p.watch && i < r->n; i++)
+        s->p.watch(s->p.watch_ctx, r->first + i, s->z + (r->slot + i) * s->N);
     return dlm_stop_signal() ? dlm_fail(err, DLM_ESTOPPED, "stopped") : 0;
 }
 
@@ -250,38 +282,43 @@ static void put(struct dlm_sampler *s, struct run *r, size_t c, size_t position,
     r->current = false;
 }
 
-double dlm_sample_log_snr(const struct dlm_sample_plan *p, uint32_t j)
+static double log_snr_at(const struct dlm_sample_plan *p, uint32_t steps, uint32_t j)
 {
-    if (j >= p->steps)
+    if (j >= steps)
         return INFINITY;
-    double low = dlm_noise_alpha(-DLM_LOG_SNR_MAX), high = dlm_noise_alpha(DLM_LOG_SNR_MAX), f = (double)j / p->steps;
+    double low = dlm_noise_alpha(-DLM_LOG_SNR_MAX), high = dlm_noise_alpha(DLM_LOG_SNR_MAX), f = (double)j / steps;
     if (p->cosine)
         f = pow(sin(M_PI / 2 * f), 2);
     /* α and 1-α by interpolation each (1-σ(λ) = σ(-λ)), so that neither loses its digits at an end. */
     return log(low * (1 - f) + high * f) - log(high * (1 - f) + low * f);
 }
 
+double dlm_sample_log_snr(const struct dlm_sample_plan *p, uint32_t j)
+{
+    return log_snr_at(p, p->steps, j);
+}
+
 static int run_ancestral(struct dlm_sampler *s, struct run *r, struct dlm_error *err)
 {
     size_t N = s->N;
-    for (uint32_t j = 1; j <= s->p.steps; j++) {
-        struct task t = {.kind = REVERSE, .step = j, .log_snr_t = dlm_sample_log_snr(&s->p, j - 1), .log_snr_s = dlm_sample_log_snr(&s->p, j)};
+    for (uint32_t j = 1; j <= r->steps; j++) {
+        struct task t = {.kind = REVERSE, .step = j, .log_snr_t = log_snr_at(&s->p, r->steps, j - 1), .log_snr_s = log_snr_at(&s->p, r->steps, j)};
         /* Where no noise could have put an id, it was kept, and stays (masked noise). */
         bool settled = dlm_noise_pi(&s->p.noise, t.log_snr_t, false, (uint32_t)s->V) == 0;
-        int rc = forward(s, r, s->z, DLM_ATTEND_PREFIX, err);
+        int rc = forward(s, r, err);
         for (size_t i = 0; !rc && i < r->n; i++) {
             size_t c = r->slot + i;
-            uint32_t *z = s->z + c * N;
-            for (size_t q = 0; q < N; q++)
-                s->want[q] = q >= r->prompt[i] && !(settled && z[q] != s->mask);
+            const uint32_t *z = s->z + c * N;
+            for (size_t q = r->lo; q < r->hi; q++)
+                s->want[q] = s->noisy[c * N + q] && !(settled && z[q] != s->mask);
             t.item = r->first + i;
-            rc = finish_rows(s, c, &t, err);
-            for (size_t q = 0; !rc && q < N; q++)
+            rc = finish_rows(s, r, c, &t, err);
+            for (size_t q = r->lo; !rc && q < r->hi; q++)
                 if (s->want[q])
                     put(s, r, c, q, s->result[q].id);
         }
         if (!rc)
-            rc = step_done(r, err);
+            rc = step_done(s, r, err);
         if (rc)
             return rc;
     }
@@ -289,10 +326,10 @@ static int run_ancestral(struct dlm_sampler *s, struct run *r, struct dlm_error 
 }
 
 /* Positions with a score above 0, the highest first; equal ones in order of position. */
-static size_t rank_scores(const struct dlm_sampler *s, size_t most)
+static size_t rank_scores(const struct dlm_sampler *s, const struct run *r, size_t most)
 {
     size_t n = 0;
-    for (size_t q = 0; q < s->N; q++) {
+    for (size_t q = r->lo; q < r->hi; q++) {
         if (!s->want[q] || !(s->result[q].score > 0))
             continue;
         size_t at = n < most ? n++ : n;
@@ -308,26 +345,34 @@ static size_t rank_scores(const struct dlm_sampler *s, size_t most)
     return n;
 }
 
-static bool has_mask(const struct dlm_sampler *s, size_t c, size_t from)
+static bool has_mask(const struct dlm_sampler *s, const struct run *r, size_t c)
 {
-    for (size_t q = from; q < s->N; q++)
+    for (size_t q = r->lo; q < r->hi; q++)
         if (s->z[c * s->N + q] == s->mask)
             return true;
     return false;
+}
+
+static size_t count_noisy(const struct dlm_sampler *s, const struct run *r, size_t c)
+{
+    size_t n = 0;
+    for (size_t q = r->lo; q < r->hi; q++)
+        n += s->noisy[c * s->N + q];
+    return n;
 }
 
 static int run_adaptive(struct dlm_sampler *s, struct run *r, struct dlm_error *err)
 {
     size_t N = s->N;
     bool greedy = s->p.choose.temperature == 0;
-    for (uint32_t j = 1; j <= s->p.steps + 1; j++) {
-        bool closing = j == s->p.steps + 1;
+    for (uint32_t j = 1; j <= r->steps + 1; j++) {
+        bool closing = j == r->steps + 1;
         struct task t = {.kind = closing ? FILL : SCORE, .step = j};
         bool any = false;
         for (size_t i = 0; i < r->n; i++) {
             size_t c = r->slot + i;
             if (closing)
-                s->done[c] = !has_mask(s, c, r->prompt[i]);
+                s->done[c] = !has_mask(s, r, c);
             else /* without a temperature a step that changed nothing would repeat itself for ever */
                 s->done[c] = s->done[c] || (greedy && !s->moved[c]);
             s->moved[c] = false;
@@ -335,106 +380,219 @@ static int run_adaptive(struct dlm_sampler *s, struct run *r, struct dlm_error *
         }
         if (!any && closing)
             return 0;
-        int rc = any ? forward(s, r, s->z, DLM_ATTEND_PREFIX, err) : 0;
+        int rc = any ? forward(s, r, err) : 0;
         for (size_t i = 0; !rc && i < r->n; i++) {
-            size_t c = r->slot + i, fill = N - r->prompt[i];
+            size_t c = r->slot + i;
             if (s->done[c])
                 continue;
-            for (size_t q = 0; q < N; q++)
-                s->want[q] = q >= r->prompt[i] && (!closing || s->z[c * N + q] == s->mask);
+            for (size_t q = r->lo; q < r->hi; q++)
+                s->want[q] = s->noisy[c * N + q] && (!closing || s->z[c * N + q] == s->mask);
             t.item = r->first + i;
-            rc = finish_rows(s, c, &t, err);
+            rc = finish_rows(s, r, c, &t, err);
             if (rc)
                 break;
             if (closing) {
-                for (size_t q = 0; q < N; q++)
+                for (size_t q = r->lo; q < r->hi; q++)
                     if (s->want[q])
                         put(s, r, c, q, s->result[q].id);
                 continue;
             }
-            size_t n = rank_scores(s, (fill + s->p.steps - 1) / s->p.steps);
+            size_t n = rank_scores(s, r, (count_noisy(s, r, c) + r->steps - 1) / r->steps);
             for (size_t k = 0; k < n; k++)
                 put(s, r, c, s->order[k], s->result[s->order[k]].id);
         }
         if (!rc && any)
-            rc = step_done(r, err);
+            rc = step_done(s, r, err);
         if (rc)
             return rc;
     }
     return 0;
 }
 
+static int run_window(struct dlm_sampler *s, struct run *r, struct dlm_error *err)
+{
+    return s->p.order == DLM_SAMPLE_ANCESTRAL ? run_ancestral(s, r, err) : run_adaptive(s, r, err);
+}
+
+/* After the end there are only ends. */
+static void close_text(struct dlm_sampler *s, struct run *r, size_t c, size_t from)
+{
+    for (size_t q = from; q < s->N; q++)
+        s->z[c * s->N + q] = s->end;
+    r->stats->tokens -= s->N - from;
+}
+
+/* One item behind its prefix: a window as long as a block, or all that is left, at a time. Before each, the prefix is computed as a whole, for a clean
+ * position sees all that are clean. */
+static int run_alone(struct dlm_sampler *s, const struct run *group, size_t i, size_t prefix, struct dlm_error *err)
+{
+    const size_t N = s->N, c = group->slot + i, step = s->p.block ? s->p.block : N;
+    struct run r = *group;
+    r.first += i;
+    r.slot = c;
+    r.n = 1;
+    for (size_t lo = prefix; lo < N; lo += step) {
+        r.lo = lo;
+        r.hi = N - lo < step ? N : lo + step;
+        r.cached = true;
+        r.current = false;
+        r.steps = (uint32_t)(((uint64_t)s->p.steps * (r.hi - lo) + N - prefix - 1) / (N - prefix));
+        s->moved[c] = true;
+        s->done[c] = false;
+        if (lo) {
+            const size_t zero = 0;
+            s->b.k->upload(s->b.dev, s->d_ids, s->z + c * N, lo * sizeof *s->z);
+            dlm_network_forward_cached(s->m, s->cache, 0, s->d_ids, &zero, DLM_ATTEND_FULL, 1, lo);
+            r.stats->model_calls++;
+        }
+        int rc = run_window(s, &r, err);
+        if (rc)
+            return rc;
+        for (size_t q = lo; s->p.block && q < r.hi; q++)
+            if (s->z[c * N + q] == s->end) {
+                close_text(s, &r, c, r.hi);
+                return 0;
+            }
+    }
+    return 0;
+}
+
+/* Position q's input is the id before it. The inputs in front of position next[c] are in the cache; each step puts one row of every item there, and the
+ * rows of items that have ended repeat their last. */
 static int run_autoregressive(struct dlm_sampler *s, struct run *r, struct dlm_error *err)
 {
-    size_t N = s->N;
-    for (size_t q = 0; q < N; q++) {
-        bool any = false, left = false;
-        for (size_t i = 0; i < r->n; i++) {
-            left = left || !s->done[r->slot + i];
-            any = any || (!s->done[r->slot + i] && q >= r->prompt[i]);
-        }
-        if (!left)
-            return 0;
-        if (!any)
-            continue;
-        for (size_t k = 0; k < s->C * N; k++)
-            s->shifted[k] = k % N ? s->z[k - 1] : s->first_id;
-        r->current = false;
-        int rc = forward(s, r, s->shifted, DLM_ATTEND_CAUSAL, err);
-        for (size_t i = 0; !rc && i < r->n; i++) {
-            size_t c = r->slot + i;
-            if (s->done[c] || q < r->prompt[i])
-                continue;
-            struct task t = {.kind = FILL, .step = 1, .item = r->first + i};
-            memset(s->want, 0, N);
-            s->want[q] = 1;
-            rc = finish_rows(s, c, &t, err);
+    const size_t N = s->N, C = s->C;
+    size_t left = 0;
+    for (size_t c = 0; c < C; c++)
+        s->next[c] = N - 1;
+    for (size_t i = 0; i < r->n; i++) {
+        size_t c = r->slot + i, prefix = 0;
+        const uint32_t *z = s->z + c * N;
+        while (prefix < N && !s->noisy[c * N + prefix])
+            prefix++;
+        s->done[c] = prefix == N;
+        left += !s->done[c];
+        if (s->done[c] || !prefix)
+            s->next[c] = s->done[c] ? N - 1 : 0;
+        else {
+            const size_t zero = 0;
+            s->next[c] = prefix;
+            for (size_t q = 0; q < prefix; q++)
+                s->shifted[q] = q ? z[q - 1] : s->first_id;
+            s->b.k->upload(s->b.dev, s->d_ids, s->shifted, prefix * sizeof *s->shifted);
+            dlm_network_forward_cached(s->m, s->cache, c, s->d_ids, &zero, DLM_ATTEND_CAUSAL, 1, prefix);
+            r->stats->model_calls++;
+            int rc = dlm_network_sync(s->m, err);
             if (rc)
-                break;
-            s->z[c * N + q] = s->result[q].id;
-            if (s->result[q].id == s->end) {
-                s->done[c] = true;
-                r->stats->tokens -= N - 1 - q;
-                for (size_t k = q + 1; k < N; k++)
-                    s->z[c * N + k] = s->end;
-            }
+                return rc;
         }
-        if (!rc)
-            rc = step_done(r, err);
+    }
+    while (left) {
+        for (size_t c = 0; c < C; c++) {
+            s->shifted[c] = s->next[c] ? s->z[c * N + s->next[c] - 1] : s->first_id;
+            s->at[c] = (uint32_t)c;
+        }
+        s->b.k->upload(s->b.dev, s->d_ids, s->shifted, C * sizeof *s->shifted);
+        dlm_network_forward_cached(s->m, s->cache, 0, s->d_ids, s->next, DLM_ATTEND_CAUSAL, C, 1);
+        r->stats->model_calls++;
+        for (size_t first = 0; first < C; first += s->rows) {
+            size_t some = C - first < s->rows ? C - first : s->rows;
+            int rc = dlm_network_logits(s->m, s->at + first, some, s->logits, err);
+            if (rc)
+                return rc;
+            bool good = true;
+#pragma omp parallel for num_threads(s->p.threads) schedule(static, 1) reduction(&& : good)
+            for (size_t k = 0; k < some; k++) {
+                size_t c = first + k;
+                if (c < r->slot || c >= r->slot + r->n || s->done[c])
+                    continue;
+                struct task t = {.kind = FILL, .step = 1, .item = r->first + c - r->slot};
+                struct row_result result;
+                good = finish_logits(s, &t, s->next[c], 0, s->logits + k * s->V, &result) && good;
+                if (good)
+                    s->z[c * N + s->next[c]] = result.id;
+            }
+            if (!good)
+                return not_finite(err);
+        }
+        for (size_t c = r->slot; c < r->slot + r->n; c++) {
+            if (s->done[c])
+                continue;
+            bool ended = s->z[c * N + s->next[c]] == s->end;
+            if (ended)
+                close_text(s, r, c, s->next[c] + 1);
+            s->done[c] = ended || s->next[c] + 1 == N;
+            left -= s->done[c];
+            s->next[c] += s->next[c] + 1 < N;
+        }
+        int rc = step_done(s, r, err);
         if (rc)
             return rc;
     }
     return 0;
 }
 
-int dlm_sampler_run(struct dlm_sampler *s, uint64_t first, size_t n, uint32_t *ids, const size_t *prompt, struct dlm_sample_stats *stats,
+/* How the texts begin. */
+static int begin(struct dlm_sampler *s, const struct run *r, const uint32_t *ids, const uint8_t *given, struct dlm_error *err)
+{
+    const size_t N = s->N;
+    /* Rows of the chunk that hold no item are clean zeros. */
+    memset(s->z, 0, s->C * N * sizeof *s->z);
+    memset(s->noisy, 0, s->C * N);
+    for (size_t i = 0; i < r->n; i++) {
+        const size_t c = r->slot + i;
+        size_t open = 0;
+        for (size_t q = 0; q < N; q++) {
+            uint32_t id = ids[i * N + q];
+            bool stays = given[i * N + q], prior = !stays && id == DLM_SAMPLE_PRIOR;
+            if (!prior && (id >= s->V || (stays && id == s->mask)))
+                return dlm_fail(err, DLM_EDATA, "a given text holds id %u, which is %s", id,
+                                id == s->mask ? "the mask" : "outside the model's vocabulary");
+            assert(!(stays && open && (s->p.block || s->p.order == DLM_SAMPLE_AUTOREGRESSIVE)));
+            open += !stays;
+            s->noisy[c * N + q] = !stays;
+            s->z[c * N + q] = !prior ? id : s->p.order == DLM_SAMPLE_AUTOREGRESSIVE ? 0 : prior_at(s, r->first + i, q);
+        }
+        s->moved[c] = true;
+        s->done[c] = !open;
+        r->stats->tokens += open;
+    }
+    s->b.k->upload(s->b.dev, s->d_noisy, s->noisy, s->C * N);
+    return 0;
+}
+
+/* The positions given in front; false where others are given, too. */
+static bool given_prefix(const uint8_t *given, size_t N, size_t *prefix)
+{
+    size_t n = 0;
+    while (n < N && given[n])
+        n++;
+    *prefix = n;
+    for (; n < N; n++)
+        if (given[n])
+            return false;
+    return true;
+}
+
+int dlm_sampler_run(struct dlm_sampler *s, uint64_t first, size_t n, uint32_t *ids, const uint8_t *given, struct dlm_sample_stats *stats,
                     struct dlm_progress *progress, struct dlm_error *err)
 {
-    size_t N = s->N, T = s->C * N;
-    struct run r = {.first = first, .slot = first % s->C, .n = n, .prompt = prompt, .stats = stats, .progress = progress};
+    const size_t N = s->N;
+    struct run r = {.first = first, .slot = first % s->C, .n = n, .hi = N, .steps = s->p.steps, .stats = stats, .progress = progress};
     assert(r.slot + n <= s->C && first + n <= (uint64_t)1 << 32);
     double t0 = dlm_progress_now();
-    /* Rows of the chunk that hold no item are clean zeros. */
-    memset(s->z, 0, T * sizeof *s->z);
-    memset(s->noisy, 0, T);
-    for (size_t i = 0; i < n; i++) {
-        uint32_t *z = s->z + (r.slot + i) * N;
-        for (size_t q = 0; q < N; q++) {
-            bool given = q < prompt[i];
-            if (given && (ids[i * N + q] >= s->V || ids[i * N + q] == s->mask))
-                return dlm_fail(err, DLM_EDATA, "a prompt holds id %u, which is %s", ids[i * N + q],
-                                ids[i * N + q] == s->mask ? "the mask" : "outside the model's vocabulary");
-            s->noisy[(r.slot + i) * N + q] = !given;
-            z[q] = given ? ids[i * N + q] : s->p.order == DLM_SAMPLE_AUTOREGRESSIVE ? 0 : prior_at(s, first + i, q);
+    int rc = begin(s, &r, ids, given, err);
+    if (!rc && s->p.order == DLM_SAMPLE_AUTOREGRESSIVE) {
+        rc = run_autoregressive(s, &r, err);
+    } else if (!rc && (s->p.block || s->C == 1)) { /* alone in its calls: a prefix need not be computed in every one */
+        for (size_t i = 0; i < n && !rc; i++) {
+            size_t prefix;
+            bool alone = given_prefix(given + i * N, N, &prefix);
+            rc = alone && (prefix || s->p.block) ? run_alone(s, &r, i, prefix, err) : run_window(s, &r, err);
         }
-        s->moved[r.slot + i] = true;
-        s->done[r.slot + i] = prompt[i] >= N;
-        stats->tokens += N - prompt[i];
+    } else if (!rc) {
+        rc = run_window(s, &r, err);
     }
-    s->b.k->upload(s->b.dev, s->d_noisy, s->noisy, T);
-    int rc = s->p.order == DLM_SAMPLE_ANCESTRAL ? run_ancestral(s, &r, err)
-             : s->p.order == DLM_SAMPLE_ADAPTIVE ? run_adaptive(s, &r, err)
-                                                 : run_autoregressive(s, &r, err);
     if (!rc)
         memcpy(ids, s->z + r.slot * N, n * N * sizeof *ids);
     stats->seconds += dlm_progress_now() - t0;

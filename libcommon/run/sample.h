@@ -1,10 +1,13 @@
-/* Sampling: from the prior, or from a prompt and the prior, to finished ids (method.md §9).
+/* Sampling: from the prior, from given positions and the prior, or from a text that is to be corrected, to finished ids (method.md §9).
  *
- * Item k's random numbers are keyed by (seed, k, position, step), every model call has one fixed shape chosen by the length
- * alone, item k always stands in the same row of it, and head calls hold rows of one item only: so what comes out for item k
- * depends on no other item, nor on how many are drawn at a time. The given positions are a clean prefix and the attention rule
- * is that of training (clean sees clean, noisy sees all). The mask id is never in a finished text. An autoregressive network
- * is sampled from left to right.
+ * Item k's random numbers are keyed by (seed, k, position, step). A model call has either one fixed shape chosen by the length alone, with item k
+ * always in the same row of it, or holds item k alone; head calls hold rows of one item, or one row of every item. So what comes out for item k
+ * depends on no other item, nor on how many are drawn at a time. Given positions are clean and the attention rule is that of training
+ * (clean sees clean, noisy sees all). The mask id is never in a finished text.
+ *
+ * Block by block, what is finished is a clean prefix whose keys and values are computed once a block and kept; so are those of a prompt where a call
+ * holds one text. Logits are those of the whole text up to the block's end. An autoregressive network is sampled from left to right on cached
+ * keys and values.
  */
 #ifndef DLM_RUN_SAMPLE_H
 #define DLM_RUN_SAMPLE_H
@@ -24,12 +27,18 @@ struct dlm_sample_plan {
     enum dlm_sample_order order;
     struct dlm_noise noise;
     size_t length;            /* N: positions of a text, prompt included; the network's seq_len */
-    uint32_t steps;           /* T ≥ 1 */
+    size_t block;             /* positions denoised together, from left to right; a block that holds the end id is the last. 0: all of them */
+    uint32_t steps;           /* T ≥ 1, of a text: blocks share them by length, none gets less than one */
     bool cosine;              /* α along half a cosine, slow at both ends, else linear */
     struct dlm_choose choose;
     uint64_t seed;
     int threads;              /* for the host's part; ≥ 1 */
+    /* After every step, for every item that is being worked on: its ids (N) as they stand. May be NULL. */
+    void (*watch)(void *ctx, uint64_t item, const uint32_t *ids);
+    void *watch_ctx;
 };
+
+#define DLM_SAMPLE_PRIOR UINT32_MAX /* instead of an id: begin from the prior */
 
 struct dlm_sample_stats {
     uint64_t steps;       /* denoising steps, the closing step of adaptive sampling included; positions when autoregressive */
@@ -48,11 +57,11 @@ int dlm_sampler_new(struct dlm_sampler **out, const struct dlm_backend *b, struc
                     struct dlm_error *err);
 void dlm_sampler_free(struct dlm_sampler *s);
 
-/* Finish the texts of items first … first + n - 1, which must lie in one chunk (first % chunk + n ≤ chunk; items < 2^32). ids
- * (n, N): the first prompt[i] ids of row i are given, the rest is written; prompt[i] ≤ N. `stats` are added to; `progress`
- * shows stats->steps and may be NULL. DLM_ESTOPPED when a signal came, DLM_EDATA when a given id is the mask or the network's
- * numbers are not finite. */
-int dlm_sampler_run(struct dlm_sampler *s, uint64_t first, size_t n, uint32_t *ids, const size_t *prompt, struct dlm_sample_stats *stats,
+/* Finish the texts of items first … first + n - 1, which must lie in one chunk (first % chunk + n ≤ chunk; items < 2^32). given u8 (n, N): which ids
+ * (n, N) stay; the others are written, and begin as what stands there, the mask included, or from the prior where that is DLM_SAMPLE_PRIOR. Block by
+ * block and autoregressively, the given positions must be a prefix. `stats` are added to; `progress` shows stats->steps and may be NULL. DLM_ESTOPPED
+ * when a signal came, DLM_EDATA when a given id is the mask, an id is outside the vocabulary, or the network's numbers are not finite. */
+int dlm_sampler_run(struct dlm_sampler *s, uint64_t first, size_t n, uint32_t *ids, const uint8_t *given, struct dlm_sample_stats *stats,
                     struct dlm_progress *progress, struct dlm_error *err);
 
 /* Log-SNR before step j = 1 … T and after it; INFINITY after the last: the text is clean. */

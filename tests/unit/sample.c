@@ -74,12 +74,17 @@ static struct dlm_sample_stats texts(struct dlm_sampler *s, size_t length, uint6
 {
     struct dlm_sample_stats stats = {0};
     size_t chunk = dlm_sample_chunk(length);
-    static size_t none[4096];
+    static uint8_t given[1 << 16];
     for (uint64_t k = first, some; k < first + n; k += some) {
         struct dlm_error err = {{0}};
         some = chunk - k % chunk < at_once ? chunk - k % chunk : at_once;
         some = some < first + n - k ? some : first + n - k;
-        if (dlm_sampler_run(s, k, some, ids + (k - first) * length, prompt ? prompt + (k - first) : none, &stats, NULL, &err)) {
+        for (size_t i = 0; i < some * length; i++) {
+            given[i] = prompt && i % length < prompt[k - first + i / length];
+            if (!given[i])
+                ids[(k - first) * length + i] = DLM_SAMPLE_PRIOR;
+        }
+        if (dlm_sampler_run(s, k, some, ids + (k - first) * length, given, &stats, NULL, &err)) {
             printf("Bail out! %s\n", err.msg);
             exit(1);
         }
@@ -411,16 +416,18 @@ static void refusals(uint64_t seed)
     struct dlm_sampler *s = sampler(m, &plan);
     struct dlm_sample_stats stats = {0};
     uint32_t ids[N] = {0, MASK, 0};
-    size_t two = 2, none = 0;
-    tap_ok(dlm_sampler_run(s, 0, 1, ids, &two, &stats, NULL, &err) == DLM_EDATA && strstr(err.msg, "mask"), "a given mask is refused");
+    static const uint8_t two[N] = {1, 1, 0}, none[N];
+    tap_ok(dlm_sampler_run(s, 0, 1, ids, two, &stats, NULL, &err) == DLM_EDATA && strstr(err.msg, "mask"), "a given mask is refused");
     ids[1] = V;
-    tap_ok(dlm_sampler_run(s, 0, 1, ids, &two, &stats, NULL, &err) == DLM_EDATA && strstr(err.msg, "outside"), "so is an id beyond the vocabulary");
+    tap_ok(dlm_sampler_run(s, 0, 1, ids, two, &stats, NULL, &err) == DLM_EDATA && strstr(err.msg, "outside"), "so is an id beyond the vocabulary");
 
     const struct dlm_tensor *head = dlm_layout_find(dlm_network_layout(m), DLM_TENSOR_HEAD, 0);
     float bad = NAN;
+    for (int i = 0; i < N; i++)
+        ids[i] = DLM_SAMPLE_PRIOR;
     backend.k->upload(backend.dev, dlm_ptr_at(dlm_network_weights(m), head->offset * sizeof bad), &bad, sizeof bad);
     dlm_network_refresh(m);
-    tap_ok(dlm_sampler_run(s, 0, 1, ids, &none, &stats, NULL, &err) == DLM_EDATA && strstr(err.msg, "not finite"), "numbers that are none are told");
+    tap_ok(dlm_sampler_run(s, 0, 1, ids, none, &stats, NULL, &err) == DLM_EDATA && strstr(err.msg, "not finite"), "numbers that are none are told");
     dlm_sampler_free(s);
     dlm_network_free(m);
 
