@@ -48,7 +48,7 @@ static const struct dlm_option options[] = {
     {"huber",     0,   DLM_OPT_REAL,   "D",    "residual of log y beyond which errors count linearly (1e-3)", &huber, 1e-9, 1e3,
      NULL, &huber_given},
     {NULL, 0, DLM_OPT_GROUP, NULL, "Predictions:", NULL, 0, 0, NULL, NULL},
-    {"law",       'l', DLM_OPT_TEXTS,  "FILE", "predict, plot: laws of an earlier fit, may be repeated; predict: or 'paper'",
+    {"law",       'l', DLM_OPT_TEXTS,  "FILE", "laws of an earlier fit, or published ones by name; may be repeated",
      &law_files, 0, 0, NULL, &law_given},
     {"flops",     'C', DLM_OPT_TEXT,   "LIST", "predict: budgets with commas between, in FLOPs", &compute, 0, 0, NULL,
      &compute_given},
@@ -62,7 +62,8 @@ static const struct dlm_option options[] = {
 static const struct dlm_command command = {
     "dlm-fitlaw", "fit scaling laws to the metrics of runs, predict from them, draw them",
     "loss [--by flops|tokens] [FILE...]\nisoflop [--raw] [FILE...]\npower -x COL -y COL [--offset] [FILE...]\n"
-    "surface [-x params|flops_tok] [FILE...]\npredict -l LAW -C FLOPS[,...]\nplot [-l LAW] [-o FILE.svg|.png|.pdf] [FILE...]",
+    "surface [-x params|flops_tok] [FILE...]\npredict -l LAW -C FLOPS[,...]\nlaws [-l LAW]\n"
+    "plot [-l LAW] [-o FILE.svg|.png|.pdf] [FILE...]",
     options, sizeof options / sizeof *options, NULL};
 
 /* What a task has in hand: filled by main() before `find`, by `find` before `write`. */
@@ -183,6 +184,11 @@ static int write_predict(struct call *c, FILE *f, const char *name, struct dlm_e
     return dlm_predict_write(&c->laws, c->flops, c->n_flops, f, name, &c->notes, err);
 }
 
+static int write_published(struct call *c, FILE *f, const char *name, struct dlm_error *err)
+{
+    return law_files.n ? dlm_laws_write(&c->laws, f, name, err) : dlm_published_list(f, name, err);
+}
+
 static void begin_plot(struct call *c)
 {
     struct dlm_error err = {{0}};
@@ -213,6 +219,7 @@ static const struct task tasks[] = {
     {"power",   FITS "x-column y-column offset", "x-column y-column", false, begin_power, find_power, write_laws},
     {"surface", FITS "x-column",           "",                  false, begin_surface, find_surface, write_laws},
     {"predict", "law flops",               "law flops",         true,  begin_budgets, NULL,         write_predict},
+    {"laws",    "law",                     "",                  true,  NULL,          NULL,         write_published},
     {"plot",    FITS "by budgets law",     "",                  false, begin_plot,    find_plot,    write_plot},
 };
 /* clang-format on */
@@ -265,11 +272,12 @@ static void check_options(const struct task *task)
 }
 
 /* Those of --law: files, and published laws by their names. */
-static int read_laws(struct dlm_laws *l, struct dlm_error *err)
+static int read_laws(struct dlm_laws *l, struct dlm_notes *notes, struct dlm_error *err)
 {
     int rc = 0;
     for (size_t i = 0; i < law_files.n && !rc; i++)
-        rc = dlm_published_named(law_files.at[i]) ? dlm_published_fill(l, err) : dlm_laws_read(l, &law_files.at[i], 1, err);
+        rc = dlm_published_named(law_files.at[i]) ? dlm_published_fill(law_files.at[i], l, notes, err)
+                                                  : dlm_laws_read(l, &law_files.at[i], 1, err);
     return rc;
 }
 
@@ -324,7 +332,7 @@ int main(int argc, char **argv)
         check(dlm_study_read(&c.study, &c.request, &err), &err);
     else if (first < argc)
         dlm_frame_misuse(&command, "%s reads the laws of --law, not '%s'", task->name, argv[first]);
-    check(read_laws(&c.laws, &err), &err);
+    check(read_laws(&c.laws, &c.notes, &err), &err);
 
     dlm_progress_init(&progress, command.name, "resamples", 0, 0, (enum dlm_progress_mode)common.progress);
     int rc = task->find ? task->find(&c, &err) : 0;

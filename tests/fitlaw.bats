@@ -116,7 +116,7 @@ setup() {
     near "$(get law.tsv power masked/diffusion k value flops_tok)" 0.557 0.2
     near "$(get law.tsv power masked/diffusion k value params)" "$(get law.tsv power masked/diffusion k value flops_tok)" 1e-4
     dlm-fitlaw predict -l law.tsv -C 1e21 2> said > predicted
-    [ "$(awk -F'\t' '{ print NF }' predicted | sort -u)" = 21 ]
+    [ "$(awk -F'\t' '{ print NF }' predicted | sort -u)" = 22 ]
     [ "$(cut -f1,2,21 predicted | tail -n +2)" = "$(printf 'masked\t1e+21\tmasked/diffusion\nuniform\t1e+21\tuniform/diffusion')" ]
     [ ! -s said ]
     dlm-fitlaw predict -l law.tsv -C 1e22 2>&1 > /dev/null | grep -q 'masked/diffusion: flops 1e+22 lies more than ten times beyond the data, which end at 1.71e+20: an extrapolation'

@@ -69,21 +69,33 @@ static struct dlm_prediction divide(double c, const struct dlm_prediction *by)
     return (struct dlm_prediction){c / by->value, c / by->hi, c / by->lo};
 }
 
+bool dlm_predict_by_params(const struct dlm_laws *l, const char *group)
+{
+    return dlm_laws_find(l, "compute", group, "k", "flops", "params") != NULL;
+}
+
+bool dlm_predict_surface(const struct dlm_laws *l, const char *group, bool params, double value[DLM_FIT_TERMS], const char **y)
+{
+    for (int i = 0; i < DLM_FIT_TERMS; i++) {
+        const struct dlm_law_row *row =
+            dlm_laws_find(l, "surface", group, dlm_form_surface.term[i], NULL, params ? "params" : "flops_tok");
+        if (!row)
+            return false;
+        value[i] = row->value;
+        if (y)
+            *y = row->y;
+    }
+    return true;
+}
+
 /* The best split on a fitted surface, with intervals from its bands. */
 static int apply_surface(const struct dlm_laws *l, const char *group, double c, struct dlm_prediction *q, struct dlm_notes *notes,
                          struct dlm_error *err)
 {
     for (int params = 0; params < 2; params++) {
-        const char *x = params ? "params" : "flops_tok";
+        const char *x = params ? "params" : "flops_tok", *y;
         double v[DLM_FIT_TERMS];
-        bool all = true;
-        const struct dlm_law_row *row = NULL;
-        for (int i = 0; i < DLM_FIT_TERMS && all; i++) {
-            row = dlm_laws_find(l, "surface", group, dlm_form_surface.term[i], NULL, x);
-            all = row != NULL;
-            v[i] = row ? row->value : NAN;
-        }
-        if (!all)
+        if (!dlm_predict_surface(l, group, params, v, &y))
             continue;
         const double budget = params ? c / 6 : c; /* method 2 counts 6·P FLOPs per token */
         double m = pow(v[2] * v[1] / (v[4] * v[3]), 1 / (v[2] + v[4])) * pow(budget, v[4] / (v[2] + v[4]));
@@ -92,7 +104,7 @@ static int apply_surface(const struct dlm_laws *l, const char *group, double c, 
             size.lo = m * band.lo / band.value;
             size.hi = m * band.hi / band.value;
         }
-        if (dlm_laws_predict(l, "surface", group, row->y, "flops", c, &band) && known(&band)) {
+        if (dlm_laws_predict(l, "surface", group, y, "flops", c, &band) && known(&band)) {
             loss.lo = loss.value * band.lo / band.value;
             loss.hi = loss.value * band.hi / band.value;
         }
@@ -103,21 +115,32 @@ static int apply_surface(const struct dlm_laws *l, const char *group, double c, 
             q[DLM_Q_LOSS] = loss;
         if (params && !known(&q[DLM_Q_TOKENS]) && isfinite(m))
             q[DLM_Q_TOKENS] = divide(budget, &size);
-        int rc = note_stretch(l, "surface", group, row->y, x, "C_min", "C_max", c, notes, err);
+        int rc = note_stretch(l, "surface", group, y, x, "C_min", "C_max", c, notes, err);
         if (rc)
             return rc;
     }
     return 0;
 }
 
-/* Apply the laws named `law` (NULL: any of one variable) that add something; *changed says whether one did. */
-static int apply_laws(const struct dlm_laws *l, const char *group, const char *only, struct dlm_prediction *q, bool *changed,
+/* A surface says what the loss is at sizes that other laws chose; no interval, for its band is that of its own best split. */
+static void apply_surface_at(const struct dlm_laws *l, const char *group, struct dlm_prediction *q)
+{
+    for (int params = 0; params < 2 && !known(&q[DLM_Q_LOSS]); params++) {
+        const struct dlm_prediction *m = &q[params ? DLM_Q_PARAMS : DLM_Q_SIZE], *d = &q[DLM_Q_TOKENS];
+        double v[DLM_FIT_TERMS];
+        if (known(m) && known(d) && dlm_predict_surface(l, group, params, v, NULL))
+            q[DLM_Q_LOSS] = (struct dlm_prediction){dlm_form_at(&dlm_form_surface, v, m->value, d->value), NAN, NAN};
+    }
+}
+
+/* Apply the laws of group `from` named `only` (NULL: any of one variable) that add something; *changed says whether one did. */
+static int apply_laws(const struct dlm_laws *l, const char *from, const char *only, struct dlm_prediction *q, bool *changed,
                       struct dlm_notes *notes, struct dlm_error *err)
 {
     for (size_t i = 0; i < l->n; i++) {
         const struct dlm_law_row *r = &l->at[i];
         char law[64];
-        if (strcmp(r->group, group))
+        if (strcmp(r->group, from))
             continue;
         int y = quantity_of(r->y), x = quantity_of(r->x);
         if (y < 0 || x < 0 || known(&q[y]) || !known(&q[x]) || !strncmp(r->law, "surface", 7))
@@ -133,34 +156,54 @@ static int apply_laws(const struct dlm_laws *l, const char *group, const char *o
         if (!apply(l, &named, &q[x], &q[y]) || !known(&q[y]))
             continue;
         *changed = true;
-        int rc = note_stretch(l, law, group, r->y, r->x, "x_min", "x_max", q[x].value, notes, err);
+        int rc = note_stretch(l, law, from, r->y, r->x, "x_min", "x_max", q[x].value, notes, err);
         if (rc)
             return rc;
     }
     return 0;
 }
 
+/* Of size and tokens the one that is missing, by the group's way to count compute; *changed says whether one was. */
+static void complete(bool by_params, double flops, struct dlm_prediction *q, bool *changed)
+{
+    struct dlm_prediction *d = &q[DLM_Q_TOKENS], *m = &q[DLM_Q_SIZE], *p = &q[DLM_Q_PARAMS];
+    *changed = true;
+    if (!known(d) && by_params && known(p))
+        *d = divide(flops / 6, p);
+    else if (!known(d) && !by_params && known(m))
+        *d = divide(flops, m);
+    else if (known(d) && !known(m))
+        *m = divide(flops, d);
+    else if (known(d) && by_params && !known(p))
+        *p = divide(flops / 6, d);
+    else
+        *changed = false;
+}
+
 int dlm_predict(const struct dlm_laws *l, const char *group, double flops, struct dlm_prediction q[DLM_QUANTITIES],
                 struct dlm_notes *notes, struct dlm_error *err)
 {
+    const bool by_params = dlm_predict_by_params(l, group);
     for (int i = 0; i < DLM_QUANTITIES; i++)
         q[i] = (struct dlm_prediction){NAN, NAN, NAN};
     q[DLM_Q_FLOPS] = (struct dlm_prediction){flops, flops, flops};
     bool changed = true;
     int rc = apply_laws(l, group, "loss", q, &changed, notes, err);
     while (!rc && changed) {
+        bool completed;
         changed = false;
         rc = apply_laws(l, group, NULL, q, &changed, notes, err);
-        if (!rc && !changed && !known(&q[DLM_Q_SIZE]) && !known(&q[DLM_Q_TOKENS]))
+        if (!rc && !changed && !known(&q[DLM_Q_SIZE]) && !known(&q[DLM_Q_TOKENS]) && !known(&q[DLM_Q_PARAMS]))
             rc = apply_surface(l, group, flops, q, notes, err);
-        if (known(&q[DLM_Q_SIZE]) && !known(&q[DLM_Q_TOKENS])) {
-            q[DLM_Q_TOKENS] = divide(flops, &q[DLM_Q_SIZE]);
-            changed = true;
-        } else if (known(&q[DLM_Q_TOKENS]) && !known(&q[DLM_Q_SIZE])) {
-            q[DLM_Q_SIZE] = divide(flops, &q[DLM_Q_TOKENS]);
-            changed = true;
+        complete(by_params, flops, q, &completed);
+        changed |= completed;
+        if (!rc && !changed) { /* what the group has no law of its own for, all groups together may have */
+            rc = apply_laws(l, "pooled", NULL, q, &changed, notes, err);
+            if (!rc && changed)
+                rc = dlm_notes_add(notes, err, "%s: has no law of its own for batch or learning rate: the pooled one is used", group);
         }
     }
+    apply_surface_at(l, group, q);
     return rc;
 }
 
@@ -195,21 +238,32 @@ static void put(FILE *f, double v, int digits)
         fputs("\tNA", f);
 }
 
+/* The groups in their order: the next one from row *i on, or NULL. A group of laws that only lend to others is none. */
+static const struct dlm_law_row *next_group(const struct dlm_laws *l, size_t *i)
+{
+    for (; *i < l->n; ++*i) {
+        const struct dlm_law_row *r = &l->at[*i];
+        bool before = !strcmp(r->group, "pooled");
+        for (size_t j = 0; j < *i && !before; j++)
+            before = !strcmp(l->at[j].group, r->group);
+        if (!before) {
+            ++*i;
+            return r;
+        }
+    }
+    return NULL;
+}
+
 int dlm_predict_write(const struct dlm_laws *l, const double *flops, size_t n, FILE *f, const char *name, struct dlm_notes *notes,
                       struct dlm_error *err)
 {
+    const struct dlm_law_row *r;
     errno = 0;
     fputs("noise\tflops", f);
     for (int i = 1; i < DLM_QUANTITIES; i++)
         fprintf(f, "\t%s\t%s_lo\t%s_hi", dlm_quantity_names[i], dlm_quantity_names[i], dlm_quantity_names[i]);
-    fputs("\tgroup\n", f);
-    for (size_t g = 0; g < l->n; g++) {
-        const struct dlm_law_row *r = &l->at[g];
-        bool before = false;
-        for (size_t i = 0; i < g && !before; i++)
-            before = !strcmp(l->at[i].group, r->group);
-        if (before)
-            continue;
+    fputs("\tgroup\tcompute\n", f);
+    for (size_t at = 0; (r = next_group(l, &at));) {
         for (size_t k = 0; k < n; k++) {
             struct dlm_prediction q[DLM_QUANTITIES];
             bool any = false;
@@ -224,7 +278,7 @@ int dlm_predict_write(const struct dlm_laws *l, const double *flops, size_t n, F
                 put(f, q[i].hi, 6);
                 any |= known(&q[i]);
             }
-            fprintf(f, "\t%s\n", r->group);
+            fprintf(f, "\t%s\t%s\n", r->group, dlm_predict_by_params(l, r->group) ? "6*P*D" : "M*D");
             if (!any && (rc = dlm_notes_add(notes, err, "%s: no law of this group speaks of compute", r->group)))
                 return rc;
         }
