@@ -107,39 +107,41 @@ static int state_of(const uint32_t z[N])
 
 static float table[STATES][N][V]; /* logits */
 
-static void tabulate(struct dlm_network *m, bool causal)
+/* The network of the first `length` positions, of which `noisy` says which are. */
+static void tabulate(struct dlm_network *m, bool causal, const uint8_t *noisy, size_t length)
 {
     size_t C = dlm_sample_chunk(N);
-    uint32_t *z = calloc(C * N, sizeof *z), *at = calloc(C * N, sizeof *at);
-    uint8_t *noisy = calloc(C * N, 1);
-    float *logits = calloc(C * N * V, sizeof *logits);
-    if (!z || !at || !noisy || !logits)
+    uint32_t *z = calloc(C * length, sizeof *z), *at = calloc(C * length, sizeof *at);
+    uint8_t *flags = calloc(C * length, 1);
+    float *logits = calloc(C * length * V, sizeof *logits);
+    if (!z || !at || !flags || !logits)
         exit(1);
-    dlm_ptr d_z = backend.k->alloc(backend.dev, C * N * 4), d_noisy = backend.k->alloc(backend.dev, C * N);
-    memset(noisy, 1, C * N);
-    for (size_t i = 0; i < C * N; i++)
+    dlm_ptr d_z = backend.k->alloc(backend.dev, C * length * 4), d_noisy = backend.k->alloc(backend.dev, C * length);
+    for (size_t i = 0; i < C * length; i++) {
+        flags[i] = noisy[i % length];
         at[i] = (uint32_t)i;
-    backend.k->upload(backend.dev, d_noisy, noisy, C * N);
+    }
+    backend.k->upload(backend.dev, d_noisy, flags, C * length);
     for (size_t first = 0; first < STATES; first += C) {
         struct dlm_error err = {{0}};
         for (size_t b = 0; b < C; b++) {
             uint32_t ids[N];
             ids_of((int)((first + b) % STATES), ids);
-            for (int i = 0; i < N; i++)
-                z[b * N + i] = causal ? (i ? ids[i - 1] : BEGIN) : ids[i];
+            for (size_t i = 0; i < length; i++)
+                z[b * length + i] = causal ? (i ? ids[i - 1] : BEGIN) : ids[i];
         }
-        backend.k->upload(backend.dev, d_z, z, C * N * 4);
-        dlm_network_forward(m, d_z, causal ? (dlm_ptr){0} : d_noisy, causal ? DLM_ATTEND_CAUSAL : DLM_ATTEND_PREFIX, C);
-        if (dlm_network_logits(m, at, C * N, logits, &err))
+        backend.k->upload(backend.dev, d_z, z, C * length * 4);
+        dlm_network_forward_of(m, d_z, causal ? (dlm_ptr){0} : d_noisy, causal ? DLM_ATTEND_CAUSAL : DLM_ATTEND_PREFIX, C, length);
+        if (dlm_network_logits(m, at, C * length, logits, &err))
             exit(1);
         for (size_t b = 0; b < C && first + b < STATES; b++)
-            memcpy(table[first + b], logits + b * N * V, sizeof table[0]);
+            memcpy(table[first + b], logits + b * length * V, length * sizeof table[0][0]);
     }
     backend.k->free(backend.dev, d_z);
     backend.k->free(backend.dev, d_noisy);
     free(z);
     free(at);
-    free(noisy);
+    free(flags);
     free(logits);
 }
 
@@ -154,21 +156,27 @@ static void prior(const struct dlm_noise *n, double *p)
     }
 }
 
-static void enumerate_ancestral(const struct dlm_sample_plan *p, double *now)
+/* `steps` steps on the positions in [lo, hi) that are noisy, by the table. */
+static void carry(const struct dlm_sample_plan *plan, uint32_t steps, const uint8_t *noisy, size_t lo, size_t hi, double *now)
 {
     static double next[STATES], step[N][V], shares[V];
     struct dlm_choose_rank rank[V];
-    prior(&p->noise, now);
-    for (uint32_t j = 1; j <= p->steps; j++) {
+    struct dlm_sample_plan p = *plan;
+    p.steps = steps;
+    for (uint32_t j = 1; j <= steps; j++) {
         memset(next, 0, sizeof next);
         for (int s = 0; s < STATES; s++) {
             uint32_t z[N], to[N];
             if (now[s] == 0)
                 continue;
             ids_of(s, z);
-            for (int i = 0; i < N; i++) {
-                dlm_choose_shares(shares, &p->choose, table[s][i], V, MASK, rank);
-                dlm_reverse_step(step[i], &p->noise, dlm_sample_log_snr(p, j - 1), dlm_sample_log_snr(p, j), z[i], shares, V, MASK);
+            for (size_t i = 0; i < N; i++) {
+                memset(step[i], 0, sizeof step[i]);
+                step[i][z[i]] = 1;
+                if (i < lo || i >= hi || !noisy[i])
+                    continue;
+                dlm_choose_shares(shares, &p.choose, table[s][i], V, MASK, rank);
+                dlm_reverse_step(step[i], &p.noise, dlm_sample_log_snr(&p, j - 1), dlm_sample_log_snr(&p, j), z[i], shares, V, MASK);
             }
             for (int t = 0; t < STATES; t++) {
                 ids_of(t, to);
@@ -177,6 +185,50 @@ static void enumerate_ancestral(const struct dlm_sample_plan *p, double *now)
         }
         memcpy(now, next, sizeof next);
     }
+}
+
+static const uint8_t all_noisy[N] = {1, 1, 1};
+
+static void enumerate_ancestral(const struct dlm_sample_plan *p, double *now)
+{
+    prior(&p->noise, now);
+    carry(p, p->steps, all_noisy, 0, N, now);
+}
+
+/* Block by block behind what is clean; a block with the end id is followed by ends. Texts begin with `ids` where they are given. */
+static void enumerate_blocks(struct dlm_network *m, const struct dlm_sample_plan *p, size_t prefix, const uint32_t *ids, double *now)
+{
+    static double shut[STATES], open[STATES];
+    memset(shut, 0, sizeof shut);
+    for (int s = 0; s < STATES; s++) { /* the prior where nothing is given */
+        uint32_t z[N];
+        ids_of(s, z);
+        now[s] = 1;
+        for (size_t i = 0; i < N; i++)
+            now[s] *= i < prefix ? z[i] == ids[i] : dlm_noise_pi(&p->noise, -9, z[i] == MASK, V);
+    }
+    for (size_t lo = prefix; lo < N; lo += p->block) {
+        size_t hi = lo + p->block < N ? lo + p->block : N;
+        uint8_t noisy[N];
+        for (size_t i = 0; i < N; i++)
+            noisy[i] = i >= lo;
+        tabulate(m, false, noisy, hi);
+        carry(p, (uint32_t)((p->steps * (hi - lo) + N - prefix - 1) / (N - prefix)), noisy, lo, hi, now);
+        memset(open, 0, sizeof open);
+        for (int s = 0; s < STATES; s++) {
+            uint32_t z[N];
+            bool ends = false;
+            ids_of(s, z);
+            for (size_t i = lo; i < hi; i++)
+                ends = ends || z[i] == END;
+            for (size_t i = hi; i < N && ends; i++)
+                z[i] = END;
+            *(ends ? &shut[state_of(z)] : &open[s]) += now[s];
+        }
+        memcpy(now, open, sizeof open);
+    }
+    for (int s = 0; s < STATES; s++)
+        now[s] += shut[s];
 }
 
 /* Greedy adaptive sampling is a map of states. */
@@ -306,7 +358,7 @@ static void histograms(uint64_t seed)
         struct dlm_sample_plan plan = {.order = runs[i].order, .noise = noise(runs[i].noise), .length = N, .steps = runs[i].steps,
                                        .cosine = runs[i].cosine, .choose = runs[i].choose, .seed = seed + 100 + i, .threads = 1};
         struct dlm_sampler *s = sampler(m, &plan);
-        tabulate(m, causal);
+        tabulate(m, causal, all_noisy, N);
         if (causal)
             enumerate_autoregressive(&plan, p);
         else if (plan.order == DLM_SAMPLE_ADAPTIVE)
@@ -321,6 +373,178 @@ static void histograms(uint64_t seed)
     }
     tap_ok(!masks, "no finished text holds the mask");
     free(ids);
+}
+
+/* Blocks, prompts, gaps: the distribution is the enumerated one, and given ids stay. */
+static void windows(uint64_t seed)
+{
+    enum { COUNT = 6000 };
+    static const struct {
+        const char *noise;
+        size_t block, prefix;
+        uint32_t steps;
+    } runs[] = {{"masked", 1, 0, 6}, {"balanced", 2, 0, 5}, {"uniform", 1, 1, 4}, {"mix:0.4", 2, 1, 3}, {"balanced", 7, 1, 3}};
+    uint32_t *ids = calloc(COUNT * N, sizeof *ids);
+    uint8_t *given = calloc(COUNT * N, 1);
+    static double p[STATES];
+    if (!ids || !given)
+        exit(1);
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
+        struct dlm_network *m = network(N, false, seed + i);
+        struct dlm_sample_plan plan = {.noise = noise(runs[i].noise), .length = N, .block = runs[i].block, .steps = runs[i].steps,
+                                       .choose = {1, 0, 1}, .seed = seed + 200 + i, .threads = 1};
+        struct dlm_sampler *s = sampler(m, &plan);
+        size_t prompt[COUNT];
+        uint32_t front[N] = {2, 0, 0};
+        for (size_t k = 0; k < COUNT; k++) {
+            prompt[k] = runs[i].prefix;
+            ids[k * N] = front[0];
+        }
+        struct dlm_sample_stats stats = texts(s, N, 0, COUNT, COUNT, ids, prompt);
+        char what[80];
+        snprintf(what, sizeof what, "blocks of %zu behind %zu, %s", runs[i].block, runs[i].prefix, runs[i].noise);
+        enumerate_blocks(m, &plan, runs[i].prefix, front, p);
+        compare(ids, COUNT, p, what);
+        tap_ok(!any_mask(ids, COUNT * N) && stats.tokens <= COUNT * (N - runs[i].prefix), "%s: no mask remains, tokens are counted", what);
+        dlm_sampler_free(s);
+
+        /* a gap between given ids */
+        plan.block = 0;
+        plan.seed++;
+        s = sampler(m, &plan);
+        static const uint8_t gap[N] = {0, 1, 0};
+        for (size_t k = 0; k < COUNT * N; k++) {
+            given[k] = gap[k % N];
+            ids[k] = gap[k % N] ? 4 : DLM_SAMPLE_PRIOR;
+        }
+        struct dlm_error err = {{0}};
+        size_t chunk = dlm_sample_chunk(N);
+        for (size_t k = 0; k < COUNT; k += chunk)
+            if (dlm_sampler_run(s, k, COUNT - k < chunk ? COUNT - k : chunk, ids + k * N, given + k * N, &stats, NULL, &err))
+                tap_ok(false, "%s", err.msg);
+        static const uint8_t noisy[N] = {1, 0, 1};
+        tabulate(m, false, noisy, N);
+        for (int k = 0; k < STATES; k++) {
+            uint32_t z[N];
+            ids_of(k, z);
+            p[k] = z[1] == 4;
+            for (size_t q = 0; q < N; q += 2)
+                p[k] *= dlm_noise_pi(&plan.noise, -9, z[q] == MASK, V);
+        }
+        carry(&plan, plan.steps, noisy, 0, N, p);
+        snprintf(what, sizeof what, "gaps, %s", runs[i].noise);
+        compare(ids, COUNT, p, what);
+        dlm_sampler_free(s);
+        dlm_network_free(m);
+    }
+    free(ids);
+    free(given);
+}
+
+/* Behind a prompt whose keys and values are kept, and block by block, greedy steps are those of whole calls in which every position is computed. */
+static void kept_prefix(uint64_t seed)
+{
+    enum { LONG = 300, FRONT = 289, BLOCK = 4 };
+    struct dlm_network *m = network(LONG, false, seed + 3);
+    for (size_t block = 0; block <= BLOCK; block += BLOCK) {
+        struct dlm_sample_plan plan = {.order = DLM_SAMPLE_ADAPTIVE, .noise = noise("mix:0.5"), .length = LONG, .block = block,
+                                       .steps = LONG - FRONT, .seed = seed, .threads = 1, .choose = {.temperature = 0, .top_p = 1}};
+        static uint32_t ids[LONG], want[LONG];
+        static uint8_t given[LONG], noisy[LONG];
+        struct dlm_error err = {{0}};
+        struct dlm_sample_stats stats = {0};
+        for (uint32_t i = 0; i < LONG; i++) {
+            given[i] = i < FRONT;
+            ids[i] = want[i] = i < FRONT ? i * i % 3 : i % 2 ? MASK : 4;
+        }
+        struct dlm_sampler *s = sampler(m, &plan);
+        bool good = !dlm_sampler_run(s, 0, 1, ids, given, &stats, NULL, &err);
+        dlm_sampler_free(s);
+
+        dlm_ptr d_ids = backend.k->alloc(backend.dev, sizeof want), d_noisy = backend.k->alloc(backend.dev, LONG);
+        size_t calls = 0, step = block ? block : LONG - FRONT;
+        bool ended = false;
+        for (size_t lo = FRONT; lo < LONG && !ended; lo += step) {
+            size_t hi = lo + step < LONG ? lo + step : LONG;
+            for (size_t k = 0; k <= hi - lo; k++) { /* one position a step, the one most surely wrong; then what is still masked */
+                static float logits[LONG * V];
+                uint32_t at[LONG], best[LONG];
+                double shares[V], most = 0;
+                int top = -1;
+                for (size_t i = 0; i < hi; i++) {
+                    noisy[i] = i >= lo;
+                    at[i] = (uint32_t)i;
+                }
+                backend.k->upload(backend.dev, d_ids, want, hi * 4);
+                backend.k->upload(backend.dev, d_noisy, noisy, hi);
+                dlm_network_forward_of(m, d_ids, d_noisy, DLM_ATTEND_PREFIX, 1, hi);
+                good = good && !dlm_network_logits(m, at, hi, logits, &err);
+                calls++;
+                for (size_t i = lo; i < hi; i++) {
+                    dlm_reverse_softmax(shares, logits + i * V, V, MASK);
+                    double score = dlm_reverse_confidence(&plan.noise, want[i], shares, V, MASK, &best[i]);
+                    if (k == hi - lo && want[i] == MASK)
+                        want[i] = best[i];
+                    else if (score > most) {
+                        most = score;
+                        top = (int)i;
+                    }
+                }
+                if (top >= 0 && k < hi - lo)
+                    want[top] = best[top];
+            }
+            for (size_t i = lo; i < hi && block; i++)
+                ended = ended || want[i] == END;
+            for (size_t i = hi; i < LONG && ended; i++)
+                want[i] = END;
+        }
+        tap_ok(good && !memcmp(ids, want, sizeof ids), "a kept prefix, blocks of %zu: the texts of %zu whole calls", block, calls);
+        backend.k->free(backend.dev, d_ids);
+        backend.k->free(backend.dev, d_noisy);
+    }
+    dlm_network_free(m);
+}
+
+/* A text to be corrected begins as it is: what the network is sure of stays, and its draws are those of adaptive steps. */
+static void revision(uint64_t seed)
+{
+    struct dlm_network *m = network(N, false, seed);
+    struct dlm_sample_plan plan = {.order = DLM_SAMPLE_ADAPTIVE, .noise = noise("uniform"), .length = N, .steps = N, .seed = seed, .threads = 1,
+                                   .choose = {.temperature = 0, .top_p = 1}};
+    struct dlm_sampler *s = sampler(m, &plan);
+    static const uint8_t none[N];
+    tabulate(m, false, all_noisy, N);
+    bool good = true;
+    for (int from = 0; from < STATES && good; from++) {
+        uint32_t ids[N], want[N];
+        struct dlm_error err = {{0}};
+        struct dlm_sample_stats stats = {0};
+        double shares[V];
+        ids_of(from, ids);
+        memcpy(want, ids, sizeof want);
+        for (uint32_t j = 0; j < plan.steps; j++) { /* one position a step, the one most surely wrong */
+            uint32_t best[N];
+            int top = -1;
+            double most = 0;
+            for (int i = 0; i < N; i++) {
+                dlm_reverse_softmax(shares, table[state_of(want)][i], V, MASK);
+                double score = dlm_reverse_confidence(&plan.noise, want[i], shares, V, MASK, &best[i]);
+                if (score > most) {
+                    most = score;
+                    top = i;
+                }
+            }
+            if (top >= 0)
+                want[top] = best[top];
+        }
+        bool masks = any_mask(want, N);
+        good = !dlm_sampler_run(s, 0, 1, ids, none, &stats, NULL, &err) && (masks || !memcmp(ids, want, sizeof want)) && !any_mask(ids, N);
+        if (!good)
+            printf("# from state %d: %s\n", from, err.msg);
+    }
+    tap_ok(good, "self-correction from every text is the map of adaptive steps");
+    dlm_sampler_free(s);
+    dlm_network_free(m);
 }
 
 /* --- what must not matter, and what must ------------------------------------------------------------------------------------ */
@@ -452,6 +676,9 @@ int main(void)
         return 1;
     }
     histograms(seed);
+    windows(seed);
+    kept_prefix(seed);
+    revision(seed);
     independence(seed);
     economy(seed);
     refusals(seed);
