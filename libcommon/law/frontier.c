@@ -2,13 +2,11 @@
 #include "law/frontier.h"
 
 #include "base/number.h"
+#include "law/smooth.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Half the width of the smoothing window in log x, unless three points need more. */
-static const double window = 0.15;
 
 int dlm_budgets_parse(const char *text, struct dlm_budgets *b, struct dlm_error *err)
 {
@@ -39,38 +37,7 @@ bad:
 
 double dlm_curve_at(const double *lx, const double *ly, size_t n, double at)
 {
-    if (!n || !(at >= lx[0] - 1e-6) || !(at <= lx[n - 1] + 1e-6))
-        return NAN;
-    size_t lo = 0, hi = n; /* first point at or above `at` */
-    while (lo < hi) {
-        size_t mid = (lo + hi) / 2;
-        if (lx[mid] < at)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    size_t a = lo, b = lo; /* the three nearest: [a, b) */
-    while (b - a < 3 && (a > 0 || b < n))
-        if (b == n || (a > 0 && at - lx[a - 1] <= lx[b] - at))
-            a--;
-        else
-            b++;
-    double h = fmax(window, 1.2 * fmax(fabs(at - lx[a]), fabs(lx[b - 1] - at)));
-    while (a > 0 && at - lx[a - 1] < h)
-        a--;
-    while (b < n && lx[b] - at < h)
-        b++;
-    double w0 = 0, w1 = 0, w2 = 0, v0 = 0, v1 = 0;
-    for (size_t i = a; i < b; i++) { /* tricube weights, line through the points */
-        double d = lx[i] - at, u = fabs(d) / h, c = 1 - u * u * u, w = c * c * c;
-        w0 += w;
-        w1 += w * d;
-        w2 += w * d * d;
-        v0 += w * ly[i];
-        v1 += w * d * ly[i];
-    }
-    double det = w0 * w2 - w1 * w1;
-    return det > 1e-12 * w0 * w2 && w2 > 0 ? (w2 * v0 - w1 * v1) / det : v0 / w0;
+    return dlm_smooth_at(lx, ly, n, at, NULL, NULL);
 }
 
 static bool same_size(double a, double b)

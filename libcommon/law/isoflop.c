@@ -1,6 +1,10 @@
 /* Iso-FLOP profiles; see isoflop.h. */
 #include "law/isoflop.h"
 
+#include "law/columns.h"
+#include "law/gridbias.h"
+#include "law/parabola.h"
+
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -49,8 +53,8 @@ static double params_at(const struct size *s, size_t n, double m)
     return exp(s[i - 1].p + (s[i].p - s[i - 1].p) * (m - s[i - 1].m) / (s[i].m - s[i - 1].m));
 }
 
-/* The optimum at one budget. False: there is none (too few sizes, no lowest point). */
-static bool optimum(const struct profile *p, const struct size *s, size_t n, double c, double *value)
+/* The optimum at one budget. False: there is none (too few sizes, no lowest point). x and y (n) are scratch. */
+static bool optimum(const struct profile *p, const struct size *s, size_t n, double c, double *x, double *y, double *value)
 {
     for (int i = 0; i < DLM_ISOFLOP_VALUES; i++)
         value[i] = NAN;
@@ -68,33 +72,15 @@ static bool optimum(const struct profile *p, const struct size *s, size_t n, dou
     } else {
         if (n < PARABOLA)
             return false;
-        /* least squares of l = a + b·t + c·t², t = (log M - mean)/spread, by orthogonal polynomials */
-        double mean = 0, spread = 0, s1 = 0, q0 = 0, q1 = 0, qq = 0, lq = 0, l0 = 0, l1 = 0;
-        for (size_t i = 0; i < n; i++)
-            mean += s[i].m / (double)n;
-        for (size_t i = 0; i < n; i++)
-            spread += (s[i].m - mean) * (s[i].m - mean) / (double)n;
-        spread = sqrt(spread);
+        struct dlm_parabola curve;
         for (size_t i = 0; i < n; i++) {
-            double t = (s[i].m - mean) / spread;
-            s1 += t * t;
-            q0 += t * t / (double)n;
-            q1 += t * t * t;
-            l0 += s[i].ly / (double)n;
-            l1 += t * s[i].ly;
+            x[i] = s[i].m;
+            y[i] = s[i].ly;
         }
-        q1 /= s1;
-        for (size_t i = 0; i < n; i++) {
-            double t = (s[i].m - mean) / spread, q = t * t - q1 * t - q0;
-            qq += q * q;
-            lq += q * s[i].ly;
-        }
-        double curve = lq / qq, slope = l1 / s1 - curve * q1, level = l0 - curve * q0;
-        if (!(curve > 0) || !(qq > 0))
+        if (!dlm_parabola_fit(&curve, x, y, NULL, n))
             return false;
-        double t = -slope / (2 * curve);
-        m = mean + spread * t;
-        l = level + slope * t + curve * t * t;
+        m = curve.x;
+        l = curve.y;
         value[DLM_ISOFLOP_PARAMS] = params_at(s, n, m);
     }
     value[DLM_ISOFLOP_SIZE] = exp(m);
@@ -109,8 +95,8 @@ static bool draw(void *ctx, struct dlm_rng *rng, void *scratch, double *out)
     const struct dlm_frontier *f = p->f;
     const size_t entries = f->start[f->n];
     struct size *s = scratch;
-    double *value = (double *)(s + f->group->n), *ly = value + entries;
-    uint32_t *counts = (uint32_t *)(ly + f->group->n_points);
+    double *value = (double *)(s + f->group->n), *ly = value + entries, *x = ly + f->group->n_points, *y = x + f->group->n;
+    uint32_t *counts = (uint32_t *)(y + f->group->n);
     bool any = false;
     if (p->by_run) {
         if (dlm_bootstrap_pick(rng, f->group->n, counts) < PARABOLA)
@@ -122,9 +108,40 @@ static bool draw(void *ctx, struct dlm_rng *rng, void *scratch, double *out)
         size_t n = best_of_sizes(p, p->by_run ? counts : NULL, p->by_run ? f->value : value, j, s);
         if (p->by_run && f->start[j + 1] - f->start[j] <= PARABOLA) /* they can only be drawn as they are: no interval */
             n = 0;
-        any |= optimum(p, s, n, f->budget[j], out + j * DLM_ISOFLOP_VALUES);
+        any |= optimum(p, s, n, f->budget[j], x, y, out + j * DLM_ISOFLOP_VALUES);
     }
     return any;
+}
+
+/* How far the parabolas of these rows are off, in words: at each end, and what that does to the exponent. */
+static int note_bias(const struct dlm_group *g, const struct dlm_isoflop_row *row, size_t n, struct dlm_notes *notes,
+                     struct dlm_error *err)
+{
+    double lx = 0, ly = 0, xx = 0, xy = 0, low = INFINITY, high = -INFINITY;
+    size_t k = 0;
+    for (size_t i = 0; i < n; i++)
+        if (row[i].bias > 0) {
+            low = fmin(low, row[i].bias);
+            high = fmax(high, row[i].bias);
+            lx += log(row[i].flops);
+            ly += log(row[i].bias);
+            k++;
+        }
+    if (!k)
+        return 0;
+    for (size_t i = 0; i < n; i++)
+        if (row[i].bias > 0) {
+            double d = log(row[i].flops) - lx / (double)k;
+            xx += d * d;
+            xy += d * (log(row[i].bias) - ly / (double)k);
+        }
+    char slope[96] = "";
+    if (k > 1 && xx > 0)
+        snprintf(slope, sizeof slope, ", and their exponent by %+.3f", xy / xx);
+    return dlm_notes_add(notes, err,
+                         "%s: on the surface that fits these runs, parabolas on this grid miss the best flops_tok by %+.1f%% to "
+                         "%+.1f%%%s",
+                         g->name, 100 * (low - 1), 100 * (high - 1), slope);
 }
 
 /* One group: its budgets are added to the rows. */
@@ -133,7 +150,8 @@ static int profile_group(const struct dlm_group *g, const struct dlm_estimate *h
 {
     const struct dlm_bootstrap *b = &how->bootstrap;
     const size_t width = f->n * DLM_ISOFLOP_VALUES,
-                 size = g->n * sizeof(struct size) + (f->start[f->n] + g->n_points) * sizeof(double) + g->n * sizeof(uint32_t);
+                 size = g->n * sizeof(struct size) + (f->start[f->n] + g->n_points + 2 * g->n) * sizeof(double) +
+                             g->n * sizeof(uint32_t);
     char outside[2][512] = {"", ""}; /* budgets whose optimum is at or beyond the smallest, the largest size */
     double *draws = NULL;
     size_t good, added = 0, few = 0, flat = 0;
@@ -155,6 +173,14 @@ static int profile_group(const struct dlm_group *g, const struct dlm_estimate *h
         rc = draws ? dlm_bootstrap_run(b, &(struct dlm_resampler){draw, p, size, width}, g->name, draws, &good, err)
                    : dlm_fail(err, DLM_ENOMEM, "out of memory for %llu resamples", (unsigned long long)b->n);
     }
+    double surface[5];
+    struct dlm_error why = {{0}};
+    const int no_surface = rc || p->raw ? DLM_EDATA : dlm_gridbias_surface(g, how->huber, surface, &why);
+    const bool curved = !no_surface;
+    if (!rc && no_surface == DLM_ENOMEM)
+        rc = dlm_fail(err, DLM_ENOMEM, "out of memory");
+    else if (!rc && !p->raw && !curved)
+        rc = dlm_notes_add(notes, err, "%s: the bias of the parabolas cannot be estimated: %s", g->name, why.msg);
     struct dlm_isoflop_row *more = rc ? NULL : realloc(out->rows, (out->n + f->n) * sizeof *more);
     if (!rc && !more)
         rc = dlm_fail(err, DLM_ENOMEM, "out of memory");
@@ -164,11 +190,13 @@ static int profile_group(const struct dlm_group *g, const struct dlm_estimate *h
         struct dlm_isoflop_row *row = &out->rows[out->n];
         *row = (struct dlm_isoflop_row){.group = g, .flops = f->budget[j]};
         row->sizes = best_of_sizes(p, NULL, f->value, j, s);
-        if (!optimum(p, s, row->sizes, row->flops, row->value)) {
+        double *x = (double *)(s + g->n), *y = x + g->n;
+        if (!optimum(p, s, row->sizes, row->flops, x, y, row->value)) {
             few += row->sizes < PARABOLA;
             flat += row->sizes >= PARABOLA;
             continue;
         }
+        row->bias = curved ? dlm_gridbias_at(surface, x, y, row->sizes, row->flops) : NAN;
         double m = log(row->value[DLM_ISOFLOP_SIZE]);
         bool small = p->raw ? row->sizes > 1 && m == s[0].m : m < s[0].m;
         bool large = p->raw ? row->sizes > 1 && m == s[row->sizes - 1].m : m > s[row->sizes - 1].m;
@@ -198,6 +226,8 @@ static int profile_group(const struct dlm_group *g, const struct dlm_estimate *h
     if (!rc && flat)
         rc = dlm_notes_add(notes, err, "%s: %zu of %zu budgets are left out: the parabola has no lowest point", g->name, flat,
                            f->n);
+    if (!rc && curved)
+        rc = note_bias(g, &out->rows[out->n - added], added, notes, err);
     if (!rc && !added)
         rc = dlm_fail(err, DLM_EDATA, "group '%s': no budget has an optimum: a parabola needs at least %d sizes at one budget",
                       g->name, PARABOLA);
@@ -227,43 +257,28 @@ int dlm_isoflop_find(const struct dlm_study *s, const struct dlm_estimate *how, 
     return rc;
 }
 
-static void put(FILE *f, double v, int digits)
-{
-    if (isfinite(v))
-        fprintf(f, "\t%.*g", digits, v);
-    else
-        fputs("\tNA", f);
-}
-
 int dlm_isoflop_write(const struct dlm_isoflop *o, const struct dlm_study *s, FILE *f, const char *name, struct dlm_error *err)
 {
     static const char *const names[] = {"params", "tokens", "flops_tok", "loss"};
-    size_t fields = *s->by ? 1 : 0;
     errno = 0;
-    for (const char *p = s->by; *p; p++) {
-        fputc(*p == ',' ? '\t' : *p, f);
-        fields += *p == ',';
-    }
-    fprintf(f, "%sflops", fields ? "\t" : "");
+    dlm_columns_names(f, s->by);
+    fputs("flops", f);
     for (int i = 0; i < DLM_ISOFLOP_VALUES; i++)
         fprintf(f, "\t%s\t%s_lo\t%s_hi\t%s_se", names[i], names[i], names[i], names[i]);
-    fputs("\tsizes\n", f);
+    fputs("\tsizes\tflops_tok_bias\n", f);
     for (size_t k = 0; k < o->n; k++) {
         const struct dlm_isoflop_row *r = &o->rows[k];
-        size_t left = fields;
-        for (const char *p = r->group->name; fields && *p; p++) { /* the last field takes what slashes are left */
-            bool cut = *p == '/' && left > 1;
-            fputc(cut ? '\t' : *p, f);
-            left -= cut;
-        }
-        fprintf(f, "%s%.9g", fields ? "\t" : "", r->flops);
+        dlm_columns_group(f, s->by, r->group->name);
+        fprintf(f, "%.9g", r->flops);
         for (int i = 0; i < DLM_ISOFLOP_VALUES; i++) {
-            put(f, r->value[i], 9);
-            put(f, r->interval[i].lo, 6);
-            put(f, r->interval[i].hi, 6);
-            put(f, r->interval[i].se, 6);
+            dlm_columns_number(f, r->value[i], 9);
+            dlm_columns_number(f, r->interval[i].lo, 6);
+            dlm_columns_number(f, r->interval[i].hi, 6);
+            dlm_columns_number(f, r->interval[i].se, 6);
         }
-        fprintf(f, "\t%zu\n", r->sizes);
+        fprintf(f, "\t%zu", r->sizes);
+        dlm_columns_number(f, r->bias, 6);
+        fputc('\n', f);
     }
     return ferror(f) ? dlm_fail_errno(err, DLM_EIO, "cannot write '%s'", name) : 0;
 }
