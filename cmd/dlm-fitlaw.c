@@ -6,7 +6,9 @@
 #include "base/output.h"
 #include "base/progress.h"
 #include "law/chart.h"
+#include "law/curve.h"
 #include "law/estimate.h"
+#include "law/filter.h"
 #include "law/isoflop.h"
 #include "law/plot.h"
 #include "law/predict.h"
@@ -16,11 +18,12 @@
 #include <string.h>
 
 static struct dlm_common common;
-static const char *x_column, *y_column, *group, *where, *budgets = "8", *compute;
+static const char *x_column, *y_column, *group, *where, *budgets = "8", *compute, *losses = "8";
 static struct dlm_texts law_files;
 static uint64_t resamples = 1000;
 static double level = 0.95, huber = 1e-3;
-static int by;
+static int by, smooth;
+static bool losses_given, smooth_given, paper_filter, paper_filter_given;
 static bool offset, raw, x_given, y_given, offset_given, raw_given, by_given, budgets_given, law_given, compute_given,
     group_given, where_given, bootstrap_given, level_given, huber_given;
 
@@ -31,6 +34,14 @@ static const struct dlm_option options[] = {
      &group_given},
     {"where",     0,   DLM_OPT_TEXT,   "EXPR", "keep the rows that meet it: 'step>5000 && elbo<4'", &where, 0, 0, NULL,
      &where_given},
+    {"paper-filter", 0, DLM_OPT_FLAG,  NULL,
+     "keep 5e17 to 2e20 FLOPs, 5,000 < steps <= 80,000, loss < 4, batch < 1024 sequences", &paper_filter, 0, 0, NULL,
+     &paper_filter_given},
+    {NULL, 0, DLM_OPT_GROUP, NULL, "Curves:", NULL, 0, 0, NULL, NULL},
+    {"smooth",    0,   DLM_OPT_CHOICE, "HOW",  "curves by local lines, or each by C + B t^-b (local)", &smooth, 0, 0,
+     "local|power", &smooth_given},
+    {"losses",    0,   DLM_OPT_TEXT,   "LIST", "levels of loss: N of them, HIGH:LOW:N, or with commas between (8)", &losses, 0, 0,
+     NULL, &losses_given},
     {NULL, 0, DLM_OPT_GROUP, NULL, "Fits:", NULL, 0, 0, NULL, NULL},
     {"x-column",  'x', DLM_OPT_TEXT,   "COL",  "power: fit against this column; surface: params or flops_tok (flops_tok)",
      &x_column, 0, 0, NULL, &x_given},
@@ -38,9 +49,9 @@ static const struct dlm_option options[] = {
     {"offset",    0,   DLM_OPT_FLAG,   NULL,   "power: y = A x^k + E", &offset, 0, 0, NULL, &offset_given},
     {"raw",       0,   DLM_OPT_FLAG,   NULL,   "isoflop: take the best size, not a parabola's lowest point", &raw, 0, 0, NULL,
      &raw_given},
-    {"by",        0,   DLM_OPT_CHOICE, "COL",  "loss, plot: the law against flops or tokens (flops)", &by, 0, 0, "flops|tokens",
+    {"by",        0,   DLM_OPT_CHOICE, "COL",  "curve, loss, plot: against flops or tokens (flops)", &by, 0, 0, "flops|tokens",
      &by_given},
-    {"budgets",   0,   DLM_OPT_TEXT,   "N",    "isoflop, loss, plot: N budgets, log-spaced, or LOW:HIGH:N (8)", &budgets, 0, 0,
+    {"budgets",   0,   DLM_OPT_TEXT,   "N",    "curve, isoflop, loss, plot: N budgets, log-spaced, or LOW:HIGH:N (8)", &budgets, 0, 0,
      NULL, &budgets_given},
     {"bootstrap", 0,   DLM_OPT_COUNT,  "N",    "resamples for the intervals; 0: none (1000)", &resamples, 0, 10e6, NULL,
      &bootstrap_given},
@@ -62,7 +73,7 @@ static const struct dlm_option options[] = {
 static const struct dlm_command command = {
     "dlm-fitlaw", "fit scaling laws to the metrics of runs, predict from them, draw them",
     "loss [--by flops|tokens] [FILE...]\nisoflop [--raw] [FILE...]\npower -x COL -y COL [--offset] [FILE...]\n"
-    "surface [-x params|flops_tok] [FILE...]\npredict -l LAW -C FLOPS[,...]\nlaws [-l LAW]\n"
+    "surface [-x params|flops_tok] [FILE...]\ncurve [--by flops|tokens] [--losses LIST] [--smooth local|power] [FILE...]\npredict -l LAW -C FLOPS[,...]\nlaws [-l LAW]\n"
     "plot [-l LAW] [-o FILE.svg|.png|.pdf] [FILE...]",
     options, sizeof options / sizeof *options, NULL};
 
@@ -73,6 +84,8 @@ struct call {
     struct dlm_study study;
     struct dlm_laws laws; /* those of --law, and those found */
     struct dlm_notes notes;
+    struct dlm_levels levels; /* --losses */
+    struct dlm_curves curves;
     struct dlm_isoflop profiles;
     struct dlm_view view;
     double *flops; /* --flops */
@@ -104,6 +117,23 @@ static void check(int rc, const struct dlm_error *err)
 static int write_laws(struct call *c, FILE *f, const char *name, struct dlm_error *err)
 {
     return dlm_laws_write(&c->laws, f, name, err);
+}
+
+static void begin_curve(struct call *c)
+{
+    c->request.x = by ? "tokens" : "flops";
+    c->request.keep = true;
+}
+
+static int find_curve(struct call *c, struct dlm_error *err)
+{
+    return dlm_curve_find(&c->study, (enum dlm_smooth)smooth, c->request.x, &c->how.budgets, losses_given ? &c->levels : NULL,
+                          &c->curves, &c->notes, err);
+}
+
+static int write_curve(struct call *c, FILE *f, const char *name, struct dlm_error *err)
+{
+    return dlm_curve_write(&c->curves, &c->study, f, name, err);
 }
 
 static void begin_power(struct call *c)
@@ -209,11 +239,12 @@ static int write_plot(struct call *c, FILE *f, const char *name, struct dlm_erro
     return c->drawn ? dlm_plot_draw(&c->view, c->format, f, err) : dlm_chart_draw(&c->view, f, name, err);
 }
 
-#define ROWS "group where "
+#define ROWS "group where paper-filter "
 #define FITS ROWS "bootstrap level huber "
 
 /* clang-format off */
 static const struct task tasks[] = {
+    {"curve",   ROWS "by budgets losses smooth", "",       false, begin_curve,   find_curve,   write_curve},
     {"loss",    FITS "by budgets",         "",                  false, begin_loss,    find_loss,    write_laws},
     {"isoflop", FITS "raw budgets",        "",                  false, begin_isoflop, find_isoflop, write_isoflop},
     {"power",   FITS "x-column y-column offset", "x-column y-column", false, begin_power, find_power, write_laws},
@@ -224,7 +255,7 @@ static const struct task tasks[] = {
 };
 /* clang-format on */
 enum { TASKS = sizeof tasks / sizeof *tasks };
-static const char *const later[] = {"curve", "batch", "lr", "isoloss", "epochs", "study", "plan"};
+static const char *const later[] = {"batch", "lr", "isoloss", "epochs", "study", "plan"};
 
 /* --- main ------------------------------------------------------------------------------------------------------------------------ */
 
@@ -326,11 +357,16 @@ int main(int argc, char **argv)
                                  .where = where,
                                  .x = "flops"}};
     check(dlm_budgets_parse(budgets, &c.how.budgets, &err), &err);
+    check(dlm_levels_parse(losses, &c.levels, &err), &err);
     if (task->begin)
         task->begin(&c);
+    if (paper_filter)
+        c.request.keep = c.request.need_sizes = c.request.need_batch = true;
     if (!task->no_rows)
         check(dlm_study_read(&c.study, &c.request, &err), &err);
-    else if (first < argc)
+    if (paper_filter && !task->no_rows)
+        check(dlm_filter_paper(&c.study, &c.notes, &err), &err);
+    if (task->no_rows && first < argc)
         dlm_frame_misuse(&command, "%s reads the laws of --law, not '%s'", task->name, argv[first]);
     check(read_laws(&c.laws, &c.notes, &err), &err);
 
@@ -348,6 +384,8 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < c.notes.n && !common.quiet; i++)
         dlm_frame_say(&command, "%s", c.notes.at[i]);
     dlm_notes_release(&c.notes);
+    dlm_curves_release(&c.curves);
+    dlm_levels_release(&c.levels);
     dlm_isoflop_release(&c.profiles);
     dlm_laws_release(&c.laws);
     dlm_study_release(&c.study);

@@ -62,7 +62,7 @@ setup() {
 }
 
 @test "fitlaw: what is not there yet is refused by name" {
-    for word in curve batch lr isoloss epochs study plan; do
+    for word in batch lr isoloss epochs study plan; do
         run --separate-stderr dlm-fitlaw $word; fails_with 2 "'$word' is not available"
     done
     run --separate-stderr dlm-fitlaw predict --format tsv; fails_with 2 '--format is not available'

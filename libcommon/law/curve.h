@@ -22,10 +22,16 @@ struct dlm_curve {
     size_t n;
     double *lx, *ly; /* (n) of the run's x and y */
     enum dlm_smooth smooth;
-    double value[3], covariance[9]; /* power: A beta B of L = A·x^-beta + B, and that of log A, beta, B */
+    double scatter; /* of log y about the smooth curve; NAN: unknown */
+    double level;   /* error that all points share, in log y: 0, or of the held-out data that val rows score */
+    /* power: A beta B of L = A·x^-beta + B, and the covariance (3, 3) of log A, beta, log x counted from centre, and B */
+    double value[3], covariance[9], centre;
+    /* the smoothed curve at its points, or at many places of a curve of more: rising x */
+    size_t n_knots;
+    double *kx, *ky; /* (n_knots) */
 };
 
-/* DLM_EDATA where a power curve cannot be fitted (fewer than four points). */
+/* run->n must be positive. DLM_EDATA where a power curve cannot be fitted (fewer than four points). */
 int dlm_curve_init(struct dlm_curve *c, const struct dlm_run *run, enum dlm_smooth smooth, struct dlm_error *err);
 void dlm_curve_release(struct dlm_curve *c);
 
