@@ -120,7 +120,7 @@ static int sample_all(struct dlm_sampler *s, const struct dlm_sample_plan *p, co
                 ids[i * N + q] = q < prefix ? prompt->ids[q] : DLM_SAMPLE_PRIOR;
             }
         }
-        rc = dlm_sampler_run(s, first, n, ids, given, stats, &progress, err);
+        rc = dlm_sampler_run(s, first, n, ids, given, NULL, stats, &progress, err);
         for (size_t i = 0; !rc && i < n; i++)
             rc = dlm_transcript_add(t, first + i, ids + i * N, N, prompts->n ? &prompts->at[(first + i) / count] : NULL, err);
         fflush(t->file); /* finished texts are seen at once; a failure shows at the end */

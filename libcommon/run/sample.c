@@ -37,7 +37,7 @@ struct dlm_sampler {
     uint32_t *z;             /* (C, N) the texts */
     uint32_t *shifted;       /* (max(C, N)) autoregressive inputs */
     uint8_t *noisy;          /* (C, N): not given */
-    struct dlm_cache *cache; /* of one item, or of C when autoregressive; NULL where no call needs one */
+    struct dlm_cache *cache; /* of one item, or of C when autoregressive */
     bool *moved, *done;      /* (C) changed in the last step; nothing more to do */
     size_t *next;            /* (C) autoregressive: the position to be filled */
     uint32_t *at;            /* (max(C, N) + ROW_STEP) rows of a head call */
@@ -117,15 +117,12 @@ int dlm_sampler_new(struct dlm_sampler **out, const struct dlm_backend *b, struc
         dlm_sampler_free(s);
         return dlm_fail(err, DLM_ENOMEM, "no memory to sample %zu texts of %zu tokens at a time", dlm_sample_chunk(p->length), p->length);
     }
-    if (left_to_right || p->block || s->C == 1) {
-        int rc = dlm_cache_new(&s->cache, m, left_to_right ? s->C : 1, s->N, err);
-        if (rc) {
-            dlm_sampler_free(s);
-            return rc;
-        }
-    }
-    *out = s;
-    return 0;
+    int rc = dlm_cache_new(&s->cache, m, left_to_right ? s->C : 1, s->N, err);
+    if (rc)
+        dlm_sampler_free(s);
+    else
+        *out = s;
+    return rc;
 }
 
 /* --- one position ----------------------------------------------------------------------------------------------------------- */
@@ -186,7 +183,7 @@ struct run {
     uint64_t first;
     size_t slot, n; /* rows slot … slot + n - 1 of the chunk */
     size_t lo, hi;  /* positions */
-    bool cached;    /* alone, on the keys and values of [0, lo) */
+    enum { CHUNK, ALONE, BEHIND } call; /* all rows of the chunk; one text of hi positions; positions [lo, hi) of one, behind what is cached */
     uint32_t steps;
     struct dlm_sample_stats *stats;
     struct dlm_progress *progress;
@@ -219,7 +216,7 @@ static int finish_rows(struct dlm_sampler *s, const struct run *r, size_t c, con
     if (!wanted)
         return 0;
     extra = (ROW_STEP - wanted % ROW_STEP) % ROW_STEP;
-    size_t n = 0, row0 = r->cached ? 0 : c * s->N + r->lo; /* the row of position lo */
+    size_t n = 0, row0 = r->call == CHUNK ? c * s->N : 0; /* the row of position lo */
     for (size_t i = r->lo; i < r->hi; i++) {
         if (s->want[i] || extra)
             s->at[n++] = (uint32_t)(row0 + i - r->lo);
@@ -250,13 +247,18 @@ static int forward(struct dlm_sampler *s, struct run *r, struct dlm_error *err)
 {
     if (r->current)
         return 0;
-    const uint32_t *ids = s->z + (r->cached ? r->slot * s->N + r->lo : 0);
-    const size_t n = r->cached ? r->hi - r->lo : s->C * s->N;
-    s->b.k->upload(s->b.dev, s->d_ids, ids, n * sizeof *ids);
-    if (r->cached)
-        dlm_network_forward_cached(s->m, s->cache, 0, s->d_ids, &r->lo, DLM_ATTEND_FULL, 1, n);
+    const size_t row = r->slot * s->N, n = r->hi - r->lo;
+    const dlm_ptr noisy = dlm_ptr_at(s->d_noisy, row);
+    if (r->call == CHUNK)
+        s->b.k->upload(s->b.dev, s->d_ids, s->z, s->C * s->N * sizeof *s->z);
     else
+        s->b.k->upload(s->b.dev, s->d_ids, s->z + row + r->lo, n * sizeof *s->z);
+    if (r->call == CHUNK)
         dlm_network_forward(s->m, s->d_ids, s->d_noisy, DLM_ATTEND_PREFIX, s->C);
+    else if (r->call == ALONE)
+        dlm_network_forward_of(s->m, s->d_ids, noisy, DLM_ATTEND_PREFIX, 1, n);
+    else
+        dlm_network_forward_cached(s->m, s->cache, 0, s->d_ids, &r->lo, DLM_ATTEND_FULL, 1, n);
     r->stats->model_calls++;
     r->current = true;
     return dlm_network_sync(s->m, err);
@@ -415,33 +417,52 @@ static int run_window(struct dlm_sampler *s, struct run *r, struct dlm_error *er
 }
 
 /* After the end there are only ends. */
-static void close_text(struct dlm_sampler *s, struct run *r, size_t c, size_t from)
+static void close_text(struct dlm_sampler *s, struct run *r, size_t c, size_t from, size_t length)
 {
-    for (size_t q = from; q < s->N; q++)
+    for (size_t q = from; q < length; q++)
         s->z[c * s->N + q] = s->end;
-    r->stats->tokens -= s->N - from;
+    r->stats->tokens -= length - from;
 }
 
-/* One item behind its prefix: a window as long as a block, or all that is left, at a time. Before each, the prefix is computed as a whole, for a clean
- * position sees all that are clean. */
-static int run_alone(struct dlm_sampler *s, const struct run *group, size_t i, size_t prefix, struct dlm_error *err)
+/* The positions given in front; SIZE_MAX where others are given, too. */
+static size_t given_prefix(const struct dlm_sampler *s, size_t c, size_t length)
 {
-    const size_t N = s->N, c = group->slot + i, step = s->p.block ? s->p.block : N;
+    const uint8_t *noisy = s->noisy + c * s->N;
+    size_t n = 0;
+    while (n < length && !noisy[n])
+        n++;
+    for (size_t q = n; q < length; q++)
+        if (!noisy[q])
+            return SIZE_MAX;
+    return n;
+}
+
+/* One item by itself. Behind a given prefix it is a window as long as a block, or all that is left, at a time; before each the prefix is computed as a
+ * whole, for a clean position sees all that are clean. */
+static int run_alone(struct dlm_sampler *s, const struct run *group, size_t i, size_t length, struct dlm_error *err)
+{
+    const size_t c = group->slot + i, step = s->p.block ? s->p.block : length, prefix = given_prefix(s, c, length);
     struct run r = *group;
     r.first += i;
     r.slot = c;
     r.n = 1;
-    for (size_t lo = prefix; lo < N; lo += step) {
+    r.hi = length;
+    r.call = ALONE;
+    if (s->done[c]) /* nothing is open */
+        return 0;
+    if (prefix == SIZE_MAX || (!prefix && step >= length))
+        return run_window(s, &r, err);
+    r.call = BEHIND;
+    for (size_t lo = prefix; lo < length; lo += step) {
         r.lo = lo;
-        r.hi = N - lo < step ? N : lo + step;
-        r.cached = true;
+        r.hi = length - lo < step ? length : lo + step;
         r.current = false;
-        r.steps = (uint32_t)(((uint64_t)s->p.steps * (r.hi - lo) + N - prefix - 1) / (N - prefix));
+        r.steps = (uint32_t)(((uint64_t)s->p.steps * (r.hi - lo) + length - prefix - 1) / (length - prefix));
         s->moved[c] = true;
         s->done[c] = false;
         if (lo) {
             const size_t zero = 0;
-            s->b.k->upload(s->b.dev, s->d_ids, s->z + c * N, lo * sizeof *s->z);
+            s->b.k->upload(s->b.dev, s->d_ids, s->z + c * s->N, lo * sizeof *s->z);
             dlm_network_forward_cached(s->m, s->cache, 0, s->d_ids, &zero, DLM_ATTEND_FULL, 1, lo);
             r.stats->model_calls++;
         }
@@ -449,8 +470,8 @@ static int run_alone(struct dlm_sampler *s, const struct run *group, size_t i, s
         if (rc)
             return rc;
         for (size_t q = lo; s->p.block && q < r.hi; q++)
-            if (s->z[c * N + q] == s->end) {
-                close_text(s, &r, c, r.hi);
+            if (s->z[c * s->N + q] == s->end) {
+                close_text(s, &r, c, r.hi, length);
                 return 0;
             }
     }
@@ -466,10 +487,8 @@ static int run_autoregressive(struct dlm_sampler *s, struct run *r, struct dlm_e
     for (size_t c = 0; c < C; c++)
         s->next[c] = N - 1;
     for (size_t i = 0; i < r->n; i++) {
-        size_t c = r->slot + i, prefix = 0;
+        const size_t c = r->slot + i, prefix = given_prefix(s, c, N);
         const uint32_t *z = s->z + c * N;
-        while (prefix < N && !s->noisy[c * N + prefix])
-            prefix++;
         s->done[c] = prefix == N;
         left += !s->done[c];
         if (s->done[c] || !prefix)
@@ -520,7 +539,7 @@ static int run_autoregressive(struct dlm_sampler *s, struct run *r, struct dlm_e
                 continue;
             bool ended = s->z[c * N + s->next[c]] == s->end;
             if (ended)
-                close_text(s, r, c, s->next[c] + 1);
+                close_text(s, r, c, s->next[c] + 1, N);
             s->done[c] = ended || s->next[c] + 1 == N;
             left -= s->done[c];
             s->next[c] += s->next[c] + 1 < N;
@@ -533,7 +552,7 @@ static int run_autoregressive(struct dlm_sampler *s, struct run *r, struct dlm_e
 }
 
 /* How the texts begin. */
-static int begin(struct dlm_sampler *s, const struct run *r, const uint32_t *ids, const uint8_t *given, struct dlm_error *err)
+static int begin(struct dlm_sampler *s, const struct run *r, const uint32_t *ids, const uint8_t *given, const size_t *length, struct dlm_error *err)
 {
     const size_t N = s->N;
     /* Rows of the chunk that hold no item are clean zeros. */
@@ -542,7 +561,8 @@ static int begin(struct dlm_sampler *s, const struct run *r, const uint32_t *ids
     for (size_t i = 0; i < r->n; i++) {
         const size_t c = r->slot + i;
         size_t open = 0;
-        for (size_t q = 0; q < N; q++) {
+        assert(!length || length[i] <= N);
+        for (size_t q = 0; q < (length ? length[i] : N); q++) {
             uint32_t id = ids[i * N + q];
             bool stays = given[i * N + q], prior = !stays && id == DLM_SAMPLE_PRIOR;
             if (!prior && (id >= s->V || (stays && id == s->mask)))
@@ -561,40 +581,24 @@ static int begin(struct dlm_sampler *s, const struct run *r, const uint32_t *ids
     return 0;
 }
 
-/* The positions given in front; false where others are given, too. */
-static bool given_prefix(const uint8_t *given, size_t N, size_t *prefix)
-{
-    size_t n = 0;
-    while (n < N && given[n])
-        n++;
-    *prefix = n;
-    for (; n < N; n++)
-        if (given[n])
-            return false;
-    return true;
-}
-
-int dlm_sampler_run(struct dlm_sampler *s, uint64_t first, size_t n, uint32_t *ids, const uint8_t *given, struct dlm_sample_stats *stats,
-                    struct dlm_progress *progress, struct dlm_error *err)
+int dlm_sampler_run(struct dlm_sampler *s, uint64_t first, size_t n, uint32_t *ids, const uint8_t *given, const size_t *length,
+                    struct dlm_sample_stats *stats, struct dlm_progress *progress, struct dlm_error *err)
 {
     const size_t N = s->N;
+    const bool left_to_right = s->p.order == DLM_SAMPLE_AUTOREGRESSIVE;
     struct run r = {.first = first, .slot = first % s->C, .n = n, .hi = N, .steps = s->p.steps, .stats = stats, .progress = progress};
-    assert(r.slot + n <= s->C && first + n <= (uint64_t)1 << 32);
+    assert(r.slot + n <= s->C && first + n <= (uint64_t)1 << 32 && !(length && left_to_right));
     double t0 = dlm_progress_now();
-    int rc = begin(s, &r, ids, given, err);
-    if (!rc && s->p.order == DLM_SAMPLE_AUTOREGRESSIVE) {
+    int rc = begin(s, &r, ids, given, length, err);
+    if (!rc && left_to_right)
         rc = run_autoregressive(s, &r, err);
-    } else if (!rc && (s->p.block || s->C == 1)) { /* alone in its calls: a prefix need not be computed in every one */
-        for (size_t i = 0; i < n && !rc; i++) {
-            size_t prefix;
-            bool alone = given_prefix(given + i * N, N, &prefix);
-            rc = alone && (prefix || s->p.block) ? run_alone(s, &r, i, prefix, err) : run_window(s, &r, err);
-        }
-    } else if (!rc) {
+    else if (!rc && (length || s->p.block || s->C == 1)) /* alone in its calls, a prefix need not be computed in every one */
+        for (size_t i = 0; i < n && !rc; i++)
+            rc = run_alone(s, &r, i, length ? length[i] : N, err);
+    else if (!rc)
         rc = run_window(s, &r, err);
-    }
-    if (!rc)
-        memcpy(ids, s->z + r.slot * N, n * N * sizeof *ids);
+    for (size_t i = 0; i < n && !rc; i++)
+        memcpy(ids + i * N, s->z + (r.slot + i) * N, (length ? length[i] : N) * sizeof *ids);
     stats->seconds += dlm_progress_now() - t0;
     return rc;
 }

@@ -58,11 +58,12 @@ int dlm_sampler_new(struct dlm_sampler **out, const struct dlm_backend *b, struc
 void dlm_sampler_free(struct dlm_sampler *s);
 
 /* Finish the texts of items first … first + n - 1, which must lie in one chunk (first % chunk + n ≤ chunk; items < 2^32). given u8 (n, N): which ids
- * (n, N) stay; the others are written, and begin as what stands there, the mask included, or from the prior where that is DLM_SAMPLE_PRIOR. Block by
- * block and autoregressively, the given positions must be a prefix. `stats` are added to; `progress` shows stats->steps and may be NULL. DLM_ESTOPPED
+ * (n, N) stay; the others are written, and begin as what stands there, the mask included, or from the prior where that is DLM_SAMPLE_PRIOR. Autoregressively
+ * and block by block, the given positions must be a prefix. length (n), or NULL: texts of their own length ≤ N, each in calls of that length; not
+ * autoregressively. `stats` are added to; `progress` shows stats->steps and may be NULL. DLM_ESTOPPED
  * when a signal came, DLM_EDATA when a given id is the mask, an id is outside the vocabulary, or the network's numbers are not finite. */
-int dlm_sampler_run(struct dlm_sampler *s, uint64_t first, size_t n, uint32_t *ids, const uint8_t *given, struct dlm_sample_stats *stats,
-                    struct dlm_progress *progress, struct dlm_error *err);
+int dlm_sampler_run(struct dlm_sampler *s, uint64_t first, size_t n, uint32_t *ids, const uint8_t *given, const size_t *length,
+                    struct dlm_sample_stats *stats, struct dlm_progress *progress, struct dlm_error *err);
 
 /* Log-SNR before step j = 1 … T and after it; INFINITY after the last: the text is clean. */
 double dlm_sample_log_snr(const struct dlm_sample_plan *p, uint32_t j);

@@ -84,7 +84,7 @@ static struct dlm_sample_stats texts(struct dlm_sampler *s, size_t length, uint6
             if (!given[i])
                 ids[(k - first) * length + i] = DLM_SAMPLE_PRIOR;
         }
-        if (dlm_sampler_run(s, k, some, ids + (k - first) * length, given, &stats, NULL, &err)) {
+        if (dlm_sampler_run(s, k, some, ids + (k - first) * length, given, NULL, &stats, NULL, &err)) {
             printf("Bail out! %s\n", err.msg);
             exit(1);
         }
@@ -420,7 +420,7 @@ static void windows(uint64_t seed)
         struct dlm_error err = {{0}};
         size_t chunk = dlm_sample_chunk(N);
         for (size_t k = 0; k < COUNT; k += chunk)
-            if (dlm_sampler_run(s, k, COUNT - k < chunk ? COUNT - k : chunk, ids + k * N, given + k * N, &stats, NULL, &err))
+            if (dlm_sampler_run(s, k, COUNT - k < chunk ? COUNT - k : chunk, ids + k * N, given + k * N, NULL, &stats, NULL, &err))
                 tap_ok(false, "%s", err.msg);
         static const uint8_t noisy[N] = {1, 0, 1};
         tabulate(m, false, noisy, N);
@@ -458,7 +458,7 @@ static void kept_prefix(uint64_t seed)
             ids[i] = want[i] = i < FRONT ? i * i % 3 : i % 2 ? MASK : 4;
         }
         struct dlm_sampler *s = sampler(m, &plan);
-        bool good = !dlm_sampler_run(s, 0, 1, ids, given, &stats, NULL, &err);
+        bool good = !dlm_sampler_run(s, 0, 1, ids, given, NULL, &stats, NULL, &err);
         dlm_sampler_free(s);
 
         dlm_ptr d_ids = backend.k->alloc(backend.dev, sizeof want), d_noisy = backend.k->alloc(backend.dev, LONG);
@@ -538,7 +538,7 @@ static void revision(uint64_t seed)
                 want[top] = best[top];
         }
         bool masks = any_mask(want, N);
-        good = !dlm_sampler_run(s, 0, 1, ids, none, &stats, NULL, &err) && (masks || !memcmp(ids, want, sizeof want)) && !any_mask(ids, N);
+        good = !dlm_sampler_run(s, 0, 1, ids, none, NULL, &stats, NULL, &err) && (masks || !memcmp(ids, want, sizeof want)) && !any_mask(ids, N);
         if (!good)
             printf("# from state %d: %s\n", from, err.msg);
     }
@@ -641,9 +641,9 @@ static void refusals(uint64_t seed)
     struct dlm_sample_stats stats = {0};
     uint32_t ids[N] = {0, MASK, 0};
     static const uint8_t two[N] = {1, 1, 0}, none[N];
-    tap_ok(dlm_sampler_run(s, 0, 1, ids, two, &stats, NULL, &err) == DLM_EDATA && strstr(err.msg, "mask"), "a given mask is refused");
+    tap_ok(dlm_sampler_run(s, 0, 1, ids, two, NULL, &stats, NULL, &err) == DLM_EDATA && strstr(err.msg, "mask"), "a given mask is refused");
     ids[1] = V;
-    tap_ok(dlm_sampler_run(s, 0, 1, ids, two, &stats, NULL, &err) == DLM_EDATA && strstr(err.msg, "outside"), "so is an id beyond the vocabulary");
+    tap_ok(dlm_sampler_run(s, 0, 1, ids, two, NULL, &stats, NULL, &err) == DLM_EDATA && strstr(err.msg, "outside"), "so is an id beyond the vocabulary");
 
     const struct dlm_tensor *head = dlm_layout_find(dlm_network_layout(m), DLM_TENSOR_HEAD, 0);
     float bad = NAN;
@@ -651,7 +651,7 @@ static void refusals(uint64_t seed)
         ids[i] = DLM_SAMPLE_PRIOR;
     backend.k->upload(backend.dev, dlm_ptr_at(dlm_network_weights(m), head->offset * sizeof bad), &bad, sizeof bad);
     dlm_network_refresh(m);
-    tap_ok(dlm_sampler_run(s, 0, 1, ids, none, &stats, NULL, &err) == DLM_EDATA && strstr(err.msg, "not finite"), "numbers that are none are told");
+    tap_ok(dlm_sampler_run(s, 0, 1, ids, none, NULL, &stats, NULL, &err) == DLM_EDATA && strstr(err.msg, "not finite"), "numbers that are none are told");
     dlm_sampler_free(s);
     dlm_network_free(m);
 
