@@ -107,13 +107,77 @@ sample() {
 
 @test "--stats counts steps, calls and tokens" {
     run -0 --separate-stderr sample -c masked -n 2 --prompt abcd --stats
-    [ "${stderr_lines[0]}" = "$(printf 'sampler\ttexts\tlength\tsteps\tmodel_calls\ttokens\tseconds\ttok_s\tdtype\tdevice')" ]
+    [ "${stderr_lines[0]}" = "$(printf 'sampler\ttexts\tlength\tsteps\tmodel_calls\ttokens\tseconds\ttok_s\tdtype\tdevice\tblock')" ]
     [[ ${stderr_lines[1]} == "ancestral"$'\t'"2"$'\t'"24"$'\t'"8"$'\t'[1-8]$'\t'"40"$'\t'* ]]
     run -0 --separate-stderr dlm-sample -j 1 -c masked --sampler adaptive --steps 500 --stats
     calls=$(cut -f 5 <<<"${stderr_lines[1]}")
     [ "$calls" -le 25 ] # 24 positions, one at a time; what does not change is not computed again
     run -0 --separate-stderr dlm-sample -j 1 -c ar --stats
     [[ ${stderr_lines[1]} == autoregressive$'\t'* ]]
+}
+
+@test "block by block: prompts are kept, no text depends on another, and steps are shared" {
+    for order in ancestral adaptive; do
+        sample -c mixed --sampler $order --block 5 -n 7 --prompt 'the th' --format jsonl >all
+        [ "$(grep -c '"text":"the th' all)" -eq 7 ]
+        sample -c mixed --sampler $order --block 5 -n 7 --batch 2 --prompt 'the th' --format jsonl | cmp - all
+        sample -c mixed --sampler $order --block 5 -n 7 -s 1 --prompt 'the th' --format jsonl >other
+        [ $order = adaptive ] || differ all other
+    done
+    sample -c masked --sampler block --block 7 --format jsonl >one
+    sample -c masked --sampler adaptive --block 7 --format jsonl | cmp - one
+    sample -c balanced --sampler block >one # of 32: a single block here
+    sample -c balanced --sampler adaptive --block 32 | cmp - one
+    # 24 positions in blocks of 6: each has a quarter of the steps, and each but the first computes its prefix once
+    run -0 --separate-stderr dlm-sample -j 1 -c balanced --block 6 --steps 8 --stats -s 3
+    steps=$(cut -f 4 <<<"${stderr_lines[1]}") calls=$(cut -f 5 <<<"${stderr_lines[1]}")
+    [ "$(cut -f 11 <<<"${stderr_lines[1]}")" = 6 ]
+    [ $((steps % 2)) -eq 0 ] && [ "$steps" -le 8 ] && [ "$calls" -le $((steps + steps / 2 - 1)) ]
+}
+
+@test "gaps are filled, and nothing else changes" {
+    sample -c balanced --infill --prompt 'the <|mask|> th<|mask|><|mask|>e' -n 6 --format jsonl >out
+    [ "$(wc -l <out)" -eq 6 ]
+    [ "$(grep -c '"text":"the .* th.*e"' out)" -eq 6 ]
+    [ "$(grep -c '"prompt":"the <|mask|> th<|mask|><|mask|>e"' out)" -eq 6 ]
+    lacks '<\|mask\|>.*"prompt"' out
+    # a mark of three tokens is three marks
+    sample -c balanced --infill --prompt 'the <|mask|>.' --gap 3 --format jsonl | sed 's/"prompt":.*"ids"/"ids"/' >one
+    sample -c balanced --infill --prompt 'the <|mask|><|mask|><|mask|>.' --format jsonl | sed 's/"prompt":.*"ids"/"ids"/' | cmp - one
+    # texts of several lengths, one by one or together
+    printf '{"q":"a<|mask|>b"}\n{"q":"<|mask|> the the th<|mask|>"}\n{"q":"the"}\n' >gaps
+    sample -c masked --infill --jsonl q gaps --format jsonl >all
+    [ "$(wc -l <all)" -eq 3 ]
+    sample -c masked --infill --jsonl q gaps --format jsonl --batch 1 | cmp - all
+    grep -q '"text":"the","prompt":"the"' all
+    run --separate-stderr sample -c masked --infill --prompt 'x<|mask|>' --gap 30
+    fails_with 1 'the prompt has 31 tokens'
+}
+
+@test "a text is corrected, and keeps its length" {
+    printf 'the the the' >text
+    sample -c balanced --revise text >out
+    [ "$(wc -l <out)" -eq 1 ]
+    sample -c balanced --revise - <text | cmp - out
+    printf '{"q":"the the the"}\n' | sample -c balanced --revise - --jsonl q | cmp - out
+    dlm-sample -j 1 -c balanced --revise text --steps 1 --format jsonl >one
+    [ "$(grep -o '"ids":[^]]*' one | tr ',' '\n' | wc -l)" -eq "$(sample -c balanced --revise text --format jsonl | grep -o '"ids":[^]]*' | tr ',' '\n' | wc -l)" ]
+    run --separate-stderr sample -c masked --revise text
+    fails_with 2 "masked noise, under which no id that stands is wrong"
+    run --separate-stderr sample -c balanced --revise absent
+    fails_with 1 "cannot open 'absent'"
+    head -c 500 /dev/zero | tr '\0' x >long
+    run --separate-stderr sample -c balanced --revise long
+    fails_with 1 'long: the prompt has 500 tokens, more than the length of a sample, 24'
+}
+
+@test "--watch draws on the terminal and changes nothing" {
+    command -v script >/dev/null || skip "there is no script(1) to make a terminal"
+    sample -c balanced -n 2 --format jsonl >plain
+    TERM=xterm script -qec "stty rows 20 cols 30; $BIN/dlm-sample -j 1 --steps 8 -c balanced -n 2 --format jsonl --watch >watched" /dev/null </dev/null >seen
+    cmp plain watched
+    grep -q 'text 0' seen
+    grep -q $'\033\[J' seen
 }
 
 @test "misuse is named" {
@@ -133,11 +197,20 @@ sample() {
 -c balanced --top-p 1.5|--top-p
 -c balanced --top-k 0|--top-k
 -c balanced --sampler best|--sampler
--c balanced --sampler block|--sampler block
--c balanced --block 8|--block
--c balanced --infill|--infill
--c balanced --revise x|--revise
--c balanced --watch|--watch
+-c balanced --block 0|--block
+-c balanced --infill|--infill needs --prompt or --jsonl
+-c balanced --gap 3 --prompt x|--gap goes with --infill
+-c balanced --infill --prompt x --length 5|--length does not apply to --infill
+-c balanced --infill --prompt x --block 5|blocks do not apply to --infill
+-c balanced --revise x --sampler block|blocks do not apply to --revise
+-c balanced --revise x --sampler ancestral|--revise takes adaptive steps
+-c balanced --revise x --prompt y|--revise goes with neither
+-c balanced --revise x y|operand 'y'.*--revise
+-c balanced --watch|--watch needs a terminal
+-c balanced --sampler block --schedule cosine|--schedule
+-c ar --block 4|--block does not apply
+-c ar --revise x|--revise does not apply
+-c ar --infill --prompt x|--infill does not apply
 -c balanced --format xml|--format
 -c balanced --prompt a --jsonl q|--prompt and --jsonl
 -c balanced file|operand 'file'

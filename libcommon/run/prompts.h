@@ -1,4 +1,4 @@
-/* Prompts: texts that samples begin with, from JSON Lines, and their ids.
+/* Prompts: texts that samples begin with, fill in or correct, from the command line, from files and from JSON Lines, and their ids.
  *
  * A prompt's ids are what the encoder gives, without an end id that a post-processor put last: the text is to go on.
  */
@@ -21,6 +21,8 @@ struct dlm_prompt {
 struct dlm_prompts {
     struct dlm_prompt *at; /* owned */
     size_t n, cap;
+    bool gaps;       /* set before the first is added: special tokens written in a text are their ids, and each mask is a gap */
+    size_t gap;      /* of so many ids, each the mask; 0 is 1 */
 };
 
 /* Add one text. Longer than `most` ids is an error that says so. */
@@ -28,6 +30,8 @@ int dlm_prompts_add(struct dlm_prompts *p, const struct dlm_vocab *v, const char
 /* Add the string `field` of every line of a JSON Lines file ("-": standard input); blank lines are skipped. Errors name file
  * and line. */
 int dlm_prompts_read(struct dlm_prompts *p, const struct dlm_vocab *v, const char *path, const char *field, size_t most, struct dlm_error *err);
+/* Add the whole of a file ("-": standard input) as one text. */
+int dlm_prompts_read_file(struct dlm_prompts *p, const struct dlm_vocab *v, const char *path, size_t most, struct dlm_error *err);
 void dlm_prompts_release(struct dlm_prompts *p);
 
 #endif
