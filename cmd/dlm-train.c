@@ -15,6 +15,8 @@ static struct dlm_train_job job;
 static struct dlm_given given;
 static bool resume_given, go_on, plan;
 static uint64_t seq_len;
+static int compat;
+static bool compat_given;
 static const char *resume;
 
 #define S(field) &job.settings.field
@@ -41,9 +43,12 @@ static const struct dlm_option options[] = {
     {NULL, 0, DLM_OPT_GROUP, NULL, "Noise:", NULL, 0, 0, NULL, NULL},
     {"noise",         0,   DLM_OPT_TEXT,   "TYPE",    "masked, low-uniform, balanced, high-uniform, uniform, shift:B[,A], mix:R, or FROM..TO@P0:P1", S(noise), 0, 0, NULL, G(noise)},
     {"objective",     0,   DLM_OPT_CHOICE, "NAME",    "diffusion, or ar: the autoregressive baseline (diffusion)", S(objective), 0, 0, "diffusion|ar", G(objective)},
-    {"p-independent", 0,   DLM_OPT_REAL,   "P",       "share of sequences with a noise level per token (0.5)", S(p_independent), 0, 1, NULL, G(p_independent)},
+    {"compat",        0,   DLM_OPT_CHOICE, "WHICH",   "where paper and released code differ, as one of them: sets the four marked *", &compat, 0, 0, "paper|release", &compat_given},
+    {"p-independent", 0,   DLM_OPT_REAL,   "P",       "share of sequences with a noise level per token (0.5) *", S(p_independent), 0, 1, NULL, G(p_independent)},
     {"p-prompt",      0,   DLM_OPT_REAL,   "P",       "share of sequences with a clean prefix (0.2)", S(p_prompt), 0, 1, NULL, G(p_prompt)},
-    {"max-empty",     0,   DLM_OPT_REAL,   "P",       "largest share of pads put into a sequence (0.2)", S(max_empty), 0, 1, NULL, G(max_empty)},
+    {"max-empty",     0,   DLM_OPT_REAL,   "P",       "largest share of pads put into a sequence (0.2) *", S(max_empty), 0, 1, NULL, G(max_empty)},
+    {"prompt-density",0,   DLM_OPT_CHOICE, "HOW",     "how long clean prefixes are: by the release's density or the paper's (release) *", S(prompt_density), 0, 0, "release|paper", G(prompt_density)},
+    {"uniform-draw",  0,   DLM_OPT_CHOICE, "HOW",     "uniform noise draws from the ids unmasked, or from any, the mask too (unmasked) *", S(uniform_draw), 0, 0, "unmasked|any", G(uniform_draw)},
     {"levels-drawn",  0,   DLM_OPT_CHOICE, "HOW",     "noise levels stratified or independent (stratified)", S(levels_drawn), 0, 0, "stratified|independent", G(levels_drawn)},
     {NULL, 0, DLM_OPT_GROUP, NULL, "Length and batch:", NULL, 0, 0, NULL, NULL},
     {"batch",         'b', DLM_OPT_COUNT,  "B",       "sequences a step (64)", S(batch), 1, 1e9, NULL, G(batch)},
@@ -73,7 +78,6 @@ static const struct dlm_option options[] = {
     {"save-every",    0,   DLM_OPT_COUNT,  "N",       "a checkpoint each N steps (1000; 0: only at the end)", S(save_every), 0, 1e15, NULL, G(save_every)},
     {"keep",          0,   DLM_OPT_COUNT,  "K",       "keep the K checkpoints before the latest as CKPT.STEP (0)", S(keep), 0, 1e6, NULL, G(keep)},
     {"state-dtype",   0,   DLM_OPT_LATER,  "TYPE",    "", NULL, 0, 0, NULL, NULL},
-    {"compat",        0,   DLM_OPT_LATER,  "WHICH",   "", NULL, 0, 0, NULL, NULL},
     {"ema",           0,   DLM_OPT_LATER,  "BETA",    "", NULL, 0, 0, NULL, NULL},
     {NULL, 0, DLM_OPT_GROUP, NULL, "Common:", NULL, 0, 0, NULL, NULL},
     DLM_OPTIONS_DEVICE(compute),
@@ -115,6 +119,8 @@ int main(int argc, char **argv)
     given.seed = common.seed_given;
     job.settings.dtype = compute.dtype;
     given.dtype = compute.dtype != DLM_DTYPE_AUTO;
+    if (compat_given)
+        dlm_settings_compat(&job.settings, &given, compat);
     job.given = given;
     job.device = compute.device;
     job.threads = (int)common.threads;

@@ -198,6 +198,49 @@ near() { awk -v a="$1" -v b="$2" -v t="$3" 'BEGIN { d = a - b; if (d < 0) d = -d
     near "$first" "$(column_of elbo a.tsv val | tail -n 1)" 1e-5
 }
 
+# setting NAME CKPT: its number in state.json.
+setting() { sed -n "s/^ *\"$1\": \([^,]*\),*$/\1/p" "$2/state.json"; }
+# four CKPT: the settings in which paper and release differ: independent levels, empty tokens, prompts, uniform draw.
+four() { echo "$(setting p-independent "$1" | cut -c 1-6) $(setting max-empty "$1" | cut -c 1-6) $(setting prompt-density "$1") $(setting uniform-draw "$1")"; }
+
+@test "--compat sets what paper and release differ in, an option of its own wins, and the state says so" {
+    go() { local o=$1; shift; dlm-train -d "$data" -o "$o" --run r $shape --noise high-uniform --p-prompt 0.5 --steps 12 --log-every 3 --eval-tokens 640 -q "$@" >"$o.tsv"; }
+    go default; go paper --compat paper; go release --compat release; go prompts --prompt-density paper; go any --uniform-draw any
+    go own --p-independent 0.3 --uniform-draw unmasked --compat release
+    [ "$(four default)" = "0.5 0.2000 0 0" ]
+    [ "$(four paper)" = "0.5 0.2000 1 0" ]
+    [ "$(four release)" = "0.2000 0.0 0 1" ]
+    [ "$(four own)" = "0.2999 0.0 0 0" ]
+    cmp prompts/model.safetensors paper/model.safetensors # which is all that the paper differs in from what is done unasked
+    curves=$(for o in default paper release any own; do column_of loss $o.tsv train | tail -n 1; done | sort -u | wc -l)
+    [ "$curves" -eq 5 ]
+    for o in paper release any own; do # none of it touches the model that starts, nor its score
+        [ "$(column_of elbo $o.tsv val | head -n 1)" = "$(column_of elbo default.tsv val | head -n 1)" ]
+    done
+    # Going on compares them, however they were said.
+    go paper --continue --p-independent 0.5 --max-empty 0.2 --prompt-density paper --uniform-draw unmasked
+    go release --continue --compat release
+    for case in "paper release p-independent" "release paper p-independent" "default paper prompt-density" "own release p-independent"; do
+        read -r o which name <<<"$case"
+        run --separate-stderr dlm-train --resume $o --compat $which
+        fails_with 2 "^dlm-train: --$name differs from the run"
+    done
+    run --separate-stderr dlm-train --resume any --uniform-draw unmasked
+    fails_with 2 "^dlm-train: --uniform-draw differs"
+    # A state of an earlier version lacks two of them: it did what is done unasked.
+    cp -r default earlier; sed -i -Ez 's/,\s*"prompt-density": [0-9]+,\s*"uniform-draw": [0-9]+//' earlier/state.json
+    [ "$(four earlier)" = "0.5 0.2000  " ]
+    dlm-train --resume earlier --steps 20 -q >/dev/null
+    dlm-train --resume default --steps 20 -q >/dev/null
+    cmp earlier/model.safetensors default/model.safetensors
+}
+
+@test "a uniform draw of any id trains where the exact one can draw no mask, and scores by the exact one" {
+    dlm-train -d "$data" -o any $shape --noise uniform --uniform-draw any --steps 200 -q >any.tsv
+    awk -v a="$(column_of elbo any.tsv val | tail -n 1)" -v b="$(column_of elbo any.tsv val | head -n 1)" 'BEGIN { exit !(a < b - 0.1) }'
+    near "$(dlm-eval -c any -d "$data" --tokens 262144 | column_of elbo /dev/stdin)" "$(column_of elbo any.tsv val | tail -n 1)" 2e-6
+}
+
 @test "--plan says what a run would cost and trains nothing" {
     dlm-train --plan --model L8-D512 --vocab-size 131072 --seq-len 2048 --noise masked --flops 1e16 --warmup 0 >plan.tsv
     value() { awk -F'\t' -v q="$1" '$1 == q { print $2 }' plan.tsv; }
@@ -227,7 +270,7 @@ near() { awk -v a="$1" -v b="$2" -v t="$3" 'BEGIN { d = a - b; if (d < 0) d = -d
     check "--lr takes a number" -d "$data" -o x $shape --noise masked --steps 5 --lr fast
     check "--vocab-size" -d "$data" -o x $shape --noise masked --steps 5 --vocab-size 10
     check "--state-dtype is not available" -d "$data" -o x $shape --noise masked --steps 5 --state-dtype bf16
-    check "--compat is not available" -d "$data" -o x $shape --noise masked --steps 5 --compat release
+    check "--compat is one of paper|release, not 'jax'" -d "$data" -o x $shape --noise masked --steps 5 --compat jax
     check "operand 'y'" -d "$data" -o x $shape --noise masked --steps 5 y
     [ ! -e x ]
     run --separate-stderr dlm-eval -d "$data"

@@ -74,6 +74,11 @@ static void put_pads(uint32_t *x, size_t N, uint32_t pad, size_t pads, uint64_t 
         x[p] = is_pad[p] ? pad : x[--from];
 }
 
+static double prompt_fraction(enum dlm_prompt_density density, double r)
+{
+    return density == DLM_PROMPT_PAPER ? acos(r) / M_PI_2 : acos(1 - 2 * r) / M_PI;
+}
+
 void dlm_example_draw(const struct dlm_example_options *o, uint64_t seed, uint64_t i, uint32_t *x, size_t N, uint32_t pad,
                       double *log_snr, uint8_t *noisy, bool *prompted, uint64_t *scratch)
 {
@@ -94,7 +99,7 @@ void dlm_example_draw(const struct dlm_example_options *o, uint64_t seed, uint64
     double last = -1; /* the last clean position */
     *prompted = dlm_rng_unit(mode.v[1]) < o->p_prompt;
     if (*prompted)
-        last = acos(1 - 2 * dlm_rng_unit(mode.v[2])) / M_PI * ((double)N - 1);
+        last = prompt_fraction(o->prompt_density, dlm_rng_unit(mode.v[2])) * ((double)N - 1);
     for (size_t p = 0; p < N; p++)
         noisy[p] = (double)p > last;
 }

@@ -9,10 +9,16 @@
 
 #include <stddef.h>
 
+enum dlm_prompt_density {
+    DLM_PROMPT_RELEASE, /* f = arccos(1-2r)/π, the middle likeliest; the default */
+    DLM_PROMPT_PAPER,   /* f = 2·arccos(r)/π: the printed angle, in [0, π/2], brought to [0, 1]; long prompts likelier than short ones */
+};
+
 struct dlm_example_options {
     double p_independent; /* share of sequences with a level per token (0.5) */
     double p_prompt;      /* share with a clean prefix (0.2) */
     double max_empty;     /* empty tokens: at most this share (0.2) */
+    enum dlm_prompt_density prompt_density; /* of the prefix fraction f, r ~ U(0,1) */
     bool stratified;      /* levels of whole sequences on a low-discrepancy sequence (default) or plain draws */
 };
 

@@ -57,10 +57,11 @@ static int check_ids(const struct dlm_pass *p, size_t T, struct dlm_error *err)
     return 0;
 }
 
-int dlm_pass_corrupt(struct dlm_pass *p, size_t B, uint64_t seed, uint32_t purpose, struct dlm_error *err)
+int dlm_pass_corrupt_drawn(struct dlm_pass *p, size_t B, uint64_t seed, uint32_t purpose, bool any, struct dlm_error *err)
 {
     const struct dlm_kernels *k = p->b.k;
     size_t N = p->N, T = B * N;
+    uint32_t V = (uint32_t)p->V;
     int rc = check_ids(p, T, err);
     if (rc)
         return rc;
@@ -83,13 +84,14 @@ int dlm_pass_corrupt(struct dlm_pass *p, size_t B, uint64_t seed, uint32_t purpo
     k->upload(dev, p->d_uniform, p->uniform, T * 8);
     k->upload(dev, p->d_example, p->example, B * 8);
     k->upload(dev, p->d_noisy, p->noisy, T);
-    k->corrupt(dev, p->d_z, p->d_x, p->d_keep, p->d_uniform, p->d_example, B, N, seed, purpose, p->V, p->mask);
+    k->corrupt(dev, p->d_z, p->d_x, p->d_keep, p->d_uniform, p->d_example, B, N, seed, purpose, any ? V : V - 1, any ? UINT32_MAX : p->mask,
+               p->mask);
     k->download(dev, p->z, p->d_z, T * 4);
     size_t n = 0;
     for (size_t t = 0; t < T; t++) {
         if (!p->noisy[t])
             continue;
-        struct dlm_token_noise s = dlm_noise_token(&p->noise[t / N], p->log_snr[t], p->x[t], p->z[t], p->mask, (uint32_t)p->V);
+        struct dlm_token_noise s = dlm_noise_token(&p->noise[t / N], p->log_snr[t], p->x[t], p->z[t], p->mask, V);
         if (s.weight == 0 && s.elbo_weight == 0)
             continue;
         p->at[n] = (uint32_t)t;
@@ -99,6 +101,11 @@ int dlm_pass_corrupt(struct dlm_pass *p, size_t B, uint64_t seed, uint32_t purpo
     }
     p->scored = (struct dlm_scored){.n = n, .at = p->at, .target = p->target, .z = p->zs, .row = p->row};
     return 0;
+}
+
+int dlm_pass_corrupt(struct dlm_pass *p, size_t B, uint64_t seed, uint32_t purpose, struct dlm_error *err)
+{
+    return dlm_pass_corrupt_drawn(p, B, seed, purpose, false, err);
 }
 
 int dlm_pass_diffusion(struct dlm_pass *p, struct dlm_network *m, size_t B, bool gradient, struct dlm_error *err)

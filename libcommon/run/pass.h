@@ -35,6 +35,9 @@ int dlm_pass_new(struct dlm_pass *p, const struct dlm_backend *b, const struct d
 void dlm_pass_release(struct dlm_pass *p);
 /* Corrupt the first B sequences; rows that carry no loss are left out of `scored`. DLM_EDATA when an id is the mask or out of range. */
 int dlm_pass_corrupt(struct dlm_pass *p, size_t B, uint64_t seed, uint32_t purpose, struct dlm_error *err);
+/* The same; `any`: uniform noise draws from all V ids, as the released code trains, not from those other than the mask (method.md §1). The loss stays
+ * that of the exact q, under which a mask that it cannot produce weighs nothing. */
+int dlm_pass_corrupt_drawn(struct dlm_pass *p, size_t B, uint64_t seed, uint32_t purpose, bool any, struct dlm_error *err);
 /* Run the network forward on them and fill terms; gradients are added when asked. */
 int dlm_pass_diffusion(struct dlm_pass *p, struct dlm_network *m, size_t B, bool gradient, struct dlm_error *err);
 /* The same for the autoregressive baseline: every row, terms holds one number a row. */

@@ -1,6 +1,8 @@
 /* The settings of a training run. */
 #include "run/settings.h"
 
+#include "diffuse/example.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,7 +44,7 @@ static json_t *json_C(int v)
 json_t *dlm_settings_json(const struct dlm_settings *s)
 {
     json_t *o = json_object();
-#define X(field, option, type, may)                                   \
+#define X(field, option, type, flags)                                   \
     if (o && json_object_set_new(o, option, json_##type(s->field))) { \
         json_decref(o);                                               \
         o = NULL;                                                     \
@@ -76,14 +78,24 @@ static bool read_C(const json_t *v, int *to)
 int dlm_settings_from_json(struct dlm_settings *s, const json_t *o, const char *name, struct dlm_error *err)
 {
     *s = (struct dlm_settings){0};
-#define X(field, option, type, may)                                                               \
-    if (!read_##type(json_object_get(o, option), &s->field)) {                                    \
+#define X(field, option, type, flags)                                                               \
+    if (!((flags) & DLM_SETTING_LATER && !json_object_get(o, option)) && !read_##type(json_object_get(o, option), &s->field)) { \
         dlm_settings_release(s);                                                                  \
         return dlm_fail(err, DLM_EDATA, "%s: setting '%s' is missing or of the wrong type", name, option); \
     }
     DLM_SETTINGS(X)
 #undef X
     return 0;
+}
+
+void dlm_settings_compat(struct dlm_settings *s, struct dlm_given *given, int compat)
+{
+    const bool release = compat == DLM_COMPAT_RELEASE;
+    s->p_independent = given->p_independent ? s->p_independent : release ? 0.2 : 0.5;
+    s->max_empty = given->max_empty ? s->max_empty : release ? 0 : 0.2;
+    s->prompt_density = given->prompt_density ? s->prompt_density : release ? DLM_PROMPT_RELEASE : DLM_PROMPT_PAPER;
+    s->uniform_draw = given->uniform_draw ? s->uniform_draw : release ? DLM_UNIFORM_ANY : DLM_UNIFORM_UNMASKED;
+    given->p_independent = given->max_empty = given->prompt_density = given->uniform_draw = true;
 }
 
 static bool same_T(const char *a, const char *b)
@@ -130,9 +142,9 @@ static int take_C(int *to, int v)
 
 int dlm_settings_resume(struct dlm_settings *run, const struct dlm_settings *asked, const struct dlm_given *given, struct dlm_error *err)
 {
-#define X(field, option, type, may)                                                                          \
+#define X(field, option, type, flags)                                                                          \
     if (given->field && !same_##type(run->field, asked->field)) {                                            \
-        if (!(may))                                                                                          \
+        if (!((flags) & DLM_SETTING_MAY_CHANGE))                                                                                          \
             return dlm_fail(err, DLM_EUSAGE, "--%s differs from the run that is to go on", option);          \
         if (take_##type(&run->field, asked->field))                                                          \
             return dlm_fail(err, DLM_ENOMEM, "out of memory");                                               \

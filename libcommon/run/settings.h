@@ -12,7 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* X(field, option, type, may change on --resume): type T text (owned), U whole, R real, C choice (int). */
+/* X(field, option, type, flags): type T text (owned), U whole, R real, C choice (int). */
+enum { DLM_SETTING_MAY_CHANGE = 1, /* on --resume */ DLM_SETTING_LATER = 2 /* states of earlier versions lack it, which means 0 */ };
 #define DLM_SETTINGS(X) \
     X(data, "data", T, 1) X(run, "run", T, 0) X(width, "width", U, 0) X(layers, "layers", U, 0) X(heads, "heads", U, 0) X(mlp, "mlp", U, 0) \
     X(vocab_size, "vocab-size", U, 0) X(noise, "noise", T, 0) X(objective, "objective", C, 0) X(p_independent, "p-independent", R, 0) \
@@ -21,18 +22,21 @@
     X(aux_lr, "aux-lr", R, 0) X(warmup, "warmup", U, 0) X(schedule, "schedule", C, 0) X(cooldown, "cooldown", R, 0) X(min_lr, "min-lr", R, 0) \
     X(optimizer, "optimizer", C, 0) X(beta1, "beta1", R, 0) X(beta2, "beta2", R, 0) X(eps, "eps", R, 0) X(weight_decay, "weight-decay", R, 0) \
     X(clip, "clip", R, 0) X(eval_every, "eval-every", U, 0) X(eval_tokens, "eval-tokens", U, 0) X(log_every, "log-every", U, 0) \
-    X(save_every, "save-every", U, 1) X(keep, "keep", U, 1) X(seed, "seed", U, 0) X(dtype, "dtype", C, 0) X(init, "init", T, 0)
+    X(save_every, "save-every", U, 1) X(keep, "keep", U, 1) X(seed, "seed", U, 0) X(dtype, "dtype", C, 0) X(init, "init", T, 0) \
+    X(prompt_density, "prompt-density", C, 2) X(uniform_draw, "uniform-draw", C, 2)
 
 enum { DLM_OBJECTIVE_DIFFUSION, DLM_OBJECTIVE_AR };
 enum { DLM_OPTIMIZER_LAPROP, DLM_OPTIMIZER_ADAMW };
 enum { DLM_LEVELS_STRATIFIED, DLM_LEVELS_INDEPENDENT };
+enum { DLM_UNIFORM_UNMASKED, DLM_UNIFORM_ANY };
+enum { DLM_COMPAT_PAPER, DLM_COMPAT_RELEASE };
 
 struct dlm_settings {
 #define DLM_SETTINGS_T char *
 #define DLM_SETTINGS_U uint64_t
 #define DLM_SETTINGS_R double
 #define DLM_SETTINGS_C int
-#define X(field, option, type, may) DLM_SETTINGS_##type field;
+#define X(field, option, type, flags) DLM_SETTINGS_##type field;
     DLM_SETTINGS(X)
 #undef X
 };
@@ -48,10 +52,14 @@ int dlm_settings_from_json(struct dlm_settings *s, const json_t *o, const char *
 
 /* Settings given on a command line, as a set of option names. */
 struct dlm_given {
-#define X(field, option, type, may) bool field;
+#define X(field, option, type, flags) bool field;
     DLM_SETTINGS(X)
 #undef X
 };
+
+/* --compat: where the paper and the released code differ, do as that one does (method.md §§1-2). What was given on its own stays; the rest
+ * counts as given from here on, so that a run that goes on is compared with it. */
+void dlm_settings_compat(struct dlm_settings *s, struct dlm_given *given, int compat);
 
 /* Take from `asked` what may change and was given; DLM_EUSAGE naming the first other given setting that differs from the run's. */
 int dlm_settings_resume(struct dlm_settings *run, const struct dlm_settings *asked, const struct dlm_given *given, struct dlm_error *err);

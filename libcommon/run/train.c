@@ -311,7 +311,9 @@ static int fill_pass(struct trainer *t, uint64_t first, size_t B, struct dlm_noi
 {
     const struct dlm_settings *s = &t->state.settings;
     struct dlm_pass *p = &t->pass;
-    struct dlm_example_options o = {s->p_independent, s->p_prompt, s->max_empty, s->levels_drawn == DLM_LEVELS_STRATIFIED};
+    struct dlm_example_options o = {.p_independent = s->p_independent, .p_prompt = s->p_prompt, .max_empty = s->max_empty,
+                                    .prompt_density = (enum dlm_prompt_density)s->prompt_density,
+                                    .stratified = s->levels_drawn == DLM_LEVELS_STRATIFIED};
     for (size_t b = 0; b < B; b++) {
         uint64_t i = first + b;
         uint32_t *x = p->x + b * t->N;
@@ -368,7 +370,7 @@ static int step(struct trainer *t, struct dlm_error *err)
         int rc = fill_pass(t, first + at, B, noise, err);
         if (!rc && t->config.causal)
             rc = dlm_pass_autoregressive(&t->pass, t->network, B, true, err);
-        else if (!rc && !(rc = dlm_pass_corrupt(&t->pass, B, s->seed, DLM_RNG_CORRUPT, err)))
+        else if (!rc && !(rc = dlm_pass_corrupt_drawn(&t->pass, B, s->seed, DLM_RNG_CORRUPT, s->uniform_draw == DLM_UNIFORM_ANY, err)))
             rc = dlm_pass_diffusion(&t->pass, t->network, B, true, err);
         if (!rc)
             rc = dlm_network_sync(t->network, err);

@@ -177,7 +177,7 @@ static void bench(void)
     K->upload(D, dn, index, T * 4);
     K->upload(D, d64, wide, T * 8);
     snprintf(size, sizeof size, "%zux%zu", T, d);
-    TIME("corrupt", size, 1, (double)T * 24, "GB/s", false, K->corrupt(D, dz, di, d64, d64, d64, B, N, 1, 1, V, 3));
+    TIME("corrupt", size, 1, (double)T * 24, "GB/s", false, K->corrupt(D, dz, di, d64, d64, d64, B, N, 1, 1, (uint32_t)V - 1, 3, 3));
     TIME("embed", size, 1, Td * 8, "GB/s", false, K->embed(D, x, di, E, T, d));
     TIME("embed_backward", size, 1, Td * 12, "GB/s", false, K->embed_backward(D, dE, dx, di, T, d, V));
     TIME("gather_rows", size, 1, 2 * Td * e, "GB/s", false, K->gather_rows(D, y, o, dn, T, d, act));

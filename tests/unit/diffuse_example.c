@@ -46,6 +46,39 @@ static double kolmogorov(double *u, size_t n)
     return worst;
 }
 
+/* f = 2·arccos(r)/π: P(clean ≤ k) = P(f(N-1) < k) = P(r > cos(πk/2(N-1))), and nothing but the prefix changes. */
+static void prefix_paper(uint64_t seed, const struct dlm_example_options *o)
+{
+    enum { RUNS = 20000 };
+    struct dlm_example_options paper = *o;
+    paper.prompt_density = DLM_PROMPT_PAPER;
+    size_t n = 0, at_most[N + 1] = {0}, longer = 0, release = 0;
+    bool rest = true, all_or_none = true;
+    for (uint64_t i = 0; i < RUNS; i++) {
+        struct drawn a = draw(o, seed, i), b = draw(&paper, seed, i);
+        rest = rest && a.prompted == b.prompted && !memcmp(a.x, b.x, sizeof a.x) && !memcmp(a.log_snr, b.log_snr, sizeof a.log_snr);
+        all_or_none = all_or_none && (a.prompted || !memcmp(a.noisy, b.noisy, sizeof a.noisy));
+        if (!b.prompted)
+            continue;
+        size_t clean = 0, before = 0;
+        for (size_t p = 0; p < N; p++) {
+            clean += !b.noisy[p];
+            before += !a.noisy[p];
+        }
+        for (size_t k = clean; k <= N; k++)
+            at_most[k]++;
+        n++;
+        longer += clean > N / 2;
+        release += before > N / 2;
+    }
+    double worst = 0;
+    for (size_t k = 1; k < N; k++)
+        worst = fmax(worst, fabs((double)at_most[k] / (double)n - (1 - cos(M_PI_2 * (double)k / (N - 1)))));
+    tap_near(worst, 0, 2.6 / sqrt((double)n), "the paper's prefix fraction follows 2·arccos(r)/π");
+    tap_ok(rest && all_or_none, "the density of prefixes changes nothing else");
+    tap_ok(longer > release + n / 10, "and prefixes of more than half are likelier (%zu and %zu of %zu)", longer, release, n);
+}
+
 static void shares(uint64_t seed)
 {
     const struct dlm_example_options o = {.p_independent = 0.5, .p_prompt = 0.2, .max_empty = 0.2, .stratified = true};
@@ -95,6 +128,7 @@ static void shares(uint64_t seed)
         worst = fmax(worst, fabs((double)at_most / prompted - (1 - cos(M_PI * k / (N - 1))) / 2));
     }
     tap_near(worst, 0, 2.6 / sqrt((double)prompted), "prefix fraction follows arccos(1-2r)/π");
+    prefix_paper(seed, &o);
 
     /* pads = round(f·N), f ~ U(0, 0.2): 0 … 7 with N = 37 */
     double chi = 0, at = 0.2 * N;
