@@ -78,7 +78,8 @@ static int evaluate_shards(struct dlm_backend *b, struct dlm_shards *shards, str
     struct dlm_pass pass = {0};
     struct dlm_evaluation e;
     size_t N = dlm_shards_seq_len(shards), rows = dlm_evaluation_batch(N);
-    int rc = dlm_restore_open(&model, compute.checkpoint, b, rows, N, dlm_device_dtype(b, compute.dtype, false), true, err);
+    const struct dlm_network_plan shape = {.batch = rows, .seq_len = N, .act = dlm_device_dtype(b, compute.dtype, false)};
+    int rc = dlm_restore_open(&model, compute.checkpoint, b, &shape, true, err);
     if (rc)
         return rc;
     if (dlm_vocab_fingerprint(model.vocab) != dlm_vocab_fingerprint(dlm_shards_vocab(shards)))
@@ -122,7 +123,8 @@ static int evaluate(struct dlm_backend *b, struct dlm_output *out, struct dlm_er
 static int inspect(struct dlm_backend *b, const char *input, struct dlm_output *out, struct dlm_error *err)
 {
     struct dlm_restored model;
-    int rc = dlm_restore_open(&model, compute.checkpoint, b, 1, 0, dlm_device_dtype(b, compute.dtype, false), false, err);
+    const struct dlm_network_plan shape = {.batch = 1, .act = dlm_device_dtype(b, compute.dtype, false)};
+    int rc = dlm_restore_open(&model, compute.checkpoint, b, &shape, false, err);
     if (rc)
         return rc;
     struct dlm_inspection job = {.what = logits ? DLM_INSPECT_LOGITS : DLM_INSPECT_LOSS, .backend = b, .model = &model, .input = input, .out = out};

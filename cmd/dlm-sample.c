@@ -253,7 +253,9 @@ int main(int argc, char **argv)
         rc = plan_of(&plan, &config, &err);
     if (!rc) {
         act = dlm_device_dtype(&b, compute.dtype, true);
-        rc = dlm_restore_open(&model, compute.checkpoint, &b, dlm_sample_chunk(plan.length), plan.length, act, true, &err);
+        const struct dlm_network_plan shape = {
+            .batch = dlm_sample_chunk(plan.length), .seq_len = plan.length, .act = act, .head_rows = dlm_sample_head_rows(&plan)};
+        rc = dlm_restore_open(&model, compute.checkpoint, &b, &shape, true, &err);
     }
     if (!rc) {
         plan.noise = model.noise;

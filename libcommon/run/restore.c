@@ -48,14 +48,14 @@ static int check_sizes(const char *ckpt, const struct dlm_config *c, struct dlm_
     return rc;
 }
 
-int dlm_restore_open(struct dlm_restored *r, const char *ckpt, const struct dlm_backend *b, size_t batch, size_t seq_len, enum dlm_dtype act,
-                     bool need_vocab, struct dlm_error *err)
+int dlm_restore_open(struct dlm_restored *r, const char *ckpt, const struct dlm_backend *b, const struct dlm_network_plan *plan, bool need_vocab,
+                     struct dlm_error *err)
 {
     *r = (struct dlm_restored){0};
     struct dlm_config c;
     int rc = dlm_checkpoint_config(ckpt, &c, err);
-    if (!rc && seq_len > c.context)
-        rc = dlm_fail(err, DLM_EDATA, "sequences of %zu tokens are longer than the context of '%s', %zu", seq_len, ckpt, c.context);
+    if (!rc && plan->seq_len > c.context)
+        rc = dlm_fail(err, DLM_EDATA, "sequences of %zu tokens are longer than the context of '%s', %zu", plan->seq_len, ckpt, c.context);
     if (!rc)
         rc = read_noise(&c, &r->noise, err);
     if (rc)
@@ -67,7 +67,8 @@ int dlm_restore_open(struct dlm_restored *r, const char *ckpt, const struct dlm_
         rc = check_sizes(ckpt, &c, err);
     float *w = NULL;
     if (!rc) {
-        struct dlm_network_plan p = {.batch = batch, .seq_len = seq_len ? seq_len : c.context, .train = false, .act = act};
+        struct dlm_network_plan p = *plan;
+        p.seq_len = p.seq_len ? p.seq_len : c.context;
         rc = dlm_network_new(&r->network, b, &c, &p, err);
     }
     if (!rc) {

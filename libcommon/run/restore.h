@@ -13,9 +13,10 @@ struct dlm_restored {
     bool autoregressive;
 };
 
-/* seq_len 0 means the context. `need_vocab`: a checkpoint without tokenizer.json is an error, and its size must fit. */
-int dlm_restore_open(struct dlm_restored *r, const char *ckpt, const struct dlm_backend *b, size_t batch, size_t seq_len, enum dlm_dtype act,
-                     bool need_vocab, struct dlm_error *err);
+/* The network that `plan` describes; its seq_len 0 means the context, `train` must be false. `need_vocab`: a checkpoint without tokenizer.json is an error,
+ * and its size must fit. */
+int dlm_restore_open(struct dlm_restored *r, const char *ckpt, const struct dlm_backend *b, const struct dlm_network_plan *plan, bool need_vocab,
+                     struct dlm_error *err);
 void dlm_restore_close(struct dlm_restored *r);
 
 #endif

@@ -21,6 +21,8 @@
 #define CHUNK_TOKENS 256
 /* Rows go to the head in multiples of this, so that few shapes occur while masks grow fewer. */
 #define ROW_STEP 16
+/* At most so many at a time: enough for the product to be busy, few enough for the last masks of a text. */
+#define HEAD_ROWS 64
 #define LOGIT_BYTES (64u << 20)
 
 struct row_result {
@@ -53,6 +55,12 @@ struct dlm_sampler {
 size_t dlm_sample_chunk(size_t length)
 {
     return length >= CHUNK_TOKENS ? 1 : (CHUNK_TOKENS + length - 1) / length;
+}
+
+size_t dlm_sample_head_rows(const struct dlm_sample_plan *p)
+{
+    size_t n = p->order == DLM_SAMPLE_AUTOREGRESSIVE ? dlm_sample_chunk(p->length) : p->block ? p->block : HEAD_ROWS;
+    return n < ROW_STEP ? ROW_STEP : n > HEAD_ROWS ? HEAD_ROWS : (n + ROW_STEP - 1) / ROW_STEP * ROW_STEP;
 }
 
 /* --- making ----------------------------------------------------------------------------------------------------------------- */

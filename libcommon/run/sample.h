@@ -52,6 +52,9 @@ struct dlm_sampler;
 /* Sequences in one model call: a function of the length alone. The network must hold so many. */
 size_t dlm_sample_chunk(size_t length);
 
+/* Rows that the network should give the head at a time (struct dlm_network_plan), so that a step which asks for few does not pay for many. */
+size_t dlm_sample_head_rows(const struct dlm_sample_plan *p);
+
 /* The backend and the network outlive the sampler. DLM_EDATA when an autoregressive network has no id to begin with. */
 int dlm_sampler_new(struct dlm_sampler **out, const struct dlm_backend *b, struct dlm_network *m, const struct dlm_sample_plan *p,
                     struct dlm_error *err);
