@@ -11,14 +11,23 @@
 #include "law/filter.h"
 #include "law/isoflop.h"
 #include "law/plot.h"
+#include "law/configuration.h"
+#include "law/databound.h"
 #include "law/predict.h"
 #include "law/published.h"
+#include "law/recipe.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 static struct dlm_common common;
 static const char *x_column, *y_column, *group, *where, *budgets = "8", *compute, *losses = "8";
+static struct dlm_configure plan = {
+    .seq_len = 2048, .vocab_size = 131072, .devices = 8, .lr = NAN, .peak = 989e12, .mfu = .4, .unique = INFINITY};
+static int recipe;
+static bool recipe_given, unique_given, noise_given, batch_given, lr_given, seq_len_given, vocab_given, devices_given, peak_given,
+    mfu_given;
 static struct dlm_texts law_files;
 static uint64_t resamples = 1000;
 static double level = 0.95, huber = 1e-3;
@@ -61,10 +70,26 @@ static const struct dlm_option options[] = {
     {NULL, 0, DLM_OPT_GROUP, NULL, "Predictions:", NULL, 0, 0, NULL, NULL},
     {"law",       'l', DLM_OPT_TEXTS,  "FILE", "laws of an earlier fit, or published ones by name; may be repeated",
      &law_files, 0, 0, NULL, &law_given},
-    {"flops",     'C', DLM_OPT_TEXT,   "LIST", "predict: budgets with commas between, in FLOPs", &compute, 0, 0, NULL,
+    {"flops",     'C', DLM_OPT_TEXT,   "LIST", "budgets with commas between, in FLOPs", &compute, 0, 0, NULL,
      &compute_given},
-    {"format",    0,   DLM_OPT_LATER,  "NAME", "plan", NULL, 0, 0, NULL, NULL},
-    {"tokens-available", 0, DLM_OPT_LATER, "N", "plan", NULL, 0, 0, NULL, NULL},
+    {NULL, 0, DLM_OPT_GROUP, NULL, "Plans:", NULL, 0, 0, NULL, NULL},
+    {"format",    0,   DLM_OPT_CHOICE, "NAME", "tsv, dlm (a command line), megatron or deepspeed (tsv)", &recipe, 0, 0,
+     "tsv|dlm|megatron|deepspeed", &recipe_given},
+    {"tokens-available", 0, DLM_OPT_REAL, "U", "unique tokens at hand; more are trained on by repeating them", &plan.unique, 1, 1e30,
+     NULL, &unique_given},
+    {"noise",     0,   DLM_OPT_TEXT,   "NAME", "this noise type or group alone", &plan.noise, 0, 0, NULL, &noise_given},
+    {"batch",     0,   DLM_OPT_COUNT,  "B",    "sequences a step (what the law says, rounded)", &plan.batch, 1, 1e9, NULL,
+     &batch_given},
+    {"lr",        0,   DLM_OPT_REAL,   "ETA",  "learning rate (what the law says of that batch)", &plan.lr, 1e-12, 1e6, NULL,
+     &lr_given},
+    {"seq-len",   0,   DLM_OPT_COUNT,  "N",    "tokens in a sequence (2048)", &plan.seq_len, 1, 1e9, NULL, &seq_len_given},
+    {"vocab-size", 0,  DLM_OPT_COUNT,  "V",    "ids, for embeddings and head (131072)", &plan.vocab_size, 2, 4294967294.0, NULL,
+     &vocab_given},
+    {"devices",   0,   DLM_OPT_COUNT,  "N",    "devices; the batch divides by them (8)", &plan.devices, 1, 1e7, NULL,
+     &devices_given},
+    {"peak-flops", 0,  DLM_OPT_REAL,   "F",    "FLOP/s of a device (989e12: one H100, bf16)", &plan.peak, 1, 1e30, NULL,
+     &peak_given},
+    {"mfu",       0,   DLM_OPT_REAL,   "P",    "share of the peak that is reached (0.4)", &plan.mfu, 1e-6, 1, NULL, &mfu_given},
     {NULL, 0, DLM_OPT_GROUP, NULL, "All:", NULL, 0, 0, NULL, NULL},
     DLM_OPTIONS_COMMON(common),
 };
@@ -73,7 +98,8 @@ static const struct dlm_option options[] = {
 static const struct dlm_command command = {
     "dlm-fitlaw", "fit scaling laws to the metrics of runs, predict from them, draw them",
     "loss [--by flops|tokens] [FILE...]\nisoflop [--raw] [FILE...]\npower -x COL -y COL [--offset] [FILE...]\n"
-    "surface [-x params|flops_tok] [FILE...]\ncurve [--by flops|tokens] [--losses LIST] [--smooth local|power] [FILE...]\npredict -l LAW -C FLOPS[,...]\nlaws [-l LAW]\n"
+    "surface [-x params|flops_tok] [FILE...]\ncurve [--by flops|tokens] [--losses LIST] [--smooth local|power] [FILE...]\npredict -l LAW -C FLOPS[,...]\nplan -l LAW -C FLOPS[,...] [--format NAME] [--tokens-available U]\n"
+    "databound -l LAW -C FLOPS[,...] --tokens-available U\nlaws [-l LAW]\n"
     "plot [-l LAW] [-o FILE.svg|.png|.pdf] [FILE...]",
     options, sizeof options / sizeof *options, NULL};
 
@@ -214,6 +240,40 @@ static int write_predict(struct call *c, FILE *f, const char *name, struct dlm_e
     return dlm_predict_write(&c->laws, c->flops, c->n_flops, f, name, &c->notes, err);
 }
 
+static void begin_plan(struct call *c)
+{
+    begin_budgets(c);
+    if (batch_given && plan.batch % plan.devices)
+        dlm_frame_misuse(&command, "--batch %llu does not divide by %llu devices (--devices)", (unsigned long long)plan.batch,
+                         (unsigned long long)plan.devices);
+}
+
+static int write_plan(struct call *c, FILE *f, const char *name, struct dlm_error *err)
+{
+    struct dlm_configurations found;
+    struct dlm_contests contests = {0};
+    int rc = dlm_configure_all(&c->laws, c->flops, c->n_flops, &plan, &found, &c->notes, err);
+    if (!rc && unique_given)
+        rc = dlm_databound_compare(&c->laws, c->flops, c->n_flops, plan.unique, plan.noise, &contests, err);
+    if (!rc && unique_given)
+        rc = dlm_databound_tell(&contests, &c->notes, err);
+    if (!rc)
+        rc = dlm_recipe_write(&found, (enum dlm_recipe)recipe, f, name, &c->notes, err);
+    dlm_databound_release(&contests);
+    dlm_configurations_release(&found);
+    return rc;
+}
+
+static int write_databound(struct call *c, FILE *f, const char *name, struct dlm_error *err)
+{
+    struct dlm_contests contests;
+    int rc = dlm_databound_compare(&c->laws, c->flops, c->n_flops, plan.unique, plan.noise, &contests, err);
+    if (!rc)
+        rc = dlm_databound_write(&contests, f, name, err);
+    dlm_databound_release(&contests);
+    return rc;
+}
+
 static int write_published(struct call *c, FILE *f, const char *name, struct dlm_error *err)
 {
     return law_files.n ? dlm_laws_write(&c->laws, f, name, err) : dlm_published_list(f, name, err);
@@ -242,6 +302,8 @@ static int write_plot(struct call *c, FILE *f, const char *name, struct dlm_erro
 #define ROWS "group where paper-filter "
 #define FITS ROWS "bootstrap level huber "
 
+#define PLAN "law flops format tokens-available noise batch lr seq-len vocab-size devices peak-flops mfu"
+
 /* clang-format off */
 static const struct task tasks[] = {
     {"curve",   ROWS "by budgets losses smooth", "",       false, begin_curve,   find_curve,   write_curve},
@@ -250,12 +312,14 @@ static const struct task tasks[] = {
     {"power",   FITS "x-column y-column offset", "x-column y-column", false, begin_power, find_power, write_laws},
     {"surface", FITS "x-column",           "",                  false, begin_surface, find_surface, write_laws},
     {"predict", "law flops",               "law flops",         true,  begin_budgets, NULL,         write_predict},
+    {"plan",    PLAN,                      "law flops",         true,  begin_plan,    NULL,         write_plan},
+    {"databound", "law flops noise tokens-available", "law flops tokens-available", true, begin_budgets, NULL, write_databound},
     {"laws",    "law",                     "",                  true,  NULL,          NULL,         write_published},
     {"plot",    FITS "by budgets law",     "",                  false, begin_plot,    find_plot,    write_plot},
 };
 /* clang-format on */
 enum { TASKS = sizeof tasks / sizeof *tasks };
-static const char *const later[] = {"batch", "lr", "isoloss", "epochs", "study", "plan"};
+static const char *const later[] = {"batch", "lr", "isoloss", "epochs", "study"};
 
 /* --- main ------------------------------------------------------------------------------------------------------------------------ */
 

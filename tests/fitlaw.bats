@@ -62,11 +62,9 @@ setup() {
 }
 
 @test "fitlaw: what is not there yet is refused by name" {
-    for word in batch lr isoloss epochs study plan; do
+    for word in batch lr isoloss epochs study; do
         run --separate-stderr dlm-fitlaw $word; fails_with 2 "'$word' is not available"
     done
-    run --separate-stderr dlm-fitlaw predict --format tsv; fails_with 2 '--format is not available'
-    run --separate-stderr dlm-fitlaw predict --tokens-available 1G; fails_with 2 '--tokens-available is not available'
 }
 
 @test "fitlaw: help and man page name the same options" {

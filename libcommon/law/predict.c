@@ -180,15 +180,13 @@ static void complete(bool by_params, double flops, struct dlm_prediction *q, boo
         *changed = false;
 }
 
-int dlm_predict(const struct dlm_laws *l, const char *group, double flops, struct dlm_prediction q[DLM_QUANTITIES],
-                struct dlm_notes *notes, struct dlm_error *err)
+int dlm_predict_from(const struct dlm_laws *l, const char *group, struct dlm_prediction q[DLM_QUANTITIES], struct dlm_notes *notes,
+                     struct dlm_error *err)
 {
     const bool by_params = dlm_predict_by_params(l, group);
-    for (int i = 0; i < DLM_QUANTITIES; i++)
-        q[i] = (struct dlm_prediction){NAN, NAN, NAN};
-    q[DLM_Q_FLOPS] = (struct dlm_prediction){flops, flops, flops};
+    const double flops = q[DLM_Q_FLOPS].value;
     bool changed = true;
-    int rc = apply_laws(l, group, "loss", q, &changed, notes, err);
+    int rc = 0;
     while (!rc && changed) {
         bool completed;
         changed = false;
@@ -207,22 +205,32 @@ int dlm_predict(const struct dlm_laws *l, const char *group, double flops, struc
     return rc;
 }
 
-/* The group's noise: its part under the group column of that name; the group itself where the columns are not known. */
-static void put_noise(FILE *f, const struct dlm_law_row *r)
+int dlm_predict(const struct dlm_laws *l, const char *group, double flops, struct dlm_prediction q[DLM_QUANTITIES],
+                struct dlm_notes *notes, struct dlm_error *err)
+{
+    bool changed;
+    for (int i = 0; i < DLM_QUANTITIES; i++)
+        q[i] = (struct dlm_prediction){NAN, NAN, NAN};
+    q[DLM_Q_FLOPS] = (struct dlm_prediction){flops, flops, flops};
+    int rc = apply_laws(l, group, "loss", q, &changed, notes, err);
+    return rc ? rc : dlm_predict_from(l, group, q, notes, err);
+}
+
+void dlm_predict_noise(const struct dlm_law_row *r, char *to, size_t size)
 {
     const char *by = r->by, *part = r->group;
     if (!strcmp(by, "NA")) {
-        fputs(part, f);
+        snprintf(to, size, "%s", part);
         return;
     }
     for (;;) {
         size_t n = strcspn(by, ","), len = strcspn(part, "/");
         if (n == 5 && !memcmp(by, "noise", 5)) {
-            fwrite(part, 1, by[n] ? len : strlen(part), f);
+            snprintf(to, size, "%.*s", by[n] ? (int)len : (int)strlen(part), part);
             return;
         }
         if (!by[n] || !part[len]) {
-            fputs("NA", f);
+            snprintf(to, size, "NA");
             return;
         }
         by += n + 1;
@@ -238,8 +246,7 @@ static void put(FILE *f, double v, int digits)
         fputs("\tNA", f);
 }
 
-/* The groups in their order: the next one from row *i on, or NULL. A group of laws that only lend to others is none. */
-static const struct dlm_law_row *next_group(const struct dlm_laws *l, size_t *i)
+const struct dlm_law_row *dlm_predict_next(const struct dlm_laws *l, size_t *i)
 {
     for (; *i < l->n; ++*i) {
         const struct dlm_law_row *r = &l->at[*i];
@@ -263,14 +270,16 @@ int dlm_predict_write(const struct dlm_laws *l, const double *flops, size_t n, F
     for (int i = 1; i < DLM_QUANTITIES; i++)
         fprintf(f, "\t%s\t%s_lo\t%s_hi", dlm_quantity_names[i], dlm_quantity_names[i], dlm_quantity_names[i]);
     fputs("\tgroup\tcompute\n", f);
-    for (size_t at = 0; (r = next_group(l, &at));) {
+    for (size_t at = 0; (r = dlm_predict_next(l, &at));) {
         for (size_t k = 0; k < n; k++) {
             struct dlm_prediction q[DLM_QUANTITIES];
             bool any = false;
             int rc = dlm_predict(l, r->group, flops[k], q, notes, err);
             if (rc)
                 return rc;
-            put_noise(f, r);
+            char noise[256];
+            dlm_predict_noise(r, noise, sizeof noise);
+            fputs(noise, f);
             put(f, flops[k], 9);
             for (int i = 1; i < DLM_QUANTITIES; i++) {
                 put(f, q[i].value, 7);

@@ -20,6 +20,16 @@ extern const char *const dlm_quantity_names[DLM_QUANTITIES]; /* the columns: flo
 int dlm_predict(const struct dlm_laws *l, const char *group, double flops, struct dlm_prediction q[DLM_QUANTITIES],
                 struct dlm_notes *notes, struct dlm_error *err);
 
+/* As dlm_predict, from the quantities of q that are known already; the rest must be NAN. */
+int dlm_predict_from(const struct dlm_laws *l, const char *group, struct dlm_prediction q[DLM_QUANTITIES], struct dlm_notes *notes,
+                     struct dlm_error *err);
+
+/* The groups in their order: a row of the next one, from row *i on; NULL after the last. A group of laws that only lend to others
+ * (`pooled`) is none. Begin with *i = 0. */
+const struct dlm_law_row *dlm_predict_next(const struct dlm_laws *l, size_t *i);
+/* The noise type of a row's group: its part under the group column of that name; the group itself where the columns are not
+ * known; NA where noise is none of them. */
+void dlm_predict_noise(const struct dlm_law_row *r, char *to, size_t size);
 /* Whether the group counts compute as 6·P·D (else M·D, the FLOPs per token of method 1). */
 bool dlm_predict_by_params(const struct dlm_laws *l, const char *group);
 /* The group's surface over params or flops_tok: its terms, and what it predicts (y may be NULL). False: it has none. */
