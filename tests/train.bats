@@ -241,6 +241,39 @@ four() { echo "$(setting p-independent "$1" | cut -c 1-6) $(setting max-empty "$
     near "$(dlm-eval -c any -d "$data" --tokens 262144 | column_of elbo /dev/stdin)" "$(column_of elbo any.tsv val | tail -n 1)" 2e-6
 }
 
+# header FILE: the header of a safetensors file.
+header() { local n; n=$(od -An -tu8 -N8 "$1" | tr -d ' '); head -c $((n + 8)) "$1" | tail -c +9; }
+
+@test "--state-dtype bf16: half the model's bytes, and resumed to the bit" {
+    for dtype in f32 bf16; do
+        dlm-train -d "$data" -o whole.$dtype --run r $shape --noise balanced --steps 40 --state-dtype $dtype -q >$dtype.tsv
+    done
+    diff <(rows f32.tsv) <(rows bf16.tsv) # the run itself is the same
+    dlm-train -d "$data" -o half --run r $shape --noise balanced --steps 20 --state-dtype bf16 -q >/dev/null
+    dlm-train --resume half --steps 40 -q >/dev/null
+    diff <(rows half/metrics.tsv | grep -v "$(printf 'val\t.*\t20\t')") <(rows bf16.tsv)
+    cmp half/model.safetensors whole.bf16/model.safetensors
+    cmp half/optimizer.safetensors whole.bf16/optimizer.safetensors
+    grep -q '"dtype": "bfloat16"' whole.bf16/config.json
+    grep -q '"dtype": "float32"' whole.f32/config.json
+    [ "$(setting state-dtype whole.bf16)" = 1 ]
+    # The same names and shapes, in another type, and half the data.
+    diff <(header whole.f32/model.safetensors | grep -oE '"[a-z0-9_.]+":\{"dtype":"F32","shape":[^]]*\]' | sed 's/F32/BF16/') \
+        <(header whole.bf16/model.safetensors | grep -oE '"[a-z0-9_.]+":\{"dtype":"BF16","shape":[^]]*\]')
+    run -1 grep -q '"F32"' <(header whole.bf16/model.safetensors)
+    f=whole.f32/model.safetensors b=whole.bf16/model.safetensors
+    [ $((2 * ($(wc -c <$b) - 8 - $(header $b | wc -c)))) -eq $(($(wc -c <$f) - 8 - $(header $f | wc -c))) ]
+    header whole.bf16/optimizer.safetensors | grep -qE '"lm_head.weight.mu":\{"dtype":"F32".*"lm_head.weight.low":\{"dtype":"I16"'
+    # bf16 weights score nearly the same.
+    near "$(dlm-eval -c whole.bf16 -d "$data" | column_of elbo /dev/stdin)" "$(dlm-eval -c whole.f32 -d "$data" | column_of elbo /dev/stdin)" 0.01
+    [ "$(dlm-eval -c whole.bf16 -d "$data" | column_of elbo /dev/stdin)" != "$(dlm-eval -c whole.f32 -d "$data" | column_of elbo /dev/stdin)" ]
+    run --separate-stderr dlm-train --resume half --state-dtype f32
+    fails_with 2 "^dlm-train: --state-dtype differs"
+    cp whole.f32/optimizer.safetensors half/optimizer.safetensors
+    run --separate-stderr dlm-train --resume half --steps 50
+    fails_with 1 "optimizer.safetensors: tensor '.*\.low' is missing"
+}
+
 @test "--plan says what a run would cost and trains nothing" {
     dlm-train --plan --model L8-D512 --vocab-size 131072 --seq-len 2048 --noise masked --flops 1e16 --warmup 0 >plan.tsv
     value() { awk -F'\t' -v q="$1" '$1 == q { print $2 }' plan.tsv; }
@@ -269,7 +302,7 @@ four() { echo "$(setting p-independent "$1" | cut -c 1-6) $(setting max-empty "$
     check "heads" -d "$data" -o x --width 16 --layers 1 --heads 3 --noise masked --steps 5 --warmup 0
     check "--lr takes a number" -d "$data" -o x $shape --noise masked --steps 5 --lr fast
     check "--vocab-size" -d "$data" -o x $shape --noise masked --steps 5 --vocab-size 10
-    check "--state-dtype is not available" -d "$data" -o x $shape --noise masked --steps 5 --state-dtype bf16
+    check "--state-dtype is one of f32|bf16" -d "$data" -o x $shape --noise masked --steps 5 --state-dtype f16
     check "--compat is one of paper|release, not 'jax'" -d "$data" -o x $shape --noise masked --steps 5 --compat jax
     check "operand 'y'" -d "$data" -o x $shape --noise masked --steps 5 y
     [ ! -e x ]

@@ -236,9 +236,9 @@ static int write_text(const char *dir, const char *file, const char *text, size_
     return rc;
 }
 
-/* One tensor file of the layout from one array, or from two when `b` is given, with a suffix on the names. */
+/* One tensor file of the layout from several arrays, each with a suffix on the names and a type. */
 static int write_tensors(const char *dir, const char *file, const struct dlm_layout *l, const float *const data[], const char *const suffix[],
-                         size_t arrays, bool bf16, struct dlm_error *err)
+                         const enum dlm_st_type type[], size_t arrays, struct dlm_error *err)
 {
     const size_t n = l->n * arrays;
     struct dlm_st_item *items = calloc(n, sizeof *items);
@@ -250,7 +250,7 @@ static int write_tensors(const char *dir, const char *file, const struct dlm_lay
     for (size_t i = 0; !rc && i < n; i++) {
         const struct dlm_tensor *t = &l->tensors[i / arrays];
         snprintf(name[i], sizeof *name, "%s%s", t->name, suffix[i % arrays]);
-        items[i] = (struct dlm_st_item){name[i], bf16 ? DLM_ST_BF16 : DLM_ST_F32, t->rank, t->shape, data[i % arrays] + t->offset};
+        items[i] = (struct dlm_st_item){name[i], type[i % arrays], t->rank, t->shape, data[i % arrays] + t->offset};
     }
     if (!rc)
         rc = dlm_st_write(path, items, n, err);
@@ -274,10 +274,11 @@ static int write_all(const char *dir, const struct dlm_checkpoint_write *w, stru
     if (!rc && w->metrics)
         rc = write_text(dir, "metrics.tsv", w->metrics, w->metrics_len, err);
     if (!rc)
-        rc = write_tensors(dir, "model.safetensors", w->layout, (const float *const[]){w->weights}, (const char *const[]){""}, 1, w->bf16, err);
+        rc = write_tensors(dir, "model.safetensors", w->layout, (const float *const[]){w->weights}, (const char *const[]){""},
+                           (const enum dlm_st_type[]){w->bf16 ? DLM_ST_BF16 : DLM_ST_F32}, 1, err);
     if (!rc && w->mu && w->nu)
-        rc = write_tensors(dir, "optimizer.safetensors", w->layout, (const float *const[]){w->mu, w->nu}, (const char *const[]){".mu", ".nu"}, 2,
-                           w->bf16, err);
+        rc = write_tensors(dir, "optimizer.safetensors", w->layout, (const float *const[]){w->mu, w->nu, w->weights}, (const char *const[]){".mu", ".nu", ".low"},
+                           (const enum dlm_st_type[]){DLM_ST_F32, DLM_ST_F32, DLM_ST_I16}, w->bf16 ? 3 : 2, err);
     return rc ? rc : dlm_output_sync_dir(dir, err);
 }
 
@@ -537,9 +538,10 @@ struct wanted {
     const struct dlm_layout *layout;
     const char *suffix;
     float *to; /* NULL: only see that all is there */
+    bool low;  /* what the rounding to bf16 took from the elements that stand there */
 };
 
-static int check_tensor(const struct dlm_st_file *f, const struct dlm_st_entry *e, const struct dlm_tensor *t, struct dlm_error *err)
+static int check_tensor(const struct dlm_st_file *f, const struct dlm_st_entry *e, const struct dlm_tensor *t, bool low, struct dlm_error *err)
 {
     if (e->rank != t->rank || e->shape[0] != t->shape[0] || (t->rank == 2 && e->shape[1] != t->shape[1])) {
         char got[128] = "", want[64];
@@ -549,15 +551,18 @@ static int check_tensor(const struct dlm_st_file *f, const struct dlm_st_entry *
         snprintf(want, sizeof want, t->rank == 2 ? "%zu, %zu" : "%zu", t->shape[0], t->shape[1]);
         return dlm_fail(err, DLM_EDATA, "%s: tensor '%s' has shape (%s), and config.json asks for (%s)", f->path, e->name, got, want);
     }
-    if (e->type != DLM_ST_F32 && e->type != DLM_ST_BF16)
+    if (low && e->type != DLM_ST_I16)
+        return dlm_fail(err, DLM_EDATA, "%s: tensor '%s' is not I16", f->path, e->name);
+    if (!low && e->type != DLM_ST_F32 && e->type != DLM_ST_BF16)
         return dlm_fail(err, DLM_EDATA, "%s: tensor '%s' is neither F32 nor BF16", f->path, e->name);
     return 0;
 }
 
-static int read_tensor(const struct dlm_st_file *f, const struct dlm_st_entry *e, const struct dlm_tensor *t, bool not_negative, float *to,
-                       struct dlm_error *err)
+static int read_tensor(const struct dlm_st_file *f, const struct dlm_st_entry *e, const struct dlm_tensor *t, const struct wanted *w, struct dlm_error *err)
 {
-    int rc = dlm_st_read_f32(f, e, to, err);
+    float *to = w->to + t->offset;
+    bool not_negative = !strcmp(w->suffix, ".nu");
+    int rc = w->low ? dlm_st_add_low(f, e, to, err) : dlm_st_read_f32(f, e, to, err);
     if (rc)
         return rc;
     for (size_t i = 0; i < t->n; i++)
@@ -573,7 +578,7 @@ static int read_tensors(struct dlm_st_file *const *open_files, size_t n_files, c
     size_t held = 0;
     const struct dlm_layout *l = w->layout;
     for (size_t k = 0; k < n_wanted; k++)
-        if (w[k].to)
+        if (w[k].to && !w[k].low)
             memset(w[k].to, 0, l->total * sizeof *w[k].to);
     for (size_t i = 0; i < l->n; i++)
         for (size_t k = 0; k < n_wanted; k++) {
@@ -593,9 +598,9 @@ static int read_tensors(struct dlm_st_file *const *open_files, size_t n_files, c
             }
             if (!e)
                 return dlm_fail(err, DLM_EDATA, "%s: tensor '%s' is missing", whole, name);
-            int rc = check_tensor(open_files[in], e, t, err);
+            int rc = check_tensor(open_files[in], e, t, w[k].low, err);
             if (!rc && w[k].to)
-                rc = read_tensor(open_files[in], e, t, !strcmp(w[k].suffix, ".nu"), w[k].to + t->offset, err);
+                rc = read_tensor(open_files[in], e, t, &w[k], err);
             if (rc)
                 return rc;
             held++;
@@ -723,7 +728,7 @@ static int read_sharded(const char *index, const struct wanted *w, struct dlm_er
 static int weights(const char *ckpt, const struct dlm_layout *l, float *w, struct dlm_error *err)
 {
     char *path = NULL, *index = NULL;
-    struct wanted want = {l, "", w};
+    struct wanted want = {l, "", w, false};
     int rc = check_there(ckpt, err);
     if (!rc)
         rc = file_of(ckpt, "model.safetensors", &path, err);
@@ -746,14 +751,14 @@ int dlm_checkpoint_weights(const char *ckpt, const struct dlm_layout *l, float *
     return weights(ckpt, l, w, err);
 }
 
-int dlm_checkpoint_moments(const char *ckpt, const struct dlm_layout *l, float *mu, float *nu, struct dlm_error *err)
+int dlm_checkpoint_moments(const char *ckpt, const struct dlm_layout *l, float *w, float *mu, float *nu, struct dlm_error *err)
 {
     char *path;
-    struct wanted want[] = {{l, ".mu", mu}, {l, ".nu", nu}};
+    struct wanted want[] = {{l, ".mu", mu, false}, {l, ".nu", nu, false}, {l, ".low", w, true}};
     int rc = check_there(ckpt, err);
     if (rc || (rc = file_of(ckpt, "optimizer.safetensors", &path, err)))
         return rc;
-    rc = read_one(path, want, 2, err);
+    rc = read_one(path, want, w ? 3 : 2, err);
     free(path);
     return rc;
 }

@@ -21,7 +21,7 @@ struct dlm_checkpoint_write {
     const char *state;                /* text of state.json, or NULL */
     const char *metrics;              /* text of metrics.tsv so far, or NULL */
     size_t metrics_len;
-    bool bf16;                        /* store tensors as bf16 */
+    bool bf16;                        /* model.safetensors is bf16; the moments stay float32, and beside them TENSOR.low is what the rounding took */
 };
 
 /* Write and exchange. On failure the old CKPT is as it was and nothing is left beside it. */
@@ -45,7 +45,9 @@ int dlm_checkpoint_config(const char *ckpt, struct dlm_config *c, struct dlm_err
 int dlm_checkpoint_fits(const char *ckpt, const struct dlm_layout *l, struct dlm_error *err);
 /* Read model.safetensors, or the shards of model.safetensors.index.json, into w (layout total). Missing, extra, mis-shaped and non-finite are errors. */
 int dlm_checkpoint_weights(const char *ckpt, const struct dlm_layout *l, float *w, struct dlm_error *err);
-int dlm_checkpoint_moments(const char *ckpt, const struct dlm_layout *l, float *mu, float *nu, struct dlm_error *err);
+/* Read optimizer.safetensors. `w` NULL, or, for a checkpoint saved as bf16, what dlm_checkpoint_weights has read: it becomes the float32 weights again,
+ * to the bit. */
+int dlm_checkpoint_moments(const char *ckpt, const struct dlm_layout *l, float *w, float *mu, float *nu, struct dlm_error *err);
 /* Read a whole small file of the checkpoint ("state.json", "tokenizer.json", "metrics.tsv"); the caller frees *text, NUL-terminated. */
 int dlm_checkpoint_text(const char *ckpt, const char *file, char **text, size_t *len, struct dlm_error *err);
 

@@ -29,7 +29,7 @@ static const struct {
 } types[] = {
     {"F32", 4, DLM_ST_F32},   {"BF16", 2, DLM_ST_BF16}, {"F64", 8, DLM_ST_F64},     {"I32", 4, DLM_ST_I32},     {"I64", 8, DLM_ST_I64},
     {"U8", 1, DLM_ST_U8},     {"BOOL", 1, DLM_ST_OTHER}, {"I8", 1, DLM_ST_OTHER},   {"F8_E4M3", 1, DLM_ST_OTHER}, {"F8_E5M2", 1, DLM_ST_OTHER},
-    {"I16", 2, DLM_ST_OTHER}, {"U16", 2, DLM_ST_OTHER}, {"F16", 2, DLM_ST_OTHER},   {"U32", 4, DLM_ST_OTHER},   {"U64", 8, DLM_ST_OTHER},
+    {"I16", 2, DLM_ST_I16},   {"U16", 2, DLM_ST_OTHER}, {"F16", 2, DLM_ST_OTHER},   {"U32", 4, DLM_ST_OTHER},   {"U64", 8, DLM_ST_OTHER},
 };
 
 /* --- reading ----------------------------------------------------------------------------------------------------------------- */
@@ -261,6 +261,24 @@ int dlm_st_read_f32(const struct dlm_st_file *f, const struct dlm_st_entry *e, f
     return rc;
 }
 
+int dlm_st_add_low(const struct dlm_st_file *f, const struct dlm_st_entry *e, float *to, struct dlm_error *err)
+{
+    if (e->type != DLM_ST_I16)
+        return dlm_fail(err, DLM_EDATA, "%s: '%s' is not I16", f->path, e->name);
+    int16_t *low = malloc(e->bytes ? e->bytes : 1);
+    int rc = low ? dlm_st_read(f, e, low, err) : dlm_fail(err, DLM_ENOMEM, "%s: no memory for '%s'", f->path, e->name);
+    for (size_t i = 0; !rc && i < e->n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &to[i], 4);
+        if (bits & 0xffff)
+            rc = dlm_fail(err, DLM_EDATA, "%s: '%s' completes a BF16 tensor, but element %zu was none", f->path, e->name, i);
+        bits += (uint32_t)low[i];
+        memcpy(&to[i], &bits, 4);
+    }
+    free(low);
+    return rc;
+}
+
 /* --- writing ----------------------------------------------------------------------------------------------------------------- */
 
 static uint16_t to_bf16(float v)
@@ -269,18 +287,26 @@ static uint16_t to_bf16(float v)
     memcpy(&bits, &v, 4);
     if ((bits & 0x7fffffffu) > 0x7f800000u) /* rounding could turn a NaN into an infinity */
         return (uint16_t)(bits >> 16 | 0x40);
-    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
+    return (uint16_t)((bits + 0x8000u) >> 16);
 }
 
-static int put_tensor(FILE *to, const float *data, size_t n, bool bf16)
+/* What to_bf16 leaves, to be added to its bits again. */
+static uint16_t low_of(float v)
 {
-    if (!bf16)
+    uint32_t bits;
+    memcpy(&bits, &v, 4);
+    return (uint16_t)bits;
+}
+
+static int put_tensor(FILE *to, const float *data, size_t n, enum dlm_st_type type)
+{
+    if (type == DLM_ST_F32)
         return fwrite(data, sizeof *data, n, to) == n ? 0 : -1;
     uint16_t block[4096];
     for (size_t at = 0; at < n;) {
         size_t k = n - at < 4096 ? n - at : 4096;
         for (size_t i = 0; i < k; i++)
-            block[i] = to_bf16(data[at + i]);
+            block[i] = type == DLM_ST_BF16 ? to_bf16(data[at + i]) : low_of(data[at + i]);
         if (fwrite(block, sizeof *block, k, to) != k)
             return -1;
         at += k;
@@ -304,11 +330,11 @@ static char *make_header(const struct dlm_st_item *items, size_t n, size_t *len)
     bool good = root != NULL;
     for (size_t i = 0; i < n && good; i++) {
         const struct dlm_st_item *it = &items[i];
-        size_t bytes = elements(it) * (it->type == DLM_ST_BF16 ? 2 : 4);
+        size_t bytes = elements(it) * (it->type == DLM_ST_F32 ? 4 : 2);
         json_t *shape = json_array();
         for (unsigned k = 0; k < it->rank && good; k++)
             good = json_array_append_new(shape, json_integer((json_int_t)it->shape[k])) == 0;
-        json_t *v = json_pack("{s:s, s:o, s:[I, I]}", "dtype", it->type == DLM_ST_BF16 ? "BF16" : "F32", "shape", shape, "data_offsets",
+        json_t *v = json_pack("{s:s, s:o, s:[I, I]}", "dtype", it->type == DLM_ST_F32 ? "F32" : it->type == DLM_ST_BF16 ? "BF16" : "I16", "shape", shape, "data_offsets",
                               (json_int_t)at, (json_int_t)(at + bytes));
         good = good && v && json_object_set_new(root, it->name, v) == 0;
         at += bytes;
@@ -345,7 +371,7 @@ int dlm_st_write(const char *path, const struct dlm_st_item *items, size_t n, st
     bool good = fwrite(header, 1, len, to) == len;
     free(header);
     for (size_t i = 0; i < n && good; i++)
-        good = !put_tensor(to, items[i].data, elements(&items[i]), items[i].type == DLM_ST_BF16);
+        good = !put_tensor(to, items[i].data, elements(&items[i]), items[i].type);
     good = good && !fflush(to) && !fsync(fileno(to));
     int saved = good ? 0 : errno ? errno : EIO;
     struct stat st;

@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum dlm_st_type { DLM_ST_F32, DLM_ST_BF16, DLM_ST_F64, DLM_ST_I32, DLM_ST_I64, DLM_ST_U8, DLM_ST_OTHER };
+enum dlm_st_type { DLM_ST_F32, DLM_ST_BF16, DLM_ST_F64, DLM_ST_I32, DLM_ST_I64, DLM_ST_U8, DLM_ST_I16, DLM_ST_OTHER };
 
 struct dlm_st_entry {
     char *name; /* owned */
@@ -40,12 +40,18 @@ int dlm_st_read(const struct dlm_st_file *f, const struct dlm_st_entry *e, void 
 /* Elements as float32 (from F32 or BF16) into to (n). DLM_EDATA for other types. */
 int dlm_st_read_f32(const struct dlm_st_file *f, const struct dlm_st_entry *e, float *to, struct dlm_error *err);
 
+/* Give float32 elements that were read from BF16 back what the rounding took: to (n) + the I16 item written from the same numbers, exactly. DLM_EDATA for
+ * another type, or where an element is no BF16. */
+int dlm_st_add_low(const struct dlm_st_file *f, const struct dlm_st_entry *e, float *to, struct dlm_error *err);
+
+/* A float32 is stored whole (F32), or as its nearest BF16, halves away from zero, with or without the 16 bits that this leaves (I16): as bit patterns,
+ * f32 = (bf16 << 16) + i16. Rounding halves to even would leave 17 bits. */
 struct dlm_st_item {
     const char *name;
-    enum dlm_st_type type; /* F32 or BF16 as stored */
+    enum dlm_st_type type; /* F32, BF16 or I16, as stored */
     unsigned rank;
     const size_t *shape;
-    const float *data; /* f32; rounded to nearest even when stored as BF16 */
+    const float *data;
 };
 /* Write a whole file at `path` (not atomic by itself: checkpoints are directories made aside). Synced. */
 int dlm_st_write(const char *path, const struct dlm_st_item *items, size_t n, struct dlm_error *err);

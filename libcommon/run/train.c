@@ -281,7 +281,8 @@ static int save(struct trainer *t, struct dlm_error *err)
     size_t len;
     const char *json = dlm_vocab_json(dlm_shards_vocab(t->shards), &len);
     struct dlm_checkpoint_write w = {.config = &t->config, .layout = l, .weights = t->host[0], .mu = t->host[1], .nu = t->host[2], .tokenizer = json,
-                                     .tokenizer_len = len, .state = state, .metrics = t->journal.text, .metrics_len = t->journal.len};
+                                     .tokenizer_len = len, .state = state, .metrics = t->journal.text, .metrics_len = t->journal.len,
+                                     .bf16 = t->state.settings.state_dtype == DLM_STATE_BF16};
     rc = keep_earlier(t, err);
     if (!rc)
         rc = dlm_checkpoint_save(t->job->ckpt, &w, err);
@@ -298,7 +299,7 @@ static int load(struct trainer *t, const char *ckpt, bool moments, struct dlm_er
     dlm_ptr to[3] = {dlm_network_weights(t->network), t->optimizer.mu, t->optimizer.nu};
     int rc = dlm_checkpoint_weights(ckpt, l, t->host[0], err);
     if (!rc && moments)
-        rc = dlm_checkpoint_moments(ckpt, l, t->host[1], t->host[2], err);
+        rc = dlm_checkpoint_moments(ckpt, l, t->state.settings.state_dtype == DLM_STATE_BF16 ? t->host[0] : NULL, t->host[1], t->host[2], err);
     for (int i = 0; !rc && i < (moments ? 3 : 1); i++)
         t->backend.k->upload(t->backend.dev, to[i], t->host[i], l->total * sizeof(float));
     return rc;

@@ -183,7 +183,7 @@ static void test_round_trip(void)
     float *big = malloc(8191 * sizeof *big);
     for (size_t i = 0; i < 8191; i++)
         big[i] = (float)i * 0.37f - 1000;
-    /* bf16 has 8 bits: 257 lies between 256 and 258 and goes to the even one, 259 to 260; 1 + 2^-8 + 2^-20 goes up. */
+    /* bf16 has 8 bits: 257 lies between 256 and 258 and goes away from zero, as 259 does to 260; 1 + 2^-8 + 2^-20 goes up. */
     float halves[4] = {257, 259, 1 + 0x1p-8f + 0x1p-20f, 3.3962e38f};
     struct dlm_st_item items[] = {{"a", DLM_ST_F32, 2, s1, a}, {"b.weight", DLM_ST_F32, 1, s2, big}, {"h", DLM_ST_BF16, 2, s3, halves},
                                   {"n", DLM_ST_BF16, 2, s1, a}, {"wide", DLM_ST_BF16, 1, s2, big}};
@@ -202,8 +202,8 @@ static void test_round_trip(void)
     e = dlm_st_find(&f, "b.weight");
     tap_ok(e && !dlm_st_read_f32(&f, e, back, &err) && !memcmp(big, back, 8191 * 4), "also of more than a block");
     e = dlm_st_find(&f, "h");
-    tap_ok(e && e->type == DLM_ST_BF16 && !dlm_st_read_f32(&f, e, back, &err) && back[0] == 256 && back[1] == 260 && back[2] == 1 + 0x1p-7f && isinf(back[3]),
-           "bf16 rounds to the nearest even");
+    tap_ok(e && e->type == DLM_ST_BF16 && !dlm_st_read_f32(&f, e, back, &err) && back[0] == 258 && back[1] == 260 && back[2] == 1 + 0x1p-7f && isinf(back[3]),
+           "bf16 rounds to the nearest, halves away from zero");
     e = dlm_st_find(&f, "n");
     tap_ok(e && !dlm_st_read_f32(&f, e, back, &err) && back[0] == 0 && signbit(back[1]) && back[2] == 1.5f && isinf(back[4]) && isnan(back[5]),
            "bf16 keeps what is not finite");
@@ -220,6 +220,38 @@ static void test_round_trip(void)
     tap_ok(dlm_st_write(path, items, 5, &err) == DLM_EIO && !access(path, F_OK), "a full disk: %s", err.msg);
     tap_ok(dlm_st_write("/nonexistent/x", items, 5, &err) == DLM_EIO, "no such directory: %s", err.msg);
     free(big);
+    unlink(path);
+}
+
+/* BF16 and I16 together are the float32, whatever its low half: every low half under even and odd upper ones, both signs, subnormals. */
+static void test_low_halves(void)
+{
+    static const uint16_t high[] = {0x3f80, 0x3f81, 0xbf80, 0xbf81, 0x0000, 0x8000, 0x0001, 0x7f7e, 0x4113};
+    const size_t n = 65536 * (sizeof high / sizeof *high), shape[] = {n};
+    float *v = calloc(n, sizeof *v), *back = calloc(n, sizeof *back);
+    if (!v || !back)
+        abort();
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits = (uint32_t)high[i >> 16] << 16 | (uint32_t)(i & 0xffff);
+        memcpy(&v[i], &bits, 4);
+    }
+    struct dlm_st_item items[] = {{"v", DLM_ST_BF16, 1, shape, v}, {"v.low", DLM_ST_I16, 1, shape, v}};
+    struct dlm_error err = {""};
+    struct dlm_st_file f;
+    if (dlm_st_write(path, items, 2, &err) || dlm_st_open(&f, path, &err))
+        abort();
+    const struct dlm_st_entry *e = dlm_st_find(&f, "v"), *low = dlm_st_find(&f, "v.low");
+    double worst = 0;
+    if (!dlm_st_read_f32(&f, e, back, &err))
+        for (size_t i = 0; i < n; i++)
+            if (fabs(v[i]) > 1e-30)
+                worst = fmax(worst, fabs(back[i] / v[i] - 1));
+    tap_ok(worst <= 0x1p-8, "bf16 is the nearest (off by %g at most)", worst);
+    tap_ok(low && low->type == DLM_ST_I16 && low->bytes == 2 * n && !dlm_st_add_low(&f, low, back, &err) && !memcmp(back, v, n * sizeof *v),
+           "with its low half it is the float32 again, to the bit");
+    tap_ok(dlm_st_add_low(&f, low, back, &err) == DLM_EDATA && dlm_st_add_low(&f, e, back, &err) == DLM_EDATA, "twice is an error, and so is another type: %s", err.msg);
+    dlm_st_close(&f);
+    free(v), free(back);
     unlink(path);
 }
 
@@ -245,6 +277,7 @@ int main(void)
         return 1;
     snprintf(path, sizeof path, "%s/t.safetensors", dir);
     test_round_trip();
+    test_low_halves();
     test_hostile();
     test_mutations();
     test_cut_short();
