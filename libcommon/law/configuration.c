@@ -80,7 +80,7 @@ static int fill_run(const struct dlm_laws *l, const struct dlm_configure *how, s
         return rc;
     if (c->batch) {
         double b = (double)c->batch * N, steps = round(tokens / b);
-        if (steps < 1)
+        if (b > tokens)
             return dlm_fail(err, DLM_EDATA, "%s: a batch of %.3g tokens is larger than the %.3g tokens that %.3g FLOPs train on",
                             c->group, b, tokens, c->budget);
         c->steps = (uint64_t)steps;
@@ -88,7 +88,7 @@ static int fill_run(const struct dlm_laws *l, const struct dlm_configure *how, s
         c->warmup = c->steps < 10000 ? c->steps / 5 : 2000;
         c->micro_batch = c->batch % how->devices ? 1 : round_micro(c->batch / how->devices, how->seq_len);
         if (c->steps < 1000)
-            rc = dlm_notes_add(notes, err, "%s: %.3g FLOPs are %.0f steps, fewer than the laws were fitted on", c->group, c->budget,
+            rc = dlm_notes_add(notes, err, "%s: %.3g FLOPs are %.0f steps: few for laws of long runs", c->group, c->budget,
                                steps);
         q[DLM_Q_BATCH] = (struct dlm_prediction){b, b, b};
     } else {

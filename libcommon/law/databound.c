@@ -132,46 +132,65 @@ struct side {
     double r; /* factor on a borrowed R; 1 but for trying others */
 };
 
+static bool has_loss_law(const struct dlm_laws *l, const char *group)
+{
+    static const char *const laws[] = {"loss", "power"}, *const columns[] = {"loss", "elbo"};
+    for (int i = 0; i < 4; i++)
+        if (dlm_laws_find(l, laws[i / 2], group, "A", columns[i % 2], "flops"))
+            return true;
+    return false;
+}
+
+/* Half the band of a law, relative to its value; NAN where it has none. */
+static double half_band(const struct dlm_laws *l, const char *law, const char *group, const char *x, double at)
+{
+    struct dlm_prediction p;
+    if (!dlm_laws_predict(l, law, group, "loss", x, at, &p) && !dlm_laws_predict(l, law, group, "elbo", x, at, &p))
+        return NAN;
+    return (p.hi - p.lo) / 2 / p.value;
+}
+
 /* The loss of a group by an estimate; NAN where its laws do not speak of it. With `band` also its half-width, relative, NAN where
  * there is none. */
 static double estimate(const struct dlm_laws *l, const struct side *s, enum dlm_databound_by by, double flops, double unique,
                        double *band)
 {
     struct dlm_databound d;
-    struct dlm_prediction q[DLM_QUANTITIES], at;
+    struct dlm_prediction q[DLM_QUANTITIES];
     struct dlm_notes none = {0};
     struct dlm_error err;
-    double loss = NAN, bound, wide = NAN;
+    double loss = NAN, free_loss, wide = NAN;
+    if (by != DLM_BY_SURFACE && !has_loss_law(l, s->group))
+        return NAN;
     if (by == DLM_BY_FRONTIER) { /* the compute whose best number of tokens is `unique` */
         const struct dlm_law_row *a = dlm_laws_find(l, "power", s->group, "A", "tokens", "flops"),
                                  *k = dlm_laws_find(l, "power", s->group, "k", "tokens", "flops");
         if (!a || !k)
             return NAN;
         flops = pow(unique / a->value, 1 / k->value);
-    }
-    if (dlm_databound_of(l, s->group, s->noise, flops, &d) || by == DLM_BY_FRONTIER) {
+    } else {
+        if (!dlm_databound_of(l, s->group, s->noise, flops, &d))
+            return NAN;
         if (d.borrowed)
             d.value[5] *= s->r;
-        int rc = by == DLM_BY_SURFACE ? 0 : dlm_predict(l, s->group, flops, q, &none, &err);
-        dlm_notes_release(&none);
-        if (by == DLM_BY_SURFACE) {
-            dlm_databound_size(&d, flops, unique, &loss, NULL);
-            if (dlm_laws_predict(l, "surface", s->group, "loss", "flops", flops, &at) ||
-                dlm_laws_predict(l, "surface", s->group, "elbo", "flops", flops, &at))
-                wide = (at.hi - at.lo) / 2 / at.value;
-        } else if (!rc && by == DLM_BY_LOSS_LAW) {
-            double free_loss;
-            dlm_databound_size(&d, flops, INFINITY, &free_loss, NULL);
-            dlm_databound_size(&d, flops, unique, &bound, NULL);
-            loss = q[DLM_Q_TOKENS].value <= unique ? q[DLM_Q_LOSS].value : q[DLM_Q_LOSS].value * bound / free_loss;
-        } else if (!rc) {
-            loss = q[DLM_Q_LOSS].value;
-        }
-        if (by != DLM_BY_SURFACE)
-            wide = (q[DLM_Q_LOSS].hi - q[DLM_Q_LOSS].lo) / 2 / q[DLM_Q_LOSS].value;
+        dlm_databound_size(&d, flops, unique, &loss, NULL);
+        wide = half_band(l, "surface", s->group, "flops", flops);
     }
-    if (band)
-        *band = wide;
+    if (by != DLM_BY_SURFACE) {
+        int rc = dlm_predict(l, s->group, flops, q, &none, &err);
+        dlm_notes_release(&none);
+        if (rc)
+            return NAN;
+        double factor = 1;
+        if (by == DLM_BY_LOSS_LAW && !(q[DLM_Q_TOKENS].value <= unique)) {
+            dlm_databound_size(&d, flops, INFINITY, &free_loss, NULL);
+            factor = loss / free_loss;
+        }
+        loss = q[DLM_Q_LOSS].value * factor;
+        wide = (q[DLM_Q_LOSS].hi - q[DLM_Q_LOSS].lo) / 2 / q[DLM_Q_LOSS].value;
+    }
+    if (band) /* a law against unique tokens knows more of their limit */
+        *band = fmax(wide, half_band(l, "loss", s->group, "unique_tokens", unique));
     return loss;
 }
 
@@ -197,18 +216,22 @@ static double difference(const struct pair *p, double unique)
     return estimate(p->l, &p->a, p->by, p->flops, unique, NULL) - estimate(p->l, &p->b, p->by, p->flops, unique, NULL);
 }
 
-/* How far the difference may be off: the most that the digits of all terms together can do, a borrowed R that is half or twice as
- * large, and the bands of the two losses. */
+/* How far the difference may be off: by the bands of the two losses, where both have them, else by the most that the printed
+ * digits of all terms together can do; and by a borrowed R that is half or twice as large. */
 static double width(struct pair *p, double unique, bool *bands)
 {
-    double band_a, band_b, at = difference(p, unique), sum = 0;
-    for (size_t i = 0; i < p->l->n; i++) {
+    double band_a = NAN, band_b = NAN, at = difference(p, unique), sum;
+    double loss_a = estimate(p->l, &p->a, p->by, p->flops, unique, &band_a);
+    double loss_b = estimate(p->l, &p->b, p->by, p->flops, unique, &band_b);
+    *bands = !isnan(band_a) && !isnan(band_b);
+    sum = *bands ? loss_a * band_a + loss_b * band_b : 0;
+    for (size_t i = 0; i < p->l->n && !*bands; i++) {
         struct dlm_law_row *r = &p->l->at[i];
         if ((strcmp(r->group, p->a.group) && strcmp(r->group, p->b.group)) || strstr(r->law, ".band") || strstr(r->term, "_m") ||
             (strcmp(r->y, "loss") && strcmp(r->y, "elbo") && strcmp(r->y, "tokens")))
             continue;
         double value = r->value, unit = half_unit(value), most = 0;
-        if (unit < 1e-8 * fabs(value))
+        if (!(unit > 1e-8 * fabs(value)) || value == 0)
             continue;
         for (int sign = -1; sign < 2; sign += 2) {
             r->value = value + sign * unit;
@@ -225,10 +248,7 @@ static double width(struct pair *p, double unique, bool *bands)
         s->r = 1;
         sum += most;
     }
-    double loss_a = estimate(p->l, &p->a, p->by, p->flops, unique, &band_a);
-    double loss_b = estimate(p->l, &p->b, p->by, p->flops, unique, &band_b);
-    *bands = !isnan(band_a) && !isnan(band_b);
-    return sum + (*bands ? loss_a * band_a + loss_b * band_b : 0);
+    return sum;
 }
 
 /* Where the sign of the difference changes, looked for between the ends; the change nearest to `unique`. Its interval reaches as

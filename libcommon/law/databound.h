@@ -12,8 +12,8 @@
  *   surface    the least loss on each group's surface at C with U unique tokens
  *   loss-law   each group's loss law at C, times what the limit costs on its surface (the loss with it over that without)
  *   frontier   one pass over U tokens at the compute that makes U the best number of tokens, by the laws of tokens and of loss
- * The interval of a difference takes in the bands of the laws where they have them, what their printed digits leave open, and a
- * borrowed R half or twice as large. Published laws have no bands for the loss: then that is all, far too narrow, and called so.
+ * The interval of a difference takes in the bands of the laws, and a borrowed R half or twice as large. Published laws have no bands
+ * for the loss: then what their printed digits leave open stands in, which is far too narrow, and called so.
  */
 #ifndef DLM_LAW_DATABOUND_H
 #define DLM_LAW_DATABOUND_H

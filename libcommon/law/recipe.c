@@ -117,8 +117,6 @@ static int put_dlm(FILE *f, const struct dlm_configuration *c, struct dlm_notes 
         fputs(" --objective ar", f);
     else if (!strcmp(c->noise, "NA"))
         rc = dlm_notes_add(notes, err, "%s: its laws do not name a noise type: add --noise", c->group);
-    else if (!plain(c->noise))
-        return dlm_fail(err, DLM_EDATA, "the noise type '%.60s' cannot stand on a command line", c->noise);
     else
         fprintf(f, " --noise %s", c->noise);
     fprintf(f, " --width %" PRIu64 " --layers %" PRIu64 " --heads %" PRIu64, c->shape.width, c->shape.layers, c->shape.heads);
@@ -131,7 +129,7 @@ static int put_dlm(FILE *f, const struct dlm_configuration *c, struct dlm_notes 
     fprintf(f, " --schedule wsd --cooldown %g", COOLDOWN);
     if (c->tokens > c->unique)
         fprintf(f, " --unique-tokens %.0f", c->unique);
-    fprintf(f, " --run %s-%g\n", c->autoregressive ? "ar" : plain(c->noise) ? c->noise : "run", c->budget);
+    fprintf(f, " --run %s-%g\n", c->autoregressive ? "ar" : strcmp(c->noise, "NA") ? c->noise : "run", c->budget);
     if (!rc)
         rc = dlm_notes_add(notes, err, "add -d DATA -o CKPT; the data must have sequences of %" PRIu64 " tokens (dlm-shard -n)",
                            c->seq_len);
@@ -244,6 +242,9 @@ int dlm_recipe_write(const struct dlm_configurations *c, enum dlm_recipe as, FIL
     errno = 0;
     if (as == DLM_RECIPE_DEEPSPEED && c->n != 1)
         return dlm_fail(err, DLM_EUSAGE, "--format deepspeed prints one plan, not %zu: choose it with --noise and one budget", c->n);
+    for (size_t i = 0; i < c->n && as == DLM_RECIPE_DLM; i++) /* before anything is written */
+        if (!plain(c->at[i].noise))
+            return dlm_fail(err, DLM_EDATA, "the noise type '%.60s' cannot stand on a command line", c->at[i].noise);
     if (as == DLM_RECIPE_TSV)
         row(f, &c->at[0], true);
     for (size_t i = 0; i < c->n && !rc; i++)
