@@ -349,5 +349,5 @@ surfaces() {
     run -0 --separate-stderr dlm-fitlaw plan -l odd.tsv -C 1e20
     [[ $stderr == *"a;b: no law gives a batch; give one with --batch"* && $stderr == *"no law gives a learning rate; give one with --lr"* ]]
     run -0 --separate-stderr dlm-fitlaw plan -l paper -C 1e16 --noise masked --devices 512
-    [[ $stderr == *"the best batch at 1e+16 FLOPs is 26.9 sequences, fewer than 512 devices"* && $stderr == *"few for laws of long runs"* ]]
+    [[ $stderr == *"the best batch at 1e+16 FLOPs is 29.6 sequences, fewer than 512 devices"* && $stderr == *"few for laws of long runs"* ]]
 }

@@ -341,8 +341,6 @@ static int tell(const struct dlm_contest *c, size_t n, struct dlm_notes *notes, 
     double lo = INFINITY, hi = -INFINITY;
     bool agree = true, bands = true;
     for (size_t i = 0; i < n; i++) {
-        if (c[i].by == DLM_BY_FRONTIER)
-            continue;
         agree &= better(&c[i]) == better(&c[0]);
         bands &= c[i].bands;
         lo = fmin(lo, c[i].lo);
@@ -351,8 +349,6 @@ static int tell(const struct dlm_contest *c, size_t n, struct dlm_notes *notes, 
             at += (size_t)snprintf(text + at, sizeof text - at, "%s%s by %.2g (%s)", m++ ? ", " : "", better(&c[i]),
                                    fabs(c[i].difference), dlm_databound_names[c[i].by]);
     }
-    if (!m)
-        return 0;
     const char *sure = !agree             ? "the estimates disagree, so it is not determined"
                        : lo < 0 && hi > 0 ? "that interval holds 0, so it is not determined"
                        : bands            ? "determined by these laws"
@@ -368,18 +364,28 @@ static int tell(const struct dlm_contest *c, size_t n, struct dlm_notes *notes, 
 int dlm_databound_tell(const struct dlm_contests *c, struct dlm_notes *notes, struct dlm_error *err)
 {
     int rc = 0;
+    bool any = false, paired = false; /* paired: the pair before has estimates at a budget, so its frontier is of interest */
     for (size_t i = 0, n; i < c->n && !rc; i += n) {
-        for (n = 1; i + n < c->n && c->at[i + n].a == c->at[i].a && c->at[i + n].b == c->at[i].b && c->at[i + n].flops == c->at[i].flops;)
+        const struct dlm_contest *r = &c->at[i];
+        paired &= i && r[-1].a == r->a && r[-1].b == r->b;
+        n = 1;
+        if (r->by == DLM_BY_FRONTIER) {
+            if (paired)
+                rc = tell_crossover(r, notes, err);
+            continue;
+        }
+        while (i + n < c->n && r[n].a == r->a && r[n].b == r->b && r[n].by != DLM_BY_FRONTIER && r[n].flops == r->flops)
             n++;
-        rc = tell(&c->at[i], n, notes, err);
+        any = paired = true;
+        rc = tell(r, n, notes, err);
     }
-    for (size_t i = 0; i < c->n; i++)
-        if (c->at[i].by != DLM_BY_FRONTIER)
-            return rc;
-    return rc ? rc : dlm_notes_add(notes, err, "which noise type is better on that many unique tokens is not determined: it takes two "
-                                   "groups of one study with surfaces or multi-epoch laws");
+    if (rc || any)
+        return rc;
+    return dlm_notes_add(notes, err, "which noise type is better on that many unique tokens is not determined: it takes two groups of "
+                         "one study with surfaces or multi-epoch laws");
 }
 
+/* The estimates at a budget; the frontier, which knows no budget, where flops is NAN. */
 static int compare(struct dlm_laws *l, const struct dlm_law_row *a, const struct dlm_law_row *b, double flops, double unique,
                    struct dlm_contests *out, struct dlm_error *err)
 {
@@ -391,6 +397,8 @@ static int compare(struct dlm_laws *l, const struct dlm_law_row *a, const struct
         double loss_a, loss_b;
         bool bands;
         p.by = (enum dlm_databound_by)by;
+        if (isnan(flops) != (p.by == DLM_BY_FRONTIER))
+            continue;
         loss_a = estimate(l, &p.a, p.by, flops, unique, NULL);
         loss_b = estimate(l, &p.b, p.by, flops, unique, NULL);
         if (!isfinite(loss_a) || !isfinite(loss_b))
@@ -446,8 +454,8 @@ int dlm_databound_compare(const struct dlm_laws *l, const double *flops, size_t 
             dlm_predict_noise(a, na, sizeof na);
             dlm_predict_noise(b, nb, sizeof nb);
             bool wanted = !only || !strcmp(only, na) || !strcmp(only, nb) || !strcmp(only, a->group) || !strcmp(only, b->group);
-            for (size_t k = 0; k < n && wanted && comparable(a, b) && !rc; k++)
-                rc = compare(&own, a, b, flops[k], unique, out, err);
+            for (size_t k = 0; k <= n && wanted && comparable(a, b) && !rc; k++)
+                rc = compare(&own, a, b, k < n ? flops[k] : NAN, unique, out, err);
         }
     for (size_t i = 0; i < out->n && !rc; i++) { /* names that live as long as the caller's laws */
         struct dlm_contest *c = &out->at[i];

@@ -58,7 +58,7 @@ struct dlm_contest {
 };
 
 struct dlm_contests {
-    struct dlm_contest *at; /* owned; by pair, budget, estimate */
+    struct dlm_contest *at; /* owned; by pair, budget, estimate; after a pair's budgets its frontier, with flops NAN */
     size_t n;
 };
 
