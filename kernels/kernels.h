@@ -173,6 +173,8 @@ struct dlm_kernels {
     /* Cross-entropy over the ids other than the mask: nll f32 (n); the rest as above. */
     void (*cross_entropy)(struct dlm_device *, dlm_ptr nll, dlm_ptr dlogits, dlm_ptr logits, dlm_ptr target, size_t n, size_t V,
                           uint32_t mask, enum dlm_dtype act);
+    /* p f32 (n, V) = softmax(scale·logits) over every id but the mask, whose share is 0; p may be logits f32 (n, V). */
+    void (*shares)(struct dlm_device *, dlm_ptr p, dlm_ptr logits, size_t n, size_t V, uint32_t mask, float scale);
 
     /* --- noise --------------------------------------------------------------------------------------------------------------- */
 
@@ -191,6 +193,8 @@ struct dlm_kernels {
     /* AdamW: m, v plain moments; θ -= lr·(m/c1/(√(v/c2) + eps) + wd·θ), c1 = 1-b1^t, c2 = 1-b2^t. */
     void (*adamw)(struct dlm_device *, dlm_ptr theta, dlm_ptr m, dlm_ptr v, dlm_ptr grad, size_t n, float lr, float b1, float b2,
                   float c1, float c2, float eps, float weight_decay, float grad_scale);
+    /* mean += share·(x - mean) over n f32 elements. */
+    void (*average)(struct dlm_device *, dlm_ptr mean, dlm_ptr x, size_t n, float share);
     /* Σ x² over n f32 elements, in double, in a fixed order. Waits. */
     double (*sum_squares)(struct dlm_device *, dlm_ptr x, size_t n);
 };

@@ -245,9 +245,11 @@ static const struct dlm_kernels cpu = {
     .scatter_rows = dlm_cpu_scatter_rows,
     .diffusion_loss = dlm_cpu_diffusion_loss,
     .cross_entropy = dlm_cpu_cross_entropy,
+    .shares = dlm_cpu_shares,
     .corrupt = dlm_cpu_corrupt,
     .laprop = dlm_cpu_laprop,
     .adamw = dlm_cpu_adamw,
+    .average = dlm_cpu_average,
     .sum_squares = dlm_cpu_sum_squares,
 };
 

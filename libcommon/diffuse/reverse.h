@@ -17,7 +17,13 @@ void dlm_reverse_softmax(double *s, const float *logits, size_t V, uint32_t mask
 void dlm_reverse_step(double *p, const struct dlm_noise *n, double log_snr_t, double log_snr_s, uint32_t z_t, const double *s, size_t V,
                       uint32_t mask);
 
+/* An id drawn from that distribution at u in (0, 1), without writing it down: shares s f32 (V) with s(m) = 0, which sum to about 1. Which id a u gives
+ * differs from dlm_choose_draw of dlm_reverse_step; how often an id is drawn does not. */
+uint32_t dlm_reverse_draw(const struct dlm_noise *n, double log_snr_t, double log_snr_s, uint32_t z_t, const float *s, size_t V, uint32_t mask, double u);
+/* The id at share u of s f32 (V); never one with s = 0 where another has more. */
+uint32_t dlm_reverse_pick(const float *s, size_t V, double u);
+
 /* Confidence of replacing z: p_prior(z)·(max_v s(v) - s(z)), p_prior = π at λ_min. *best is the likeliest id. */
-double dlm_reverse_confidence(const struct dlm_noise *n, uint32_t z, const double *s, size_t V, uint32_t mask, uint32_t *best);
+double dlm_reverse_confidence(const struct dlm_noise *n, uint32_t z, const float *s, size_t V, uint32_t mask, uint32_t *best);
 
 #endif

@@ -635,16 +635,30 @@ int dlm_network_cross_entropy(struct dlm_network *m, const struct dlm_scored *s,
     return score(m, s, false, gradient, nll, err);
 }
 
-int dlm_network_logits(struct dlm_network *m, const uint32_t *at, size_t n, float *logits, struct dlm_error *err)
+/* Logits of n rows, or their shares at `scale`, into `out` (n, V). */
+static int read_head(struct dlm_network *m, const uint32_t *at, size_t n, bool shares, float scale, float *out, struct dlm_error *err)
 {
     const struct plan *p = &m->p;
+    const dlm_ptr logits = in_head(m, p->logits);
     for (size_t done = 0; done < n; done += p->eval_rows) {
         const size_t k = smaller(p->eval_rows, n - done);
         upload_chunk(m, at + done, NULL, NULL, NULL, k, p->eval_rows);
         head_forward(m, p->eval_rows);
-        m->b.k->download(m->b.dev, logits + done * p->V, in_head(m, p->logits), k * p->V * sizeof *logits);
+        if (shares)
+            m->b.k->shares(m->b.dev, logits, logits, k, p->V, m->config.mask, scale);
+        m->b.k->download(m->b.dev, out + done * p->V, logits, k * p->V * sizeof *out);
     }
     return dlm_network_sync(m, err);
+}
+
+int dlm_network_logits(struct dlm_network *m, const uint32_t *at, size_t n, float *logits, struct dlm_error *err)
+{
+    return read_head(m, at, n, false, 1, logits, err);
+}
+
+int dlm_network_shares(struct dlm_network *m, const uint32_t *at, size_t n, float scale, float *shares, struct dlm_error *err)
+{
+    return read_head(m, at, n, true, scale, shares, err);
 }
 
 /* --- backward ---------------------------------------------------------------------------------------------------------------- */

@@ -1,8 +1,8 @@
 /* The sampling loops, method.md §9. The arithmetic of one position is diffuse/reverse and diffuse/choose; text and files are
  * the command's.
  *
- * A step brings the logits of the rows that may change to the host, item by item and at most `rows` at a time, and finishes
- * each row there in double. The forward pass is repeated only when an id has changed since the last one.
+ * A step brings the shares of the rows that may change to the host, item by item and at most `rows` at a time, and draws there; where top-k, top-p or two
+ * temperatures at once are asked for, it brings the logits and finishes them in double. The forward pass is repeated only when an id has changed since the last one.
  */
 #include "run/sample.h"
 
@@ -46,7 +46,7 @@ struct dlm_sampler {
     uint8_t *want;           /* (N) positions whose logits are wanted */
     struct row_result *result; /* (N) */
     uint32_t *order;         /* (N) positions by falling score */
-    float *logits;           /* (rows, V) */
+    float *logits;           /* (rows, V); or shares */
     double *shares;          /* (threads, 2, V) */
     struct dlm_choose_rank *rank; /* (threads, V) */
     dlm_ptr d_ids, d_noisy;
@@ -160,18 +160,45 @@ struct task {
     enum { REVERSE, SCORE, FILL } kind;
 };
 
-static struct row_result finish_row(const struct dlm_sampler *s, const struct task *t, size_t position, uint32_t z, const float *logits,
+/* Without cuts a draw needs no more than one softmax, which the device makes: *scale is what it multiplies the logits with. */
+static bool plain(const struct dlm_sampler *s, const struct task *t, float *scale)
+{
+    const struct dlm_choose *c = &s->p.choose;
+    const double T = c->temperature;
+    *scale = t->kind == SCORE || T == 0 ? 1 : (float)(1 / T);
+    if ((c->top_k && c->top_k < s->V) || c->top_p < 1 || (T != 0 && T < 1e-6))
+        return false;
+    return t->kind == REVERSE ? T != 0 : t->kind == SCORE ? T == 0 || T == 1 : true;
+}
+
+static struct row_result finish_shares(const struct dlm_sampler *s, const struct task *t, size_t position, uint32_t z, const float *shares)
+{
+    struct row_result r = {.id = z};
+    const double u = unit_at(s, t->item, position, t->step);
+    if (t->kind == REVERSE) {
+        r.id = dlm_reverse_draw(&s->p.noise, t->log_snr_t, t->log_snr_s, z, shares, s->V, s->mask, u);
+        return r;
+    }
+    r.score = dlm_reverse_confidence(&s->p.noise, z, shares, s->V, s->mask, &r.id);
+    if (s->p.choose.temperature != 0)
+        r.id = dlm_reverse_pick(shares, s->V, u);
+    return r;
+}
+
+static struct row_result finish_row(const struct dlm_sampler *s, const struct task *t, size_t position, uint32_t z, float *logits,
                                     double *shares, double *p, struct dlm_choose_rank *rank)
 {
     struct row_result r = {.id = z};
     double u = unit_at(s, t->item, position, t->step);
+    dlm_choose_shares(shares, &s->p.choose, logits, s->V, s->mask, rank);
     if (t->kind == SCORE) { /* the confidence is the model's own, whatever the temperature of the draw */
-        dlm_reverse_softmax(shares, logits, s->V, s->mask);
-        r.score = dlm_reverse_confidence(&s->p.noise, z, shares, s->V, s->mask, &r.id);
+        dlm_reverse_softmax(p, logits, s->V, s->mask);
+        for (size_t v = 0; v < s->V; v++)
+            logits[v] = (float)p[v];
+        r.score = dlm_reverse_confidence(&s->p.noise, z, logits, s->V, s->mask, &r.id);
         if (s->p.choose.temperature == 0)
             return r;
     }
-    dlm_choose_shares(shares, &s->p.choose, logits, s->V, s->mask, rank);
     if (t->kind == REVERSE)
         dlm_reverse_step(p, &s->p.noise, t->log_snr_t, t->log_snr_s, z, shares, s->V, s->mask);
     r.id = dlm_choose_draw(t->kind == REVERSE ? p : shares, s->V, u);
@@ -198,14 +225,28 @@ struct run {
     bool current; /* the network holds the hidden states of z */
 };
 
-/* Shares and draw for one row of logits; false where they are no numbers. */
-static bool finish_logits(struct dlm_sampler *s, const struct task *t, size_t position, uint32_t z, const float *logits, struct row_result *out)
+/* The rows `at` of the last forward: shares where the draw is plain, else logits. */
+static int read_rows(struct dlm_sampler *s, const struct task *t, const uint32_t *at, size_t n, struct dlm_error *err)
+{
+    float scale;
+    return plain(s, t, &scale) ? dlm_network_shares(s->m, at, n, scale, s->logits, err) : dlm_network_logits(s->m, at, n, s->logits, err);
+}
+
+/* What a row of those makes of its position; it may be written over. False where it holds no numbers. */
+static bool finish(struct dlm_sampler *s, const struct task *t, size_t position, uint32_t z, float *row, struct row_result *out)
 {
     const size_t V = s->V, thread = (size_t)omp_get_thread_num();
+    float scale;
+    if (plain(s, t, &scale)) {
+        if (!isfinite(row[s->mask == 0])) /* one logit that is no number spoils every share */
+            return false;
+        *out = finish_shares(s, t, position, z, row);
+        return true;
+    }
     double *shares = s->shares + thread * 2 * V;
-    if (!all_finite(logits, V))
+    if (!all_finite(row, V))
         return false;
-    *out = finish_row(s, t, position, z, logits, shares, shares + V, s->rank + thread * V);
+    *out = finish_row(s, t, position, z, row, shares, shares + V, s->rank + thread * V);
     return true;
 }
 
@@ -233,7 +274,7 @@ static int finish_rows(struct dlm_sampler *s, const struct run *r, size_t c, con
     for (size_t first = 0; first < n; first += s->rows) {
         size_t some = n - first < s->rows ? n - first : s->rows;
         const uint32_t *at = s->at + first;
-        int rc = dlm_network_logits(s->m, at, some, s->logits, err);
+        int rc = read_rows(s, t, at, some, err);
         if (rc)
             return rc;
         bool good = true;
@@ -241,7 +282,7 @@ static int finish_rows(struct dlm_sampler *s, const struct run *r, size_t c, con
         for (size_t i = 0; i < some; i++) {
             size_t position = at[i] - row0 + r->lo;
             if (s->want[position])
-                good = finish_logits(s, t, position, s->z[c * s->N + position], s->logits + i * V, &s->result[position]) && good;
+                good = finish(s, t, position, s->z[c * s->N + position], s->logits + i * V, &s->result[position]) && good;
         }
         if (!good)
             return not_finite(err);
@@ -524,7 +565,8 @@ static int run_autoregressive(struct dlm_sampler *s, struct run *r, struct dlm_e
         r->stats->model_calls++;
         for (size_t first = 0; first < C; first += s->rows) {
             size_t some = C - first < s->rows ? C - first : s->rows;
-            int rc = dlm_network_logits(s->m, s->at + first, some, s->logits, err);
+            struct task t = {.kind = FILL, .step = 1};
+            int rc = read_rows(s, &t, s->at + first, some, err);
             if (rc)
                 return rc;
             bool good = true;
@@ -533,9 +575,9 @@ static int run_autoregressive(struct dlm_sampler *s, struct run *r, struct dlm_e
                 size_t c = first + k;
                 if (c < r->slot || c >= r->slot + r->n || s->done[c])
                     continue;
-                struct task t = {.kind = FILL, .step = 1, .item = r->first + c - r->slot};
+                struct task own = {.kind = FILL, .step = 1, .item = r->first + c - r->slot};
                 struct row_result result;
-                good = finish_logits(s, &t, s->next[c], 0, s->logits + k * s->V, &result) && good;
+                good = finish(s, &own, s->next[c], 0, s->logits + k * s->V, &result) && good;
                 if (good)
                     s->z[c * N + s->next[c]] = result.id;
             }

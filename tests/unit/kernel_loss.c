@@ -431,6 +431,42 @@ static void check_reference(void)
     json_decref(list);
 }
 
+/* Softmax in long double, the mask left out; in place as well. */
+static void check_shares(size_t V, double scale, double loud)
+{
+    enum { ROWS = 5 };
+    double *l = random_array(ROWS * V, 0, loud, DLM_F32), *want = check_memory(ROWS * V * sizeof *want);
+    uint32_t mask = draw() % (uint32_t)V;
+    for (size_t r = 0; r < ROWS; r++) {
+        long double most = -INFINITY, sum = 0;
+        l[r * V + mask] = 60; /* must not matter */
+        for (size_t v = 0; v < V; v++)
+            if (v != mask)
+                most = fmaxl(most, (long double)(float)scale * l[r * V + v]);
+        for (size_t v = 0; v < V; v++)
+            sum += v == mask ? 0 : expl((long double)(float)scale * l[r * V + v] - most);
+        for (size_t v = 0; v < V; v++)
+            want[r * V + v] = v == mask ? 0 : (double)(expl((long double)(float)scale * l[r * V + v] - most) / sum);
+    }
+    struct buffer logits = put(l, ROWS * V, DLM_F32), out = put(NULL, ROWS * V, DLM_F32);
+    K->shares(D, out.at, logits.at, ROWS, V, mask, (float)scale);
+    K->shares(D, logits.at, logits.at, ROWS, V, mask, (float)scale);
+    double *got = take(out), *same = take(logits);
+    bool good = !memcmp(got, same, ROWS * V * sizeof *got);
+    for (size_t r = 0; r < ROWS; r++) {
+        double sum = 0;
+        for (size_t v = 0; v < V; v++) { /* an error of the exponent is one of the share */
+            double relative = (8 + 4 * scale * loud * 6) * unit_of(DLM_F32);
+            good = good && fabs(got[r * V + v] - want[r * V + v]) <= relative * want[r * V + v] + 1e-37;
+            sum += got[r * V + v];
+        }
+        good = good && fabs(sum - 1) < 1e-5 && got[r * V + mask] == 0;
+    }
+    tap_ok(good, "shares: V %zu, scale %g, logits of %g", V, scale, loud);
+    drop(logits), drop(out);
+    free(l), free(want), free(got), free(same);
+}
+
 int main(void)
 {
     static const size_t sizes[] = {2, 3, 7, 50, 513, 1031};
@@ -446,6 +482,9 @@ int main(void)
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (int scale = 0; scale < 2; scale++)
             check_cross_entropy(sizes[i], scale ? 12 : 1, i % 2 ? DLM_BF16 : DLM_F32);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (int k = 0; k < 3; k++)
+            check_shares(sizes[i], k == 0 ? 1 : k == 1 ? 0.1 : 7, k == 2 ? 10 : 2);
     check_reference();
     check_close();
     return tap_end();

@@ -318,6 +318,14 @@ static void compare(const uint32_t *ids, size_t count, const double *p, const ch
     tap_ok(chi <= limit && fabs(sum - 1) < 1e-9, "%s: χ² %.1f of %zu cells (limit %.1f; entropy %.2f bits)", what, chi, cells, limit, entropy);
 }
 
+static double confidence(const struct dlm_noise *n, uint32_t z, const double *shares, uint32_t *best)
+{
+    float s[V];
+    for (int v = 0; v < V; v++)
+        s[v] = (float)shares[v];
+    return dlm_reverse_confidence(n, z, s, V, MASK, best);
+}
+
 static bool any_mask(const uint32_t *ids, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -482,7 +490,7 @@ static void kept_prefix(uint64_t seed)
                 calls++;
                 for (size_t i = lo; i < hi; i++) {
                     dlm_reverse_softmax(shares, logits + i * V, V, MASK);
-                    double score = dlm_reverse_confidence(&plan.noise, want[i], shares, V, MASK, &best[i]);
+                    double score = confidence(&plan.noise, want[i], shares, &best[i]);
                     if (k == hi - lo && want[i] == MASK)
                         want[i] = best[i];
                     else if (score > most) {
@@ -528,7 +536,7 @@ static void revision(uint64_t seed)
             double most = 0;
             for (int i = 0; i < N; i++) {
                 dlm_reverse_softmax(shares, table[state_of(want)][i], V, MASK);
-                double score = dlm_reverse_confidence(&plan.noise, want[i], shares, V, MASK, &best[i]);
+                double score = confidence(&plan.noise, want[i], shares, &best[i]);
                 if (score > most) {
                     most = score;
                     top = i;
