@@ -6,6 +6,14 @@
  * law is η* = A·B^k.
  * A parabola takes at least three values. Optima outside of those sampled are rows, flagged, and no part of the law. Laws are
  * fitted per group and, where there are several, to all of them as the group `pooled`.
+ *
+ * In a law each optimum weighs by how well the values of its parabola tell an optimum where the law itself puts it: less towards
+ * their ends. Equal weights would draw the law towards the middle of the grid, where optima are not cut off.
+ *
+ * Intervals. The grid of values is chosen, not drawn: were single runs drawn again, most parabolas would lose the values that
+ * make them. So runs that share a parabola stay together. With ten or more sets of such runs (a size; for rates a size and batch)
+ * the sets are drawn again. With fewer, what is drawn again are the residuals about the parabolas, a run's together at all its
+ * levels, widened by the root of n/(n - 3) for the three terms that were fitted to them.
  */
 #ifndef DLM_LAW_OPTIMUM_H
 #define DLM_LAW_OPTIMUM_H
@@ -19,12 +27,12 @@ enum dlm_optimum_of { DLM_OPTIMUM_BATCH, DLM_OPTIMUM_LR };
 
 struct dlm_optimum_row {
     const struct dlm_group *group;
-    double params, flops_tok;              /* of the size */
-    double tokens, loss, batch_tok, lr;    /* at the optimum; lr of the batch task: that of the run nearest to it */
-    struct dlm_interval tokens_in, best;   /* of tokens (batch) or loss (lr), and of the best batch or rate; NAN: no interval */
-    size_t values;                         /* batches or rates that the parabola goes through */
-    double low, high;                      /* the least and largest of them */
-    bool inside;                           /* the optimum lies between them */
+    double params, flops_tok;           /* of the size */
+    double tokens, loss, batch_tok, lr; /* at the optimum; lr of the batch task: that of the run nearest to it */
+    struct dlm_interval best, value_in; /* of the best batch or rate; of the tokens (batch) or loss (lr) there; NAN: none */
+    size_t values;                      /* batches or rates that the parabola goes through */
+    double low, high;                   /* the least and largest of them */
+    bool inside;                        /* the optimum lies between them */
 };
 
 struct dlm_optima {

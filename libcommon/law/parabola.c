@@ -3,39 +3,66 @@
 
 #include <math.h>
 
-/* y = level + slope·t + bend·t², t = (x - mean)/spread, by polynomials orthogonal on the points. */
+/* Polynomials orthogonal on the points: 1, t = (x - mean)/spread, t² - lean·t - mid. */
+struct basis {
+    double weight, mean, spread, t2, lean, mid, qq; /* qq: sum of squares of the third */
+};
+
+static bool make_basis(struct basis *b, const double *x, const double *w, size_t n)
+{
+    double t3 = 0;
+    *b = (struct basis){0};
+    for (size_t i = 0; i < n; i++) {
+        b->weight += w ? w[i] : 1;
+        b->mean += (w ? w[i] : 1) * x[i];
+    }
+    b->mean /= b->weight;
+    for (size_t i = 0; i < n; i++)
+        b->spread += (w ? w[i] : 1) * (x[i] - b->mean) * (x[i] - b->mean) / b->weight;
+    b->spread = sqrt(b->spread);
+    if (!(b->spread > 1e-9))
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        const double t = (x[i] - b->mean) / b->spread, v = w ? w[i] : 1;
+        b->t2 += v * t * t;
+        t3 += v * t * t * t;
+    }
+    b->lean = t3 / b->t2;
+    b->mid = b->t2 / b->weight;
+    for (size_t i = 0; i < n; i++) {
+        const double t = (x[i] - b->mean) / b->spread, q = t * t - b->lean * t - b->mid;
+        b->qq += (w ? w[i] : 1) * q * q;
+    }
+    return b->qq > 1e-9 * b->weight; /* else two different x only */
+}
+
 bool dlm_parabola_fit(struct dlm_parabola *p, const double *x, const double *y, const double *w, size_t n)
 {
-    double weight = 0, mean = 0, spread = 0, t2 = 0, t3 = 0, y0 = 0, y1 = 0, qq = 0, yq = 0;
-    for (size_t i = 0; i < n; i++) {
-        weight += w ? w[i] : 1;
-        mean += (w ? w[i] : 1) * x[i];
-    }
-    mean /= weight;
-    for (size_t i = 0; i < n; i++)
-        spread += (w ? w[i] : 1) * (x[i] - mean) * (x[i] - mean) / weight;
-    spread = sqrt(spread);
-    if (!(spread > 1e-9))
+    struct basis b;
+    double y0 = 0, y1 = 0, y2 = 0;
+    if (!make_basis(&b, x, w, n))
         return false;
     for (size_t i = 0; i < n; i++) {
-        double t = (x[i] - mean) / spread, v = w ? w[i] : 1;
-        t2 += v * t * t;
-        t3 += v * t * t * t;
+        const double t = (x[i] - b.mean) / b.spread, v = w ? w[i] : 1;
         y0 += v * y[i];
         y1 += v * t * y[i];
+        y2 += v * (t * t - b.lean * t - b.mid) * y[i];
     }
-    const double lean = t3 / t2, mid = t2 / weight;
-    for (size_t i = 0; i < n; i++) {
-        double t = (x[i] - mean) / spread, q = t * t - lean * t - mid, v = w ? w[i] : 1;
-        qq += v * q * q;
-        yq += v * q * y[i];
-    }
-    if (!(qq > 1e-9 * weight)) /* two different x only */
-        return false;
-    const double bend = yq / qq, slope = y1 / t2 - bend * lean, level = y0 / weight - bend * mid, t = -slope / (2 * bend);
+    /* y = level + slope·t + bend·t² */
+    const double bend = y2 / b.qq, slope = y1 / b.t2 - bend * b.lean, level = y0 / b.weight - bend * b.mid;
+    const double t = -slope / (2 * bend);
     *p = (struct dlm_parabola){
-        .x = mean + spread * t, .y = level + slope * t + bend * t * t, .bend = bend / (spread * spread), .spread = spread};
+        .x = b.mean + b.spread * t, .y = level + slope * t + bend * t * t, .bend = bend / (b.spread * b.spread)};
     return bend > 0 && isfinite(p->x);
+}
+
+double dlm_parabola_precision(const double *x, size_t n, double at)
+{
+    struct basis b;
+    if (!make_basis(&b, x, NULL, n))
+        return 0;
+    const double t = b.lean - 2 * (at - b.mean) / b.spread; /* t* = lean/2 - (slope on t)/(2·bend) */
+    return b.spread * b.spread / (1 / b.t2 + t * t / b.qq);
 }
 
 double dlm_parabola_at(const struct dlm_parabola *p, double x)

@@ -1,0 +1,151 @@
+/* The best batch and rate: parabolas, reach, laws recovered from synthetic studies, and how often their intervals cover. */
+#include "law/optimum.h"
+
+#include "law/parabola.h"
+#include "law/reach.h"
+#include "law_synthetic.h"
+#include "tap.h"
+
+#include <string.h>
+
+/* Of one size in 5, batches from 16 K to 1 M tokens; curves of 30 points from 0.2 G to 20 G tokens. */
+static const struct synthetic_grid batch_grid = {
+    .groups = 1, .sizes = 5, .batches = 7, .rates = 1, .points = 30,
+    .first_size = 1.5e8, .size_step = 2, .first_batch = 16384, .batch_step = 2, .rate_step = 2,
+    .first_tokens = 2e8, .tokens_of_run = 2e10,
+    .E = 2.17, .a = 222, .alpha = 0.292, .b = 1920, .beta = 0.367,
+    .c_batch = 0.05, .a_batch = 0.0117, .k_batch = 0.7759, .a_lr = 0.0104, .k_lr = 0.3295};
+
+static const struct synthetic_grid rate_grid = {
+    .groups = 1, .sizes = 5, .batches = 7, .rates = 3, .points = 30,
+    .first_size = 1.5e8, .size_step = 2, .first_batch = 16384, .batch_step = 2, .rate_step = 2,
+    .first_tokens = 2e8, .tokens_of_run = 2e10,
+    .E = 2.17, .a = 222, .alpha = 0.292, .b = 1920, .beta = 0.367,
+    .c_batch = 0.05, .a_batch = 0.0117, .k_batch = 0.7759, .c_lr = 0.01, .a_lr = 0.0104, .k_lr = 0.3295};
+
+static const struct dlm_law_row *find(const struct dlm_laws *l, const char *group, const char *term)
+{
+    return dlm_laws_find(l, "power", group, term, NULL, NULL);
+}
+
+static struct dlm_optimum_how how(uint64_t n, uint64_t seed, int threads)
+{
+    return (struct dlm_optimum_how){
+        .estimate = {.huber = 1e-3, .bootstrap = {.n = n, .seed = seed, .level = 0.95, .threads = threads}, .budgets = {.n = 8}},
+        .levels = {.n = 8}};
+}
+
+static int fit(const struct dlm_study *s, const struct dlm_optimum_how *h, enum dlm_optimum_of of, struct dlm_optima *o,
+               struct dlm_laws *laws, struct dlm_notes *notes)
+{
+    struct dlm_error err = {{0}};
+    int rc = dlm_optimum_find(s, h, of, o, laws, notes, &err);
+    if (rc)
+        printf("# %s\n", err.msg);
+    return rc;
+}
+
+static void check_parabolas(void)
+{
+    const double x[] = {-1, 0, 2, 5}, w[] = {1, 0, 1, 1};
+    double y[4];
+    struct dlm_parabola p;
+    for (int i = 0; i < 4; i++)
+        y[i] = 3 + 0.25 * (x[i] - 1.5) * (x[i] - 1.5);
+    tap_ok(dlm_parabola_fit(&p, x, y, NULL, 4) && fabs(p.x - 1.5) < 1e-12 && fabs(p.y - 3) < 1e-12 && fabs(p.bend - 0.25) < 1e-12,
+           "a parabola through its own points");
+    tap_near(dlm_parabola_at(&p, 4), 3 + 0.25 * 6.25, 1e-12, "and between them");
+    y[1] += 100;
+    tap_ok(dlm_parabola_fit(&p, x, y, w, 4) && fabs(p.x - 1.5) < 1e-12, "a weight of 0 leaves a point out");
+    for (int i = 0; i < 4; i++)
+        y[i] = -x[i] * x[i];
+    tap_ok(!dlm_parabola_fit(&p, x, y, NULL, 4), "a hill has no lowest point");
+    tap_ok(!dlm_parabola_fit(&p, x, y, NULL, 2), "nor have two points");
+    const double twice[] = {1, 1, 2, 2};
+    tap_ok(!dlm_parabola_fit(&p, twice, (double[]){1, 2, 3, 4}, NULL, 4), "nor have four at two places");
+}
+
+static void check_exact(void)
+{
+    struct dlm_study s;
+    struct dlm_rng rng;
+    struct dlm_optima o;
+    struct dlm_laws laws = {0};
+    struct dlm_notes notes = {0};
+    dlm_rng_init(&rng, tap_seed(), 1, DLM_RNG_TEST);
+    synthetic_make(&s, &batch_grid, &rng);
+    struct dlm_optimum_how h = how(0, 0, 1);
+    if (!fit(&s, &h, DLM_OPTIMUM_BATCH, &o, &laws, &notes)) {
+        double worst = 0;
+        for (size_t i = 0; i < o.n; i++)
+            worst = fmax(worst, fabs(log(o.rows[i].batch_tok / (0.0117 * pow(o.rows[i].tokens, 0.7759)))));
+        tap_near(worst, 0, 0.02, "%zu best batches lie on their law", o.n);
+        tap_near(find(&laws, "balanced", "k")->value, 0.7759, 0.004, "k of B* without errors");
+        tap_near(find(&laws, "balanced", "A")->value, 0.0117, 0.001, "A of B*");
+        dlm_optimum_release(&o);
+    }
+    dlm_laws_release(&laws);
+    synthetic_free(&s);
+    synthetic_make(&s, &rate_grid, &rng);
+    if (!fit(&s, &h, DLM_OPTIMUM_LR, &o, &laws, &notes)) {
+        tap_near(find(&laws, "balanced", "k")->value, 0.3295, 1e-6, "k of the best rate without errors");
+        tap_near(find(&laws, "balanced", "A")->value, 0.0104, 1e-6, "A of the best rate");
+        tap_ok(o.n == 5 * 7 * 8 && o.rows[0].values == 3 && o.rows[0].inside, "35 pairs of size and batch have 8 optima each");
+        dlm_optimum_release(&o);
+    }
+    dlm_laws_release(&laws);
+    dlm_notes_release(&notes);
+    synthetic_free(&s);
+}
+
+static void check_coverage(enum dlm_optimum_of of, const struct synthetic_grid *grid, const char *group, double want, double lowest,
+                           struct dlm_rng *rng)
+{
+    const bool thorough = getenv("DLM_TEST_LONG") != NULL;
+    const int studies = thorough ? 1000 : 60;
+    int covered = 0, fitted = 0;
+    double width = 0, mean = 0, square = 0;
+    for (int i = 0; i < studies; i++) {
+        struct dlm_study s;
+        struct dlm_optima o;
+        struct dlm_laws laws = {0};
+        struct dlm_notes notes = {0};
+        synthetic_make(&s, grid, rng);
+        const struct dlm_optimum_how h = how(thorough ? 1000 : 200, (uint64_t)i, 2);
+        if (!fit(&s, &h, of, &o, &laws, &notes)) {
+            const struct dlm_law_row *k = find(&laws, group, "k");
+            fitted += k != NULL;
+            covered += k && k->lo <= want && k->hi >= want;
+            width += k ? (k->hi - k->lo) / studies : NAN;
+            mean += k ? k->value / studies : NAN;
+            square += k ? k->value * k->value / studies : NAN;
+            dlm_optimum_release(&o);
+        }
+        dlm_laws_release(&laws);
+        dlm_notes_release(&notes);
+        synthetic_free(&s);
+    }
+    tap_ok(fitted == studies && covered >= lowest * studies,
+           "%s, %s: %d of %d intervals of k cover %g (mean %.4g, sd %.3g, mean width %.3g)",
+           of == DLM_OPTIMUM_BATCH ? "best batch" : "best rate", group, covered, studies, want, mean, sqrt(square - mean * mean),
+           width);
+}
+
+int main(void)
+{
+    struct dlm_rng rng;
+    dlm_rng_init(&rng, tap_seed(), 2, DLM_RNG_TEST);
+    check_parabolas();
+    check_exact();
+    struct synthetic_grid g = batch_grid;
+    g.of_run = 0.003;
+    g.of_point = 0.002;
+    check_coverage(DLM_OPTIMUM_BATCH, &g, "balanced", g.k_batch, 0.83, &rng);
+    g.groups = 3;
+    check_coverage(DLM_OPTIMUM_BATCH, &g, "pooled", g.k_batch, 0.83, &rng);
+    g = rate_grid;
+    g.of_run = 0.0005;
+    g.of_point = 0.001;
+    check_coverage(DLM_OPTIMUM_LR, &g, "balanced", g.k_lr, 0.83, &rng);
+    return tap_end();
+}
