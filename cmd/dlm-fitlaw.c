@@ -10,6 +10,8 @@
 #include "law/estimate.h"
 #include "law/filter.h"
 #include "law/isoflop.h"
+#include "law/isoloss.h"
+#include "law/optimum.h"
 #include "law/plot.h"
 #include "law/configuration.h"
 #include "law/databound.h"
@@ -32,7 +34,7 @@ static struct dlm_texts law_files;
 static uint64_t resamples = 1000;
 static double level = 0.95, huber = 1e-3;
 static int by, smooth;
-static bool losses_given, smooth_given, paper_filter, paper_filter_given;
+static bool optima, optima_given, best_batch, best_batch_given, critical, critical_given, losses_given, smooth_given, paper_filter, paper_filter_given;
 static bool offset, raw, x_given, y_given, offset_given, raw_given, by_given, budgets_given, law_given, compute_given,
     group_given, where_given, bootstrap_given, level_given, huber_given;
 
@@ -49,7 +51,7 @@ static const struct dlm_option options[] = {
     {NULL, 0, DLM_OPT_GROUP, NULL, "Curves:", NULL, 0, 0, NULL, NULL},
     {"smooth",    0,   DLM_OPT_CHOICE, "HOW",  "curves by local lines, or each by C + B t^-b (local)", &smooth, 0, 0,
      "local|power", &smooth_given},
-    {"losses",    0,   DLM_OPT_TEXT,   "LIST", "levels of loss: N of them, HIGH:LOW:N, or with commas between (8)", &losses, 0, 0,
+    {"losses",    0,   DLM_OPT_TEXT,   "LIST", "curve, batch, isoloss: N levels of loss, HIGH:LOW:N, or with commas between (8)", &losses, 0, 0,
      NULL, &losses_given},
     {NULL, 0, DLM_OPT_GROUP, NULL, "Fits:", NULL, 0, 0, NULL, NULL},
     {"x-column",  'x', DLM_OPT_TEXT,   "COL",  "power: fit against this column; surface: params or flops_tok (flops_tok)",
@@ -60,8 +62,14 @@ static const struct dlm_option options[] = {
      &raw_given},
     {"by",        0,   DLM_OPT_CHOICE, "COL",  "curve, loss, plot: against flops or tokens (flops)", &by, 0, 0, "flops|tokens",
      &by_given},
-    {"budgets",   0,   DLM_OPT_TEXT,   "N",    "curve, isoflop, loss, plot: N budgets, log-spaced, or LOW:HIGH:N (8)", &budgets, 0, 0,
+    {"budgets",   0,   DLM_OPT_TEXT,   "N",    "curve, isoflop, loss, lr, plot: N budgets, log-spaced, or LOW:HIGH:N (8)", &budgets, 0, 0,
      NULL, &budgets_given},
+    {"optima",    0,   DLM_OPT_FLAG,   NULL,   "batch, lr: write the optima themselves, not their law", &optima, 0, 0, NULL,
+     &optima_given},
+    {"best-batch", 0,  DLM_OPT_FLAG,   NULL,   "lr: only at the batch that is best at its size and tokens", &best_batch, 0, 0, NULL,
+     &best_batch_given},
+    {"critical",  0,   DLM_OPT_FLAG,   NULL,   "isoloss: write the law of the critical batch, not the curves", &critical, 0, 0, NULL,
+     &critical_given},
     {"bootstrap", 0,   DLM_OPT_COUNT,  "N",    "resamples for the intervals; 0: none (1000)", &resamples, 0, 10e6, NULL,
      &bootstrap_given},
     {"level",     0,   DLM_OPT_REAL,   "P",    "level of the intervals (0.95)", &level, 0.01, 0.9999, NULL, &level_given},
@@ -98,7 +106,8 @@ static const struct dlm_option options[] = {
 static const struct dlm_command command = {
     "dlm-fitlaw", "fit scaling laws to the metrics of runs, predict from them, draw them",
     "loss [--by flops|tokens] [FILE...]\nisoflop [--raw] [FILE...]\npower -x COL -y COL [--offset] [FILE...]\n"
-    "surface [-x params|flops_tok] [FILE...]\ncurve [--by flops|tokens] [--losses LIST] [--smooth local|power] [FILE...]\npredict -l LAW -C FLOPS[,...]\nplan -l LAW -C FLOPS[,...] [--format NAME] [--tokens-available U]\n"
+    "surface [-x params|flops_tok] [FILE...]\ncurve [--by flops|tokens] [--losses LIST] [--smooth local|power] [FILE...]\nbatch [--losses LIST] [--optima] [FILE...]\nlr [--budgets LOW:HIGH:N] [--best-batch] [--optima] [FILE...]\n"
+    "isoloss [--losses LIST] [--critical] [FILE...]\npredict -l LAW -C FLOPS[,...]\nplan -l LAW -C FLOPS[,...] [--format NAME] [--tokens-available U]\n"
     "databound -l LAW -C FLOPS[,...] --tokens-available U\nlaws [-l LAW]\n"
     "plot [-l LAW] [-o FILE.svg|.png|.pdf] [FILE...]",
     options, sizeof options / sizeof *options, NULL};
@@ -113,6 +122,8 @@ struct call {
     struct dlm_levels levels; /* --losses */
     struct dlm_curves curves;
     struct dlm_isoflop profiles;
+    struct dlm_optima optima;
+    struct dlm_isoloss isoloss;
     struct dlm_view view;
     double *flops; /* --flops */
     size_t n_flops;
@@ -204,6 +215,50 @@ static int find_isoflop(struct call *c, struct dlm_error *err)
 static int write_isoflop(struct call *c, FILE *f, const char *name, struct dlm_error *err)
 {
     return dlm_isoflop_write(&c->profiles, &c->study, f, name, err);
+}
+
+static void begin_batches(struct call *c)
+{
+    c->request.x = "tokens";
+    c->request.need_sizes = c->request.need_batch = true;
+}
+
+static void begin_rates(struct call *c)
+{
+    begin_batches(c);
+    c->request.need_lr = true;
+}
+
+static int find_optima(struct call *c, enum dlm_optimum_of of, struct dlm_error *err)
+{
+    const struct dlm_optimum_how how = {
+        .estimate = c->how, .levels = c->levels, .smooth = (enum dlm_smooth)smooth, .best_batch = best_batch};
+    return dlm_optimum_find(&c->study, &how, of, &c->optima, &c->laws, &c->notes, err);
+}
+
+static int find_batch(struct call *c, struct dlm_error *err)
+{
+    return find_optima(c, DLM_OPTIMUM_BATCH, err);
+}
+
+static int find_lr(struct call *c, struct dlm_error *err)
+{
+    return find_optima(c, DLM_OPTIMUM_LR, err);
+}
+
+static int write_optima(struct call *c, FILE *f, const char *name, struct dlm_error *err)
+{
+    return optima ? dlm_optimum_write(&c->optima, &c->study, f, name, err) : write_laws(c, f, name, err);
+}
+
+static int find_isoloss(struct call *c, struct dlm_error *err)
+{
+    return dlm_isoloss_find(&c->study, &c->how, &c->levels, (enum dlm_smooth)smooth, &c->isoloss, &c->laws, &c->notes, err);
+}
+
+static int write_isoloss(struct call *c, FILE *f, const char *name, struct dlm_error *err)
+{
+    return critical ? write_laws(c, f, name, err) : dlm_isoloss_write(&c->isoloss, &c->study, f, name, err);
 }
 
 static void begin_loss(struct call *c)
@@ -309,6 +364,9 @@ static const struct task tasks[] = {
     {"curve",   ROWS "by budgets losses smooth", "",       false, begin_curve,   find_curve,   write_curve},
     {"loss",    FITS "by budgets",         "",                  false, begin_loss,    find_loss,    write_laws},
     {"isoflop", FITS "raw budgets",        "",                  false, begin_isoflop, find_isoflop, write_isoflop},
+    {"batch",   FITS "losses smooth optima", "",           false, begin_batches, find_batch,   write_optima},
+    {"lr",      FITS "budgets smooth optima best-batch", "", false, begin_rates, find_lr,      write_optima},
+    {"isoloss", FITS "losses smooth critical", "",         false, begin_batches, find_isoloss, write_isoloss},
     {"power",   FITS "x-column y-column offset", "x-column y-column", false, begin_power, find_power, write_laws},
     {"surface", FITS "x-column",           "",                  false, begin_surface, find_surface, write_laws},
     {"predict", "law flops",               "law flops",         true,  begin_budgets, NULL,         write_predict},
@@ -319,14 +377,14 @@ static const struct task tasks[] = {
 };
 /* clang-format on */
 enum { TASKS = sizeof tasks / sizeof *tasks };
-static const char *const later[] = {"batch", "lr", "isoloss", "epochs", "study"};
+static const char *const later[] = {"epochs", "study"};
 
 /* --- main ------------------------------------------------------------------------------------------------------------------------ */
 
 /* `power, surface or plot` */
 static const char *task_names(void)
 {
-    static char text[256];
+    static char text[512];
     size_t n = 0;
     for (int i = 0; i < TASKS; i++)
         n += (size_t)snprintf(text + n, sizeof text - n, "%s%s", !i ? "" : i + 1 < TASKS ? ", " : " or ", tasks[i].name);
@@ -451,6 +509,8 @@ int main(int argc, char **argv)
     dlm_curves_release(&c.curves);
     dlm_levels_release(&c.levels);
     dlm_isoflop_release(&c.profiles);
+    dlm_optimum_release(&c.optima);
+    dlm_isoloss_release(&c.isoloss);
     dlm_laws_release(&c.laws);
     dlm_study_release(&c.study);
     free(c.flops);

@@ -519,6 +519,11 @@ static int find_law(struct source *s, const char *name, const char *by, struct d
         draws = room_for_draws(b, 2, err);
         rc = !draws ? DLM_ENOMEM
                     : dlm_bootstrap_run(b, &(struct dlm_resampler){draw_sets, s, scratch_size(s), 2}, name, draws, &good, err);
+        const double widened = sqrt((double)sets / (double)(sets - 2)); /* a law has two terms */
+        for (uint64_t i = 0; i < b->n && !rc; i++) {
+            draws[2 * i] = fit.value[0] * pow(draws[2 * i] / fit.value[0], widened);
+            draws[2 * i + 1] = fit.value[1] + widened * (draws[2 * i + 1] - fit.value[1]);
+        }
     } else if (!rc && b->n && s->fitted && !s->residuals) {
         rc = dlm_notes_add(notes, err,
                            "%s: %s: no interval: every parabola goes through three values and leaves no residual, and %zu sets of "

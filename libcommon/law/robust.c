@@ -1,0 +1,119 @@
+/* Robust least squares; see robust.h. */
+#include "law/robust.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+enum { N = DLM_ROBUST_TERMS, STEPS = 200 };
+
+size_t dlm_robust_scratch(int n, size_t m)
+{
+    return m * (size_t)(n + 2) * sizeof(double);
+}
+
+static double objective(const struct dlm_robust *p, const double *r, double delta)
+{
+    double f = 0;
+    for (size_t i = 0; i < p->m; i++) {
+        const double a = fabs(r[i]), w = p->w ? p->w[i] : 1;
+        if (w > 0)
+            f += w * (a <= delta ? 0.5 * a * a : delta * (a - 0.5 * delta));
+    }
+    return isfinite(f) ? f : INFINITY;
+}
+
+/* a·x = b for symmetric positive definite a (n, n), both overwritten. */
+static bool solve(int n, double *a, double *b)
+{
+    for (int j = 0; j < n; j++) {
+        double d = a[j * n + j];
+        for (int k = 0; k < j; k++)
+            d -= a[j * n + k] * a[j * n + k];
+        if (!(d > 1e-14 * a[j * n + j]))
+            return false;
+        a[j * n + j] = d = sqrt(d);
+        for (int i = j + 1; i < n; i++) {
+            double v = a[i * n + j];
+            for (int k = 0; k < j; k++)
+                v -= a[i * n + k] * a[j * n + k];
+            a[i * n + j] = v / d;
+        }
+    }
+    for (int i = 0; i < n; i++) {
+        for (int k = 0; k < i; k++)
+            b[i] -= a[i * n + k] * b[k];
+        b[i] /= a[i * n + i];
+    }
+    for (int i = n - 1; i >= 0; i--) {
+        for (int k = i + 1; k < n; k++)
+            b[i] -= a[k * n + i] * b[k];
+        b[i] /= a[i * n + i];
+    }
+    return true;
+}
+
+static double descend(const struct dlm_robust *p, double delta, double *q, double *r, double *trial_r, double *jacobian)
+{
+    const int n = p->n;
+    double lambda = 1e-2, f;
+    if (!p->residuals(p->ctx, q, r, jacobian) || (f = objective(p, r, delta)) == INFINITY)
+        return INFINITY;
+    for (int step = 0; step < STEPS && f > 0; step++) {
+        double a[N * N] = {0}, g[N] = {0};
+        for (size_t i = 0; i < p->m; i++) {
+            double w = p->w ? p->w[i] : 1;
+            const double *j = jacobian + i * (size_t)n;
+            if (!(w > 0))
+                continue;
+            if (fabs(r[i]) > delta) /* the least squares that lie above and touch */
+                w *= delta / fabs(r[i]);
+            for (int k = 0; k < n; k++) {
+                g[k] += w * j[k] * r[i];
+                for (int l = 0; l <= k; l++)
+                    a[k * n + l] += w * j[k] * j[l];
+            }
+        }
+        int at[N], free = 0;
+        for (int k = 0; k < n; k++)
+            if (!((q[k] <= p->low[k] && g[k] > 0) || (q[k] >= p->high[k] && g[k] < 0)))
+                at[free++] = k;
+        bool moved = false;
+        for (; free && lambda < 1e10 && !moved; lambda *= 4) {
+            double b[N * N], s[N], trial[N];
+            for (int k = 0; k < free; k++) {
+                s[k] = -g[at[k]];
+                for (int l = 0; l < free; l++)
+                    b[k * free + l] = at[k] >= at[l] ? a[at[k] * n + at[l]] : a[at[l] * n + at[k]];
+                b[k * free + k] += lambda * b[k * free + k] + DBL_MIN;
+            }
+            if (!solve(free, b, s))
+                continue;
+            memcpy(trial, q, (size_t)n * sizeof *q);
+            for (int k = 0; k < free; k++)
+                trial[at[k]] = fmin(fmax(q[at[k]] + s[k], p->low[at[k]]), p->high[at[k]]);
+            if (!p->residuals(p->ctx, trial, trial_r, NULL))
+                continue;
+            const double ft = objective(p, trial_r, delta);
+            if (!(ft < f))
+                continue;
+            moved = f - ft > 1e-10 * f;
+            f = ft;
+            memcpy(q, trial, (size_t)n * sizeof *q);
+            lambda = fmax(lambda * 0.02, 1e-9);
+            if (!moved)
+                return f;
+        }
+        if (!moved || !p->residuals(p->ctx, q, r, jacobian))
+            return f;
+    }
+    return f;
+}
+
+double dlm_robust_descend(const struct dlm_robust *p, double *q, void *scratch)
+{
+    double *r = scratch, *trial = r + p->m, *jacobian = trial + p->m;
+    for (double wide = 64; wide > 1; wide /= 8) /* the threshold lowered in stages leads past most creases */
+        descend(p, wide * p->huber, q, r, trial, jacobian);
+    return descend(p, p->huber, q, r, trial, jacobian);
+}
