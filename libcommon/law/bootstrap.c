@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK = 256, TRIES = 1000 };
+enum { BLOCK = 1024, TRIES = 1000 };
 
 static uint64_t hash_text(const char *s)
 {
@@ -58,18 +58,127 @@ int dlm_bootstrap_run(const struct dlm_bootstrap *b, const struct dlm_resampler 
     return 0;
 }
 
-static int order(const void *a, const void *b)
+/* Put the k-th smallest of v (n) in its place, nothing larger before it and nothing smaller behind it. */
+static void select_kth(double *v, size_t n, size_t k)
 {
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
+    size_t low = 0, high = n - 1;
+    while (low < high) {
+        const double a = v[low], b = v[low + (high - low) / 2], c = v[high];
+        const double pivot = a < b ? (b < c ? b : a < c ? c : a) : a < c ? a : b < c ? c : b; /* the middle one of three */
+        size_t i = low, j = high;
+        for (;;) {
+            while (v[i] < pivot)
+                i++;
+            while (v[j] > pivot)
+                j--;
+            if (i >= j)
+                break;
+            double t = v[i];
+            v[i++] = v[j];
+            v[j--] = t;
+        }
+        if (i == j && v[i] <= pivot) /* v[low..i] ≤ pivot ≤ v[i+1..high] in either case */
+            i++;
+        if (k < i)
+            high = i - 1;
+        else
+            low = i;
+    }
 }
 
-/* Linear between order statistics. */
-static double quantile(const double *sorted, size_t n, double p)
+/* Linear between order statistics; v is rearranged. */
+static double quantile(double *v, size_t n, double p)
 {
     double at = p * (double)(n - 1);
     size_t i = (size_t)at;
-    return i + 1 < n ? sorted[i] + (at - (double)i) * (sorted[i + 1] - sorted[i]) : sorted[n - 1];
+    if (i + 1 >= n)
+        i = n - 1;
+    select_kth(v, n, i);
+    if (i + 1 >= n || at <= (double)i)
+        return v[i];
+    double next = v[i + 1];
+    for (size_t k = i + 2; k < n; k++)
+        next = v[k] < next ? v[k] : next;
+    return v[i] + (at - (double)i) * (next - v[i]);
+}
+
+static double normal_below(double z)
+{
+    return 0.5 * erfc(-z * M_SQRT1_2);
+}
+
+/* Its inverse, by halving: a few microseconds, a few times an interval. */
+static double normal_quantile(double p)
+{
+    double low = -38, high = 38;
+    for (int i = 0; i < 60; i++) {
+        double z = 0.5 * (low + high);
+        if (normal_below(z) < p)
+            low = z;
+        else
+            high = z;
+    }
+    return 0.5 * (low + high);
+}
+
+/* The acceleration from the jackknife; 0 where it has none. */
+static double acceleration(const double *left, size_t n)
+{
+    double mean = 0, two = 0, three = 0;
+    size_t m = 0;
+    for (size_t i = 0; i < n; i++)
+        if (isfinite(left[i])) {
+            mean += left[i];
+            m++;
+        }
+    if (2 * m < n || m < 3)
+        return 0;
+    mean /= (double)m;
+    for (size_t i = 0; i < n; i++)
+        if (isfinite(left[i])) {
+            double d = mean - left[i];
+            two += d * d;
+            three += d * d * d;
+        }
+    return two > 0 ? three / (6 * pow(two, 1.5)) : 0;
+}
+
+/* The probability to take a quantile at, so that the interval holds with p. */
+static double corrected(double p, double z0, double a, size_t n)
+{
+    const double least = 0.5 / (double)n;
+    double z = z0 + normal_quantile(p), bend = 1 - a * z;
+    double q = bend > 0 ? normal_below(z0 + z / bend) : z > 0 ? 1 : 0; /* beyond the pole: the end on that side */
+    return fmin(fmax(q, least), 1 - least);
+}
+
+/* From the n values in v, which are rearranged. `left` NULL: percentiles. */
+static struct dlm_interval interval_of(const struct dlm_bootstrap *b, double *v, size_t n, double estimate, const double *left,
+                                       size_t n_left)
+{
+    double mean = 0, square = 0, p = 0.5 * (1 - b->level), q = 0.5 * (1 + b->level);
+    size_t m = 0, below = 0, equal = 0;
+    for (size_t i = 0; i < n; i++)
+        if (isfinite(v[i])) {
+            mean += v[i];
+            below += v[i] < estimate;
+            equal += v[i] == estimate;
+            v[m++] = v[i];
+        }
+    if (m < 2 || 2 * m < n)
+        return (struct dlm_interval){NAN, NAN, NAN};
+    mean /= (double)m;
+    for (size_t i = 0; i < m; i++)
+        square += (v[i] - mean) * (v[i] - mean);
+    if (left && isfinite(estimate)) {
+        const double least = 0.5 / (double)m, share = ((double)below + 0.5 * (double)equal) / (double)m;
+        const double z0 = normal_quantile(fmin(fmax(share, least), 1 - least)), a = acceleration(left, n_left);
+        p = corrected(p, z0, a, m);
+        q = corrected(q, z0, a, m);
+    }
+    struct dlm_interval out = {quantile(v, m, p), 0, sqrt(square / (double)(m - 1))};
+    out.hi = quantile(v, m, q);
+    return out;
 }
 
 int dlm_bootstrap_interval(const struct dlm_bootstrap *b, const double *draws, size_t width, size_t at, struct dlm_interval *out,
@@ -81,21 +190,104 @@ int dlm_bootstrap_interval(const struct dlm_bootstrap *b, const double *draws, s
     double *v = malloc(b->n * sizeof *v);
     if (!v)
         return dlm_fail(err, DLM_ENOMEM, "out of memory");
-    size_t n = 0;
-    double mean = 0, square = 0;
     for (uint64_t i = 0; i < b->n; i++)
-        if (isfinite(draws[i * width + at]))
-            v[n++] = draws[i * width + at];
-    if (n >= 2 && 2 * n >= b->n) {
-        qsort(v, n, sizeof *v, order);
-        for (size_t i = 0; i < n; i++)
-            mean += v[i] / (double)n;
-        for (size_t i = 0; i < n; i++)
-            square += (v[i] - mean) * (v[i] - mean);
-        *out = (struct dlm_interval){quantile(v, n, 0.5 * (1 - b->level)), quantile(v, n, 0.5 * (1 + b->level)),
-                                     sqrt(square / (double)(n - 1))};
-    }
+        v[i] = draws[i * width + at];
+    *out = interval_of(b, v, b->n, NAN, NULL, 0);
     free(v);
+    return 0;
+}
+
+/* Leave each run out in turn, or each block of them. */
+static int leave_out(struct dlm_draws *d, const struct dlm_bootstrap *b, const struct dlm_resampler *r, size_t runs,
+                     struct dlm_error *err)
+{
+    const int threads = b->threads > 0 ? b->threads : 1;
+    const size_t stride = (r->scratch_size + 127) / 64 * 64, n = runs < DLM_JACKKNIFE_MAX ? runs : DLM_JACKKNIFE_MAX;
+    char *scratch = malloc(stride * (size_t)threads);
+    d->left = malloc(n * d->width * sizeof *d->left);
+    if (!scratch || !d->left) {
+        free(scratch);
+        return dlm_fail(err, DLM_ENOMEM, "out of memory");
+    }
+    d->n_left = n;
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 4)
+    for (size_t i = 0; i < n; i++) {
+        double *out = d->left + i * d->width;
+        if (!r->leave_out(r->ctx, i * runs / n, (i + 1) * runs / n, scratch + stride * (size_t)omp_get_thread_num(), out))
+            for (size_t k = 0; k < d->width; k++)
+                out[k] = NAN;
+    }
+    free(scratch);
+    return 0;
+}
+
+int dlm_draws_fill(struct dlm_draws *d, const struct dlm_bootstrap *b, const struct dlm_resampler *r, const char *group, size_t runs,
+                   const double *estimate, struct dlm_error *err)
+{
+    *d = (struct dlm_draws){.n = b->n, .width = r->width};
+    if (b->n > (size_t)-1 / sizeof *d->at / r->width)
+        return dlm_fail(err, DLM_ENOMEM, "out of memory for %llu resamples", (unsigned long long)b->n);
+    d->at = malloc(b->n * r->width * sizeof *d->at);
+    d->estimate = malloc(r->width * sizeof *d->estimate);
+    int rc = d->at && d->estimate ? 0 : dlm_fail(err, DLM_ENOMEM, "out of memory for %llu resamples", (unsigned long long)b->n);
+    if (!rc) {
+        memcpy(d->estimate, estimate, r->width * sizeof *estimate);
+        rc = dlm_bootstrap_run(b, r, group, d->at, &d->good, err);
+    }
+    if (!rc && b->kind == DLM_INTERVAL_BCA && r->leave_out && runs > 1)
+        rc = leave_out(d, b, r, runs, err);
+    if (rc)
+        dlm_draws_release(d);
+    return rc;
+}
+
+void dlm_draws_release(struct dlm_draws *d)
+{
+    free(d->at);
+    free(d->left);
+    free(d->estimate);
+    *d = (struct dlm_draws){0};
+}
+
+struct column {
+    size_t at;
+};
+
+static double of_column(const void *ctx, const double *row, size_t i)
+{
+    const struct column *c = ctx;
+    return row[c->at + i];
+}
+
+int dlm_draws_interval(const struct dlm_bootstrap *b, const struct dlm_draws *d, size_t at, struct dlm_interval *out,
+                       struct dlm_error *err)
+{
+    return dlm_draws_intervals_of(b, d, of_column, &(struct column){at}, 1, out, err);
+}
+
+int dlm_draws_intervals_of(const struct dlm_bootstrap *b, const struct dlm_draws *d,
+                           double (*f)(const void *ctx, const double *row, size_t i), const void *ctx, size_t n,
+                           struct dlm_interval *out, struct dlm_error *err)
+{
+    const int threads = b->threads > 0 && n > 1 ? b->threads : 1;
+    const size_t each = d->n + d->n_left;
+    for (size_t i = 0; i < n; i++)
+        out[i] = (struct dlm_interval){NAN, NAN, NAN};
+    if (d->n < 2 || !n)
+        return 0;
+    double *space = malloc((size_t)threads * each * sizeof *space);
+    if (!space)
+        return dlm_fail(err, DLM_ENOMEM, "out of memory");
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
+    for (size_t i = 0; i < n; i++) {
+        double *v = space + each * (size_t)omp_get_thread_num(), *left = v + d->n;
+        for (size_t k = 0; k < d->n; k++) /* a row that came to nothing is NAN throughout */
+            v[k] = isnan(d->at[k * d->width]) ? NAN : f(ctx, d->at + k * d->width, i);
+        for (size_t k = 0; k < d->n_left; k++)
+            left[k] = isnan(d->left[k * d->width]) ? NAN : f(ctx, d->left + k * d->width, i);
+        out[i] = interval_of(b, v, d->n, f(ctx, d->estimate, i), b->kind == DLM_INTERVAL_BCA ? left : NULL, d->n_left);
+    }
+    free(space);
     return 0;
 }
 

@@ -3,7 +3,12 @@
  * Resample i of a group is a pure function of (seed, group, i), so neither the number of threads nor the other groups change it,
  * and different quantities of one group see the same runs. A resample with fewer distinct runs than parameters is drawn again.
  * Where runs are too few for that (under five, or no more than parameters), points are moved by their standard errors instead:
- * such intervals hold the error of measurement only. Intervals are percentiles.
+ * such intervals hold the error of measurement only.
+ *
+ * Two kinds of intervals. `percentile`: quantiles of the resamples. `bca`: bias-corrected and accelerated (Efron 1987), the
+ * quantiles at Φ(z0 + (z0 ± z)/(1 - a(z0 ± z))), z0 from the share of resamples below the estimate, the acceleration
+ * a = Σd³/(6(Σd²)^1.5) from the jackknife over runs, d the mean of the estimates that each leave runs out, less each of them. With
+ * more than DLM_JACKKNIFE_MAX runs blocks of them are left out (a is the same to first order).
  */
 #ifndef DLM_LAW_BOOTSTRAP_H
 #define DLM_LAW_BOOTSTRAP_H
@@ -15,12 +20,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum dlm_interval_kind { DLM_INTERVAL_PERCENTILE, DLM_INTERVAL_BCA };
+
+enum { DLM_JACKKNIFE_MAX = 200 };
+
 struct dlm_bootstrap {
     uint64_t n, seed; /* resamples (0: none) */
     double level;     /* of the interval: 0.95 */
     int threads;
     void (*tick)(void *ctx, uint64_t done); /* from one thread, between blocks of resamples; may be NULL */
     void *tick_ctx;
+    enum dlm_interval_kind kind; /* of dlm_draws_interval; dlm_bootstrap_interval knows percentiles only */
 };
 
 /* One resample: write `width` numbers for it to `out`, using `scratch` (thread's own, `scratch_size` bytes). False: cannot be,
@@ -29,6 +39,9 @@ struct dlm_resampler {
     bool (*draw)(void *ctx, struct dlm_rng *rng, void *scratch, double *out);
     void *ctx; /* read only while drawing */
     size_t scratch_size, width;
+    /* As draw, with runs [first, last) left out and each other run once, for the jackknife. False: cannot be. May be NULL: there is no
+     * acceleration then. */
+    bool (*leave_out)(void *ctx, size_t first, size_t last, void *scratch, double *out);
 };
 
 /* Fill `draws` (n, width), rows that came to nothing with NAN; *good is how many did not. */
@@ -42,6 +55,29 @@ struct dlm_interval {
 };
 int dlm_bootstrap_interval(const struct dlm_bootstrap *b, const double *draws, size_t width, size_t at, struct dlm_interval *out,
                            struct dlm_error *err);
+
+/* Everything that intervals of one fit are made of: its resamples, and for `bca` the estimate and the jackknife. Read-only once
+ * filled; threads may share it. */
+struct dlm_draws {
+    size_t n, width, good;    /* resamples, numbers of each, resamples that came to something */
+    double *at;               /* (n, width) */
+    size_t n_left;            /* rows of the jackknife */
+    double *left;             /* (n_left, width) */
+    double *estimate;         /* (width) */
+};
+
+/* Resample, and leave runs out where the kind of interval asks for it. `estimate` (width) is copied. Released where it fails. */
+int dlm_draws_fill(struct dlm_draws *d, const struct dlm_bootstrap *b, const struct dlm_resampler *r, const char *group, size_t runs,
+                   const double *estimate, struct dlm_error *err);
+void dlm_draws_release(struct dlm_draws *d);
+
+/* The interval of column `at`, of the kind that b asks for. */
+int dlm_draws_interval(const struct dlm_bootstrap *b, const struct dlm_draws *d, size_t at, struct dlm_interval *out,
+                       struct dlm_error *err);
+/* The intervals of n quantities f(ctx, row, i) of a resample's numbers, such as the law's value at x_i; threads share f and ctx. */
+int dlm_draws_intervals_of(const struct dlm_bootstrap *b, const struct dlm_draws *d,
+                           double (*f)(const void *ctx, const double *row, size_t i), const void *ctx, size_t n,
+                           struct dlm_interval *out, struct dlm_error *err);
 
 /* How many of n runs each was drawn: counts (n); the number of distinct runs. */
 size_t dlm_bootstrap_pick(struct dlm_rng *rng, size_t n, uint32_t *counts);
