@@ -198,8 +198,8 @@ int dlm_bootstrap_interval(const struct dlm_bootstrap *b, const double *draws, s
 }
 
 /* Leave each run out in turn, or each block of them. */
-static int leave_out(struct dlm_draws *d, const struct dlm_bootstrap *b, const struct dlm_resampler *r, size_t runs,
-                     struct dlm_error *err)
+static int leave_each_out(struct dlm_draws *d, const struct dlm_bootstrap *b, const struct dlm_resampler *r,
+                          dlm_leave_out *leave_out, size_t runs, struct dlm_error *err)
 {
     const int threads = b->threads > 0 ? b->threads : 1;
     const size_t stride = (r->scratch_size + 127) / 64 * 64, n = runs < DLM_JACKKNIFE_MAX ? runs : DLM_JACKKNIFE_MAX;
@@ -213,7 +213,7 @@ static int leave_out(struct dlm_draws *d, const struct dlm_bootstrap *b, const s
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 4)
     for (size_t i = 0; i < n; i++) {
         double *out = d->left + i * d->width;
-        if (!r->leave_out(r->ctx, i * runs / n, (i + 1) * runs / n, scratch + stride * (size_t)omp_get_thread_num(), out))
+        if (!leave_out(r->ctx, i * runs / n, (i + 1) * runs / n, scratch + stride * (size_t)omp_get_thread_num(), out))
             for (size_t k = 0; k < d->width; k++)
                 out[k] = NAN;
     }
@@ -221,8 +221,8 @@ static int leave_out(struct dlm_draws *d, const struct dlm_bootstrap *b, const s
     return 0;
 }
 
-int dlm_draws_fill(struct dlm_draws *d, const struct dlm_bootstrap *b, const struct dlm_resampler *r, const char *group, size_t runs,
-                   const double *estimate, struct dlm_error *err)
+int dlm_draws_fill(struct dlm_draws *d, const struct dlm_bootstrap *b, const struct dlm_resampler *r, dlm_leave_out *leave_out,
+                   const char *group, size_t runs, const double *estimate, struct dlm_error *err)
 {
     *d = (struct dlm_draws){.n = b->n, .width = r->width};
     if (b->n > (size_t)-1 / sizeof *d->at / r->width)
@@ -234,8 +234,8 @@ int dlm_draws_fill(struct dlm_draws *d, const struct dlm_bootstrap *b, const str
         memcpy(d->estimate, estimate, r->width * sizeof *estimate);
         rc = dlm_bootstrap_run(b, r, group, d->at, &d->good, err);
     }
-    if (!rc && b->kind == DLM_INTERVAL_BCA && r->leave_out && runs > 1)
-        rc = leave_out(d, b, r, runs, err);
+    if (!rc && b->kind == DLM_INTERVAL_BCA && leave_out && runs > 1)
+        rc = leave_each_out(d, b, r, leave_out, runs, err);
     if (rc)
         dlm_draws_release(d);
     return rc;

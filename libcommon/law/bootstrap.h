@@ -39,9 +39,6 @@ struct dlm_resampler {
     bool (*draw)(void *ctx, struct dlm_rng *rng, void *scratch, double *out);
     void *ctx; /* read only while drawing */
     size_t scratch_size, width;
-    /* As draw, with runs [first, last) left out and each other run once, for the jackknife. False: cannot be. May be NULL: there is no
-     * acceleration then. */
-    bool (*leave_out)(void *ctx, size_t first, size_t last, void *scratch, double *out);
 };
 
 /* Fill `draws` (n, width), rows that came to nothing with NAN; *good is how many did not. */
@@ -56,6 +53,9 @@ struct dlm_interval {
 int dlm_bootstrap_interval(const struct dlm_bootstrap *b, const double *draws, size_t width, size_t at, struct dlm_interval *out,
                            struct dlm_error *err);
 
+/* As draw, with runs [first, last) left out and every other run once, for the jackknife. False: cannot be. */
+typedef bool dlm_leave_out(void *ctx, size_t first, size_t last, void *scratch, double *out);
+
 /* Everything that intervals of one fit are made of: its resamples, and for `bca` the estimate and the jackknife. Read-only once
  * filled; threads may share it. */
 struct dlm_draws {
@@ -66,9 +66,10 @@ struct dlm_draws {
     double *estimate;         /* (width) */
 };
 
-/* Resample, and leave runs out where the kind of interval asks for it. `estimate` (width) is copied. Released where it fails. */
-int dlm_draws_fill(struct dlm_draws *d, const struct dlm_bootstrap *b, const struct dlm_resampler *r, const char *group, size_t runs,
-                   const double *estimate, struct dlm_error *err);
+/* Resample, and leave runs out where the kind of interval asks for it (`leave_out` NULL: no acceleration). `estimate` (width) is
+ * copied. Released where it fails. */
+int dlm_draws_fill(struct dlm_draws *d, const struct dlm_bootstrap *b, const struct dlm_resampler *r, dlm_leave_out *leave_out,
+                   const char *group, size_t runs, const double *estimate, struct dlm_error *err);
 void dlm_draws_release(struct dlm_draws *d);
 
 /* The interval of column `at`, of the kind that b asks for. */
