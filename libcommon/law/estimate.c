@@ -22,8 +22,28 @@ struct source {
     bool params; /* a surface over params, not FLOPs per token */
     bool by_run;
     struct dlm_minima minima;
-    size_t room; /* points at most */
+    size_t room;     /* points at most */
+    double *logs[3]; /* (n_points) of x or size, tokens, y: a resample takes no logarithm */
 };
+
+/* The logarithms of the group's points; free logs[0]. */
+static int take_logs(struct source *s, struct dlm_error *err)
+{
+    const struct dlm_group *g = s->group;
+    const bool surface = s->form->powers == 2;
+    s->logs[0] = malloc(3 * (g->n_points + 1) * sizeof *s->logs[0]);
+    if (!s->logs[0])
+        return dlm_fail(err, DLM_ENOMEM, "out of memory");
+    s->logs[1] = s->logs[0] + g->n_points;
+    s->logs[2] = s->logs[1] + g->n_points;
+    for (size_t i = 0; i < g->n_points; i++) {
+        const struct dlm_point *p = &g->runs[0].points[i];
+        s->logs[0][i] = log(surface ? (s->params ? p->params : p->flops_tok) : p->x);
+        s->logs[1][i] = surface ? log(p->tokens) : 0;
+        s->logs[2][i] = log(p->y);
+    }
+    return 0;
+}
 
 static size_t scratch_size(const struct source *s)
 {
@@ -41,30 +61,27 @@ static uint32_t *lay_out(const struct source *s, void *scratch, struct dlm_sampl
     return (uint32_t *)(p + (s->frontier ? s->frontier->start[s->frontier->n] : 0));
 }
 
-static double of_point(const struct dlm_point *p, const struct source *s)
-{
-    return s->params ? p->params : p->flops_tok;
-}
-
 /* The points of the group: those of run i weigh counts[i] (NULL: 1); `noise` moves them by their standard errors. */
 static void points_of_group(const struct source *s, const uint32_t *counts, struct dlm_rng *noise, struct dlm_sample *sample)
 {
     const struct dlm_group *g = s->group;
     size_t n = 0;
-    for (size_t i = 0; i < g->n; i++)
-        for (size_t k = 0; k < g->runs[i].n; k++) {
+    for (size_t i = 0; i < g->n; i++) {
+        const size_t first = (size_t)(g->runs[i].points - g->runs[0].points), each = g->runs[i].n;
+        const uint32_t w = counts ? counts[i] : 1;
+        if (!w)
+            continue;
+        memcpy(sample->lx[0] + n, s->logs[0] + first, each * sizeof(double));
+        memcpy(sample->lx[1] + n, s->logs[1] + first, each * sizeof(double));
+        memcpy(sample->ly + n, s->logs[2] + first, each * sizeof(double));
+        for (size_t k = 0; k < each; k++) {
             const struct dlm_point *p = &g->runs[i].points[k];
-            uint32_t w = counts ? counts[i] : 1;
-            if (!w)
-                continue;
-            double y = noise ? fmax(p->y + p->se * dlm_rng_normal(noise), 1e-3 * p->y) : p->y;
-            bool surface = s->form->powers == 2;
-            sample->lx[0][n] = log(surface ? of_point(p, s) : p->x);
-            if (surface)
-                sample->lx[1][n] = log(p->tokens);
-            sample->ly[n] = log(y);
-            sample->w[n++] = w;
+            if (noise)
+                sample->ly[n + k] = log(fmax(p->y + p->se * dlm_rng_normal(noise), 1e-3 * p->y));
+            sample->w[n + k] = w;
         }
+        n += each;
+    }
     sample->n = n;
 }
 
@@ -106,6 +123,17 @@ static bool distinct_enough(const struct dlm_sample *s, size_t need)
     return n >= need;
 }
 
+/* The fit of a resample. False: it is none. */
+static bool fit_sample(const struct source *s, const struct dlm_sample *sample, double *out)
+{
+    if (sample->n < (size_t)s->form->n || !distinct_enough(sample, s->form->powers == 2 ? 2 : (size_t)s->form->n))
+        return false;
+    struct dlm_fit fit;
+    dlm_fit_again(s->form, sample, s->how->huber, &s->minima, &fit);
+    memcpy(out, fit.value, (size_t)s->form->n * sizeof *out);
+    return isfinite(out[0]);
+}
+
 static bool draw(void *ctx, struct dlm_rng *rng, void *scratch, double *out)
 {
     const struct source *s = ctx;
@@ -122,12 +150,22 @@ static bool draw(void *ctx, struct dlm_rng *rng, void *scratch, double *out)
         dlm_frontier_perturb(s->frontier, rng, ly, value);
         points_of_frontier(s, NULL, value, &sample);
     }
-    if (sample.n < (size_t)s->form->n || !distinct_enough(&sample, s->form->powers == 2 ? 2 : (size_t)s->form->n))
-        return false;
-    struct dlm_fit fit;
-    dlm_fit_again(s->form, &sample, s->how->huber, &s->minima, &fit);
-    memcpy(out, fit.value, (size_t)s->form->n * sizeof *out);
-    return isfinite(out[0]);
+    return fit_sample(s, &sample, out);
+}
+
+static bool leave_out(void *ctx, size_t first, size_t last, void *scratch, double *out)
+{
+    const struct source *s = ctx;
+    struct dlm_sample sample;
+    double *ly, *value;
+    uint32_t *counts = lay_out(s, scratch, &sample, &ly, &value);
+    for (size_t i = 0; i < s->group->n; i++)
+        counts[i] = i < first || i >= last;
+    if (s->frontier)
+        points_of_frontier(s, counts, s->frontier->value, &sample);
+    else
+        points_of_group(s, counts, NULL, &sample);
+    return fit_sample(s, &sample, out);
 }
 
 /* What the interval says about a term, in words. */
@@ -184,32 +222,40 @@ static double surface_loss(const double *v, double c)
     return dlm_form_at(&dlm_form_surface, v, m, c / m);
 }
 
+struct band {
+    const struct dlm_form *form;
+    double (*at)(const struct dlm_form *, const double *, double);
+    double scale, x[BAND_MAX + 9];
+};
+
+static double band_value(const void *ctx, const double *row, size_t i)
+{
+    const struct band *b = ctx;
+    return b->at(b->form, row, b->x[i] * b->scale);
+}
+
 /* The band of one quantity: what the law and its resamples give at x·scale, x from low up to 10^4 times high. */
 static int add_band(struct dlm_laws *bands, const struct source *s, const struct naming *name, const double *value,
-                    const double *draws, double (*at)(const struct dlm_form *, const double *, double), double scale, double low,
-                    double high, struct dlm_error *err)
+                    const struct dlm_draws *draws, double (*at)(const struct dlm_form *, const double *, double), double scale,
+                    double low, double high, struct dlm_error *err)
 {
     const struct dlm_bootstrap *b = &s->how->bootstrap;
-    if (!b->n || !draws)
+    if (!b->n || !draws->at)
         return 0;
-    double *v = malloc(b->n * sizeof *v);
-    if (!v)
-        return dlm_fail(err, DLM_ENOMEM, "out of memory");
-    char law[64], term[32];
+    char law[64], term[BAND_MAX + 9][32];
+    struct dlm_interval in[BAND_MAX + 9];
+    struct band band = {.form = s->form, .at = at, .scale = scale};
     snprintf(law, sizeof law, "%s.band", s->form->law);
-    int rc = 0, inner = (int)fmin(ceil(4 * log10(high / low)), BAND_MAX) + 1;
-    for (int i = 0; i < inner + 8 && !rc; i++) { /* about four a decade within the data, two beyond */
+    const int inner = (int)fmin(ceil(4 * log10(high / low)), BAND_MAX) + 1;
+    for (int i = 0; i < inner + 8; i++) { /* about four a decade within the data, two beyond */
         double part = inner > 1 ? fmin((double)i / (inner - 1), 1) : 1;
-        snprintf(term, sizeof term, "%.9g", low * pow(high / low, part) * pow(10, i < inner ? 0 : 0.5 * (i - inner + 1)));
-        double x = strtod(term, NULL);
-        for (uint64_t k = 0; k < b->n; k++)
-            v[k] = isnan(draws[k * (size_t)s->form->n]) ? NAN : at(s->form, draws + k * (size_t)s->form->n, x * scale);
-        struct dlm_interval in;
-        rc = dlm_bootstrap_interval(b, v, 1, 0, &in, err);
-        if (!rc && isfinite(in.lo))
-            rc = add_row(bands, s, name, law, term, at(s->form, value, x * scale), &in, NAN, NAN, NAN, err);
+        snprintf(term[i], sizeof term[i], "%.9g", low * pow(high / low, part) * pow(10, i < inner ? 0 : 0.5 * (i - inner + 1)));
+        band.x[i] = strtod(term[i], NULL);
     }
-    free(v);
+    int rc = dlm_draws_intervals_of(b, draws, band_value, &band, (size_t)inner + 8, in, err);
+    for (int i = 0; i < inner + 8 && !rc; i++)
+        if (isfinite(in[i].lo))
+            rc = add_row(bands, s, name, law, term[i], at(s->form, value, band.x[i] * scale), &in[i], NAN, NAN, NAN, err);
     return rc;
 }
 
@@ -248,21 +294,27 @@ static int estimate(struct source *s, const struct naming *name, struct dlm_laws
     const struct dlm_bootstrap *b = &s->how->bootstrap;
     const size_t width = (size_t)form->n;
     struct dlm_sample sample;
-    double *ly, *value, *draws = NULL;
-    size_t good = 0;
+    double *ly, *value;
+    struct dlm_draws draws = {0};
     s->room = s->frontier ? s->frontier->n : s->group->n_points;
     void *scratch = malloc(scratch_size(s));
     if (!scratch)
         return dlm_fail(err, DLM_ENOMEM, "out of memory");
+    int rc = take_logs(s, err);
+    if (rc) {
+        free(scratch);
+        return rc;
+    }
     lay_out(s, scratch, &sample, &ly, &value);
     if (s->frontier)
         points_of_frontier(s, NULL, s->frontier->value, &sample);
     else
         points_of_group(s, NULL, NULL, &sample);
     struct dlm_fit fit;
-    int rc = dlm_fit_points(form, &sample, s->how->huber, &s->minima, &fit, err);
+    rc = dlm_fit_points(form, &sample, s->how->huber, &s->minima, &fit, err);
     if (rc) {
         free(scratch);
+        free(s->logs[0]);
         return rc == DLM_EDATA ? dlm_fail_in(err, rc, "group '%s'", s->group->name) : rc;
     }
     bool has_se = true;
@@ -289,13 +341,9 @@ static int estimate(struct source *s, const struct naming *name, struct dlm_laws
                                group, name->what, s->group->n, runs, form->n);
     }
     if (!rc && possible) {
-        draws = b->n <= (size_t)-1 / sizeof *draws / width ? malloc(b->n * width * sizeof *draws) : NULL;
-        if (!draws)
-            rc = dlm_fail(err, DLM_ENOMEM, "out of memory for %llu resamples", (unsigned long long)b->n);
-        if (!rc)
-            rc = dlm_bootstrap_run(b, &(struct dlm_resampler){draw, s, scratch_size(s), width}, s->group->name, draws, &good,
-                                   err);
-        if (!rc && 2 * good < b->n)
+        rc = dlm_draws_fill(&draws, b, &(struct dlm_resampler){draw, s, scratch_size(s), width}, s->by_run ? leave_out : NULL,
+                            s->group->name, s->group->n, fit.value, err);
+        if (!rc && 2 * draws.good < b->n)
             rc = dlm_notes_add(notes, err, "%s: %s: no interval: more than half of the resamples cannot be fitted",
                                s->group->name, name->what);
     }
@@ -308,8 +356,8 @@ static int estimate(struct source *s, const struct naming *name, struct dlm_laws
                            s->group->name, name->what, form->n);
     for (int i = 0; i < form->n && !rc; i++) {
         struct dlm_interval in = {NAN, NAN, NAN};
-        if (draws)
-            rc = dlm_bootstrap_interval(b, draws, width, (size_t)i, &in, err);
+        if (draws.at)
+            rc = dlm_draws_interval(b, &draws, (size_t)i, &in, err);
         if (!rc)
             rc = add_row(laws, s, name, form->law, form->term[i], fit.value[i], &in, (double)sample.n, fit.r2, fit.objective,
                          err);
@@ -325,7 +373,7 @@ static int estimate(struct source *s, const struct naming *name, struct dlm_laws
             rc = add_row(laws, s, name, form->law, p ? "D_max" : "x_max", high, NULL, (double)sample.n, NAN, NAN, err);
     }
     if (!rc && form->powers == 1)
-        rc = add_band(bands, s, name, fit.value, draws, band_curve, 1, low, high, err);
+        rc = add_band(bands, s, name, fit.value, &draws, band_curve, 1, low, high, err);
     if (!rc && form->powers == 2) {
         const double per = s->params ? 6 : 1; /* method 2: C = 6·P·D */
         for (size_t i = 0; i < sample.n; i++)
@@ -336,11 +384,12 @@ static int estimate(struct source *s, const struct naming *name, struct dlm_laws
             rc = add_row(laws, s, name, form->law, "C_max", high, NULL, (double)sample.n, NAN, NAN, err);
         struct naming loss = {name->y, "flops", name->by, name->what}, size = {name->x, "flops", name->by, name->what};
         if (!rc)
-            rc = add_band(bands, s, &loss, fit.value, draws, band_surface_loss, 1 / per, low, high, err);
+            rc = add_band(bands, s, &loss, fit.value, &draws, band_surface_loss, 1 / per, low, high, err);
         if (!rc)
-            rc = add_band(bands, s, &size, fit.value, draws, band_surface_size, 1 / per, low, high, err);
+            rc = add_band(bands, s, &size, fit.value, &draws, band_surface_size, 1 / per, low, high, err);
     }
-    free(draws);
+    dlm_draws_release(&draws);
+    free(s->logs[0]);
     free(scratch);
     return rc;
 }

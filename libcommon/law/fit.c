@@ -16,6 +16,7 @@
 #include <assert.h>
 #include <float.h>
 #include <math.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,82 +29,214 @@ const struct dlm_form dlm_form_loss         = {"loss",    3, 1, true,  -1, 1e-4,
 const struct dlm_form dlm_form_surface      = {"surface", 5, 2, true,  -1, 1e-4, 10, {"E", "a", "alpha", "b", "beta"}};
 /* clang-format on */
 
-static double huber_sum(double r, double delta, double *slope, double *weight)
+/* --- the objective, eight points at a time ---------------------------------------------------------------------------------------
+ *
+ * Bootstraps spend their time here, in exponentials and logarithms. Eight lanes are added up apart and joined in a fixed order, and
+ * products are not fused with sums, so every machine gets the same bits whatever vectors it has. */
+
+enum { LANES = 8 };
+typedef double lanes __attribute__((vector_size(LANES * sizeof(double))));
+typedef int64_t whole __attribute__((vector_size(LANES * sizeof(double))));
+typedef double lanes_at __attribute__((vector_size(LANES * sizeof(double)), aligned(sizeof(double)), may_alias)); /* anywhere */
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* Where the mask is set (all bits), else. */
+#define CHOOSE(mask, yes, no) ((lanes)(((mask) & (whole)(yes)) | (~(mask) & (whole)(no))))
+
+/* e^x for |x| ≤ 700, to about an ulp: x = k·log 2 + r, Taylor's series of e^r to r^12. */
+INLINE void exp_lanes(lanes *x)
 {
-    double a = fabs(r);
-    if (a <= delta) {
-        *slope = r;
-        *weight = 1;
-        return 0.5 * r * r;
+    const double shift = 0x1.8p52; /* adding it rounds to a whole number and leaves that in the low bits */
+    const lanes zero = {0};
+    lanes k = *x * 1.4426950408889634 + shift;
+    whole bits = (whole)k;
+    k -= shift;
+    lanes r = *x - k * 0x1.62e42fefa3800p-1; /* log 2 in two parts: k times the first is exact */
+    r -= k * 0x1.ef35793c76730p-45;
+    lanes r2 = r * r, r4 = r2 * r2;
+    lanes a = (zero + 1.0) + r, b = 1.0 / 2 + r * (1.0 / 6), c = 1.0 / 24 + r * (1.0 / 120), d = 1.0 / 720 + r * (1.0 / 5040);
+    lanes e = 1.0 / 40320 + r * (1.0 / 362880), f = 1.0 / 3628800 + r * (1.0 / 39916800) + r2 * (1.0 / 479001600);
+    lanes p = (a + r2 * b) + r4 * ((c + r2 * d) + r4 * (e + r2 * f));
+    *x = (lanes)((whole)p + (bits << 52));
+}
+
+/* log y for normal y > 0: y = 2^k·m, m about 1, log m = 2·artanh((m - 1)/(m + 1)). */
+INLINE void log_lanes(lanes *y)
+{
+    const int64_t root_half = 0x3fe6a09e667f3bcd;
+    whole bits = (whole)*y, k = (bits - root_half) >> 52;
+    lanes m = (lanes)(bits - (k << 52)) - 1.0;
+    lanes kd = (lanes)(k + 0x4338000000000000) - 0x1.8p52; /* a whole number as a double */
+    lanes s = m / (m + 2.0), z = s * s, z2 = z * z, z4 = z2 * z2;
+    lanes a = 1.0 / 3 + z * (1.0 / 5), b = 1.0 / 7 + z * (1.0 / 9), c = 1.0 / 11 + z * (1.0 / 13), d = 1.0 / 15 + z * (1.0 / 17);
+    lanes p = (a + z2 * b) + z4 * ((c + z2 * d) + z4 * (z * 0 + 1.0 / 19));
+    *y = kd * 0x1.62e42fefa3800p-1 + (2.0 * s + (2.0 * s * z * p + kd * 0x1.ef35793c76730p-45));
+}
+
+INLINE double sum_lanes(const lanes *v)
+{
+    return (((*v)[0] + (*v)[4]) + ((*v)[2] + (*v)[6])) + (((*v)[1] + (*v)[5]) + ((*v)[3] + (*v)[7]));
+}
+
+struct sums {
+    double f, g[N], h[N * N], maj[N * N];
+};
+
+/* False where ŷ is too large. `powers`, `offset` and `derive` are constants wherever this is inlined. */
+INLINE bool add_up(const struct dlm_form *form, const struct dlm_sample *s, double delta, const struct dlm_minima *m,
+                   const double *q, const int powers, const bool offset, const bool derive, struct sums *out)
+{
+    const int n = 2 * powers + offset;
+    const bool straight = powers == 1 && !offset;
+    const lanes zero = {0};
+    lanes f = zero, gs[N] = {{0}}, hs[N * (N + 1) / 2] = {{0}}, ms[N * (N + 1) / 2] = {{0}}, most = zero - 1000.0;
+    for (size_t i = 0; i < s->n; i += LANES) {
+        lanes dx[2], t[2], j[N], y, r, w, ly;
+        double last[4][LANES] = {{0}};
+        const double *lx0 = s->lx[0] + i, *lx1 = powers > 1 ? s->lx[1] + i : NULL, *at_y = s->ly + i, *at_w = s->w + i;
+        if (s->n - i < LANES) { /* the last ones: filled up with points that weigh nothing */
+            for (size_t k = 0; k < LANES; k++) {
+                size_t from = i + k < s->n ? k : 0;
+                last[0][k] = lx0[from];
+                last[1][k] = powers > 1 ? lx1[from] : 0;
+                last[2][k] = at_y[from];
+                last[3][k] = i + k < s->n ? at_w[k] : 0;
+            }
+            lx0 = last[0];
+            lx1 = last[1];
+            at_y = last[2];
+            at_w = last[3];
+        }
+        w = *(const lanes_at *)at_w;
+        ly = *(const lanes_at *)at_y - m->centre_y;
+        const whole counts = w > 0;
+        for (int p = 0; p < powers; p++) {
+            dx[p] = form->sign * (*(const lanes_at *)(p ? lx1 : lx0) - m->centre[p]);
+            t[p] = q[2 * p] + q[2 * p + 1] * dx[p];
+        }
+        if (straight) {
+            r = t[0] - ly;
+            y = t[0] = zero + 1.0; /* log ŷ is linear: derivatives 1 and dx */
+        } else {
+            y = zero + (offset ? q[n - 1] : 0.0);
+            for (int p = 0; p < powers; p++) {
+                t[p] = CHOOSE(counts, t[p], zero);
+                most = CHOOSE(t[p] > most, t[p], most);
+                t[p] = CHOOSE(t[p] > -700.0, t[p], zero - 700.0);
+                t[p] = CHOOSE(t[p] < 700.0, t[p], zero + 700.0);
+                exp_lanes(&t[p]);
+                y += t[p];
+            }
+            r = y;
+            log_lanes(&r);
+            r -= ly;
+        }
+        const lanes size = CHOOSE(r > 0.0, r, -r);
+        const whole inside = size <= delta;
+        const lanes slope = CHOOSE(inside, r, CHOOSE(r > 0.0, zero + delta, zero - delta));
+        f += w * CHOOSE(inside, 0.5 * r * r, delta * (size - 0.5 * delta));
+        if (!derive)
+            continue;
+        const lanes inverse = 1.0 / y, ws = w * slope, wm = CHOOSE(inside, w, w * (delta / size));
+        const lanes within = (lanes)(inside & (whole)w), curve = straight ? within : within - ws;
+        for (int p = 0; p < powers; p++) {
+            j[2 * p] = t[p] * inverse;
+            j[2 * p + 1] = j[2 * p] * dx[p];
+        }
+        if (offset)
+            j[n - 1] = inverse;
+        for (int a = 0, k = 0; a < n; a++) {
+            const lanes ca = curve * j[a], ma = wm * j[a];
+            gs[a] += ws * j[a];
+            for (int b = 0; b <= a; b++, k++) {
+                hs[k] += ca * j[b];
+                ms[k] += ma * j[b];
+            }
+        }
+        if (!straight) /* second derivatives of ŷ, within each power term */
+            for (int p = 0; p < powers; p++) {
+                const int a = 2 * p, at = a * (a + 1) / 2 + a, below = (a + 1) * (a + 2) / 2 + a;
+                const lanes d0 = ws * j[a], d1 = ws * j[a + 1];
+                hs[at] += d0;
+                hs[below] += d1;
+                hs[below + 1] += d1 * dx[p];
+            }
     }
-    *slope = r > 0 ? delta : -delta;
-    *weight = delta / a;
-    return delta * (a - 0.5 * delta);
+    for (int k = 0; k < LANES; k++)
+        if (most[k] > 700)
+            return false;
+    out->f = sum_lanes(&f);
+    for (int a = 0, k = 0; derive && a < n; a++) {
+        out->g[a] = sum_lanes(&gs[a]);
+        for (int b = 0; b <= a; b++, k++) {
+            out->h[a * n + b] = out->h[b * n + a] = sum_lanes(&hs[k]);
+            out->maj[a * n + b] = out->maj[b * n + a] = sum_lanes(&ms[k]);
+        }
+    }
+    return true;
+}
+
+INLINE bool add_up_any(const struct dlm_form *form, const struct dlm_sample *s, double delta, const struct dlm_minima *m,
+                       const double *q, bool derive, struct sums *out)
+{
+    if (form->powers == 2)
+        return derive ? add_up(form, s, delta, m, q, 2, true, true, out) : add_up(form, s, delta, m, q, 2, true, false, out);
+    if (form->offset)
+        return derive ? add_up(form, s, delta, m, q, 1, true, true, out) : add_up(form, s, delta, m, q, 1, true, false, out);
+    return add_up(form, s, delta, m, q, 1, false, true, out);
+}
+
+typedef bool adder(const struct dlm_form *, const struct dlm_sample *, double, const struct dlm_minima *, const double *, bool,
+                   struct sums *);
+
+static bool add_up_plain(const struct dlm_form *form, const struct dlm_sample *s, double delta, const struct dlm_minima *m,
+                         const double *q, bool derive, struct sums *out)
+{
+    return add_up_any(form, s, delta, m, q, derive, out);
+}
+
+#ifdef __x86_64__
+__attribute__((target("avx2"))) static bool add_up_avx2(const struct dlm_form *form, const struct dlm_sample *s, double delta,
+                                                        const struct dlm_minima *m, const double *q, bool derive,
+                                                        struct sums *out)
+{
+    return add_up_any(form, s, delta, m, q, derive, out);
+}
+
+__attribute__((target("avx512f,avx512dq,avx512vl,prefer-vector-width=512"))) static bool
+add_up_avx512(const struct dlm_form *form, const struct dlm_sample *s, double delta, const struct dlm_minima *m, const double *q,
+              bool derive, struct sums *out)
+{
+    return add_up_any(form, s, delta, m, q, derive, out);
+}
+#endif
+
+static adder *choose_adder(void)
+{
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        return add_up_avx512;
+    if (__builtin_cpu_supports("avx2"))
+        return add_up_avx2;
+#endif
+    return add_up_plain;
 }
 
 double dlm_fit_objective(const struct dlm_form *form, const struct dlm_sample *s, double delta, const struct dlm_minima *m,
                          const double *q, double *g, double *h, double *maj)
 {
-    const int n = form->n, powers = form->powers;
-    double f = 0, gs[N] = {0}, hs[N * N] = {0}, ms[N * N] = {0};
-    for (size_t i = 0; i < s->n; i++) {
-        const double w = s->w[i];
-        if (w == 0)
-            continue;
-        double dx[2], t[2], j[N], y = form->offset ? q[n - 1] : 0, r;
-        for (int p = 0; p < powers; p++) {
-            dx[p] = form->sign * (s->lx[p][i] - m->centre[p]);
-            t[p] = q[2 * p] + q[2 * p + 1] * dx[p];
-        }
-        bool straight = powers == 1 && !form->offset;
-        if (straight) {
-            r = t[0] - (s->ly[i] - m->centre_y);
-            y = t[0] = 1; /* log ŷ is linear: derivatives 1 and dx */
-        } else {
-            for (int p = 0; p < powers; p++)
-                y += t[p] = exp(t[p]);
-            if (!(y > 0 && y < INFINITY))
-                return INFINITY;
-            r = log(y) - (s->ly[i] - m->centre_y);
-        }
-        double slope, weight;
-        f += w * huber_sum(r, delta, &slope, &weight);
-        if (!g)
-            continue;
-        const double inverse = 1 / y;
-        for (int p = 0; p < powers; p++) {
-            j[2 * p] = t[p] * inverse;
-            j[2 * p + 1] = j[2 * p] * dx[p];
-        }
-        if (form->offset)
-            j[n - 1] = inverse;
-        const double curve = (fabs(r) <= delta ? w : 0) - (straight ? 0 : w * slope), wm = w * weight;
-        for (int a = 0; a < n; a++) {
-            gs[a] += w * slope * j[a];
-            for (int b = 0; b <= a; b++) {
-                double jj = j[a] * j[b];
-                hs[a * N + b] += curve * jj;
-                ms[a * N + b] += wm * jj;
-            }
-        }
-        if (!straight) /* second derivatives of ŷ, within each power term */
-            for (int p = 0; p < powers; p++) {
-                double *d = &hs[2 * p * N + 2 * p], ws = w * slope;
-                d[0] += ws * j[2 * p];
-                d[N] += ws * j[2 * p + 1];
-                d[N + 1] += ws * j[2 * p + 1] * dx[p];
-            }
-    }
-    for (int a = 0; a < n && g; a++) {
-        g[a] = gs[a];
-        for (int b = 0; b <= a; b++) {
-            if (h)
-                h[a * n + b] = h[b * n + a] = hs[a * N + b];
-            if (maj)
-                maj[a * n + b] = maj[b * n + a] = ms[a * N + b];
-        }
-    }
-    return f;
+    const size_t n = (size_t)form->n;
+    struct sums sums;
+    if (!choose_adder()(form, s, delta, m, q, g != NULL, &sums))
+        return INFINITY;
+    if (g)
+        memcpy(g, sums.g, n * sizeof *g);
+    if (g && h)
+        memcpy(h, sums.h, n * n * sizeof *h);
+    if (g && maj)
+        memcpy(maj, sums.maj, n * n * sizeof *maj);
+    return sums.f;
 }
 
 /* Solve a·x = b for the symmetric positive definite a (n, n) in place; the smallest pivot, relative to its diagonal element; ≤ 0:
@@ -307,8 +440,7 @@ static void sort_minima(struct dlm_minima *m, double *value)
 }
 
 /* From the coordinates of the search to the terms of the law. */
-static void finish(const struct dlm_form *form, const struct dlm_sample *s, const struct dlm_minima *m, const double *q, double f,
-                   struct dlm_fit *fit)
+static void finish(const struct dlm_form *form, const struct dlm_minima *m, const double *q, double f, struct dlm_fit *fit)
 {
     double low[N], high[N], v[N];
     bool at[N];
@@ -326,6 +458,14 @@ static void finish(const struct dlm_form *form, const struct dlm_sample *s, cons
         fit->value[i] = v[k];
         fit->at_bound[i] = at[k];
     }
+    fit->objective = f;
+    fit->degenerate = false;
+    fit->r2 = NAN;
+}
+
+/* The share of the variance of log y that the law explains. */
+static double explained(const struct dlm_form *form, const struct dlm_sample *s, const struct dlm_fit *fit)
+{
     double w = 0, mean = 0, total = 0, left = 0;
     for (size_t i = 0; i < s->n; i++) {
         w += s->w[i];
@@ -338,9 +478,7 @@ static void finish(const struct dlm_form *form, const struct dlm_sample *s, cons
         left += s->w[i] * r * r;
         total += s->w[i] * (s->ly[i] - mean) * (s->ly[i] - mean);
     }
-    fit->objective = f;
-    fit->r2 = total > 0 ? 1 - left / total : NAN;
-    fit->degenerate = false;
+    return total > 0 ? 1 - left / total : NAN;
 }
 
 /* Do the points tell the parameters apart? The least-squares matrix, scaled to a unit diagonal, must be well away from singular.
@@ -459,7 +597,8 @@ int dlm_fit_points(const struct dlm_form *form, const struct dlm_sample *s, doub
     while (kept.n > 1 && value[kept.n - 1] > 2 * value[0]) /* too far above the best for any resample to exchange them */
         kept.n--;
     *m = kept;
-    finish(form, s, m, m->at[0], value[0], fit);
+    finish(form, m, m->at[0], value[0], fit);
+    fit->r2 = explained(form, s, fit);
     fit->degenerate = is_degenerate(form, s, m, m->at[0]);
     return 0;
 }
@@ -478,7 +617,7 @@ void dlm_fit_again(const struct dlm_form *form, const struct dlm_sample *s, doub
             memcpy(best, q, sizeof best);
         }
     }
-    finish(form, s, m, best, value, fit);
+    finish(form, m, best, value, fit);
 }
 
 double dlm_form_at(const struct dlm_form *form, const double *v, double x, double x2)

@@ -56,7 +56,7 @@ struct dlm_fit {
 int dlm_fit_points(const struct dlm_form *form, const struct dlm_sample *s, double huber, struct dlm_minima *m,
                    struct dlm_fit *fit, struct dlm_error *err);
 
-/* The fit of resampled points, from the minima of the original ones. */
+/* The fit of resampled points, from the minima of the original ones. It leaves r2 NAN. */
 void dlm_fit_again(const struct dlm_form *form, const struct dlm_sample *s, double huber, const struct dlm_minima *m,
                    struct dlm_fit *fit);
 
