@@ -235,7 +235,7 @@ PY
     dlm-fitlaw plan -q -l paper -C 1e20 --tokens-available 1e12 > enough.tsv
     diff <(cut -f1-30 free.tsv) <(cut -f1-30 enough.tsv)
     last=0
-    for U in 20G 5G 1G 200M 50M; do
+    for U in 20G 1G 50M; do
         dlm-fitlaw plan -q -l paper -C 1e20 --tokens-available $U > u.tsv
         loss=$(field u.tsv masked loss)
         [ "$(field u.tsv low-uniform loss)" = NA ]
