@@ -52,7 +52,8 @@ enum {
     DLM_RNG_BOOTSTRAP = 12,   /* (resample, index) */
     DLM_RNG_START = 13,       /* random starts of a fit */
     DLM_RNG_TEST = 14,        /* inputs of tests */
-    DLM_RNG_SYNTHETIC = 15    /* generated corpora and studies */
+    DLM_RNG_SYNTHETIC = 15,   /* generated corpora and studies */
+    DLM_RNG_SHOTS = 16        /* (hash of an item, draw): which examples stand before it */
 };
 
 /* The four words for item `i` (64 bits), position and purpose. */

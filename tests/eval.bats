@@ -160,7 +160,7 @@ near() { awk -v a="$1" -v b="$2" -v t="$3" 'BEGIN { d = a - b; if (d < 0) d = -d
     check() { local want=$1; shift; run --separate-stderr dlm-eval "$@"; fails_with 2 "^dlm-eval: .*$want"; }
     check "-c CKPT is missing" --logits x
     check "--logits and --loss exclude" -c "$model" --logits --loss x
-    check "-d DIR is missing, or --logits or --loss" -c "$model"
+    check "-d DIR is missing, or --task, --score, --logits or --loss" -c "$model"
     check "operand 'x': files are read with" -c "$model" -d "$data" x
     check "operand 'y': --loss reads one file" -c "$model" --loss x y
     check "--data does not apply to --logits" -c "$model" --logits -d "$data"

@@ -6,6 +6,7 @@
 #include "diffuse/example.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 size_t dlm_evaluation_batch(size_t seq_len)
@@ -36,8 +37,86 @@ static void add_draw(struct sums *s, const double terms[DLM_TERMS], size_t N, ui
     s->is += s->now[DLM_TERM_IS] * scale;
 }
 
-int dlm_evaluate(struct dlm_network *m, struct dlm_pass *pass, const struct dlm_evaluation_plan *plan, struct dlm_progress *progress,
-                 struct dlm_evaluation *out, struct dlm_error *err)
+/* --- profiles ---------------------------------------------------------------------------------------------------------------- */
+
+struct profile {
+    const struct dlm_evaluation_plan *plan;
+    size_t N;
+    double *sum, *sum2, *now; /* (bins) over sequences, and of the sequence in hand */
+};
+
+/* The level of a draw, and what it weighs. A stratum of t becomes the stratum of λ of the same share of its range. */
+static double draw_level(const struct dlm_evaluation_plan *plan, uint64_t sequence, uint32_t level, uint32_t levels, double *weight)
+{
+    const double t0 = dlm_example_t_min(), range = dlm_example_t_max() - t0, span = 2 * DLM_LOG_SNR_MAX;
+    double log_snr = dlm_example_eval_log_snr(plan->seed, sequence, level, levels);
+    *weight = 1;
+    if (plan->by != DLM_PROFILE_LEVEL)
+        return log_snr;
+    log_snr = span * (dlm_noise_alpha(-log_snr) - t0) / range - DLM_LOG_SNR_MAX;
+    *weight = span * dlm_noise_alpha(log_snr) * dlm_noise_alpha(-log_snr) / range;
+    return log_snr;
+}
+
+static size_t bin_of_level(size_t bins, double log_snr)
+{
+    double at = (log_snr + DLM_LOG_SNR_MAX) / (2 * DLM_LOG_SNR_MAX) * (double)bins;
+    return at >= (double)bins ? bins - 1 : at < 0 ? 0 : (size_t)at;
+}
+
+/* The first position of bin b: the least i with ⌊i·bins/N⌋ = b. */
+static size_t bin_begins(const struct profile *f, size_t b)
+{
+    return (b * f->N + f->plan->bins - 1) / f->plan->bins;
+}
+
+static int profile_begin(struct profile *f, const struct dlm_evaluation_plan *plan, size_t N, struct dlm_error *err)
+{
+    *f = (struct profile){.plan = plan, .N = N};
+    if (!plan->by)
+        return 0;
+    const size_t bins = plan->bins;
+    f->sum = calloc(3 * bins, sizeof *f->sum);
+    if (!f->sum)
+        return dlm_fail(err, DLM_ENOMEM, "no memory for a profile of %zu bins", bins);
+    f->sum2 = f->sum + bins;
+    f->now = f->sum2 + bins;
+    const double width = 2 * DLM_LOG_SNR_MAX / (double)bins;
+    for (size_t b = 0; b < bins; b++)
+        plan->profile[b] = plan->by == DLM_PROFILE_LEVEL
+                               ? (struct dlm_profile_bin){.lo = (double)b * width - DLM_LOG_SNR_MAX, .hi = (double)(b + 1) * width - DLM_LOG_SNR_MAX}
+                               : (struct dlm_profile_bin){.lo = (double)bin_begins(f, b), .hi = (double)bin_begins(f, b + 1)};
+    return 0;
+}
+
+/* A sequence's levels are all in. */
+static void profile_sequence(struct profile *f, uint32_t levels)
+{
+    for (size_t b = 0; b < f->plan->bins; b++) {
+        const struct dlm_profile_bin *bin = &f->plan->profile[b];
+        const double over = f->plan->by == DLM_PROFILE_LEVEL ? (double)f->N * (bin->hi - bin->lo) : bin->hi - bin->lo, v = f->now[b] / (over * levels);
+        f->sum[b] += v;
+        f->sum2[b] += v * v;
+        f->now[b] = 0;
+    }
+}
+
+static void profile_end(struct profile *f, uint64_t sequences, uint32_t levels)
+{
+    const double n = (double)sequences;
+    for (size_t b = 0; b < f->plan->bins; b++) {
+        const double mean = f->sum[b] / n;
+        if (f->plan->by == DLM_PROFILE_POSITION)
+            f->plan->profile[b].tokens = sequences * levels * (uint64_t)(f->plan->profile[b].hi - f->plan->profile[b].lo);
+        f->plan->profile[b].elbo = mean;
+        f->plan->profile[b].se = sequences > 1 ? sqrt(fmax(0, f->sum2[b] / n - mean * mean) / (n - 1)) : NAN;
+    }
+}
+
+/* --- evaluation -------------------------------------------------------------------------------------------------------------- */
+
+static int evaluate(struct dlm_network *m, struct dlm_pass *pass, const struct dlm_evaluation_plan *plan, struct profile *profile,
+                    struct dlm_progress *progress, struct dlm_evaluation *out, struct dlm_error *err)
 {
     size_t N = pass->N, B = dlm_evaluation_batch(N);
     uint32_t levels = plan->autoregressive ? 1 : plan->levels;
@@ -64,7 +143,7 @@ int dlm_evaluate(struct dlm_network *m, struct dlm_pass *pass, const struct dlm_
             }
             if (first + b < draws && draw % levels == 0)
                 bytes += dlm_vocab_count_bytes(dlm_shards_vocab(plan->shards), x, N);
-            double log_snr = dlm_example_eval_log_snr(plan->seed, sequence, (uint32_t)(draw % levels), levels);
+            double weight, log_snr = draw_level(plan, sequence, (uint32_t)(draw % levels), levels, &weight);
             for (size_t i = 0; i < N; i++) {
                 pass->log_snr[b * N + i] = log_snr;
                 pass->noisy[b * N + i] = 1;
@@ -83,11 +162,23 @@ int dlm_evaluate(struct dlm_network *m, struct dlm_pass *pass, const struct dlm_
             return rc;
         size_t r = 0;
         for (size_t b = 0; b < B && first + b < draws; b++) {
-            double t[DLM_TERMS] = {0};
-            for (; r < pass->scored.n && pass->scored.at[r] < (b + 1) * N; r++)
+            const uint32_t level = (uint32_t)((first + b) % levels);
+            double t[DLM_TERMS] = {0}, weight;
+            draw_level(plan, (first + b) / levels, level, levels, &weight);
+            for (; r < pass->scored.n && pass->scored.at[r] < (b + 1) * N; r++) {
                 for (int j = 0; j < DLM_TERMS; j++)
-                    t[j] += plan->autoregressive ? pass->terms[r] : pass->terms[r * DLM_TERMS + (size_t)j];
-            add_draw(&sums, t, N, (uint32_t)((first + b) % levels), levels);
+                    t[j] += weight * (plan->autoregressive ? pass->terms[r] : pass->terms[r * DLM_TERMS + (size_t)j]);
+                if (plan->by == DLM_PROFILE_POSITION)
+                    profile->now[(pass->scored.at[r] - b * N) * plan->bins / N] += plan->autoregressive ? pass->terms[r] : pass->terms[r * DLM_TERMS + DLM_TERM_ELBO];
+            }
+            add_draw(&sums, t, N, level, levels);
+            if (plan->by == DLM_PROFILE_LEVEL) {
+                const size_t bin = bin_of_level(plan->bins, pass->log_snr[b * N]);
+                profile->now[bin] += t[DLM_TERM_ELBO];
+                plan->profile[bin].tokens += N;
+            }
+            if (plan->by && level + 1 == levels)
+                profile_sequence(profile, levels);
         }
         if (progress)
             dlm_progress_update(progress, (first + B < draws ? first + B : draws) * N / levels, NULL);
@@ -102,5 +193,18 @@ int dlm_evaluate(struct dlm_network *m, struct dlm_pass *pass, const struct dlm_
     out->ppl = exp(mean);
     if (!isfinite(mean))
         return dlm_fail(err, DLM_EDIVERGED, "the held-out loss is not finite: the model has diverged");
+    if (plan->by)
+        profile_end(profile, sequences, levels);
     return 0;
+}
+
+int dlm_evaluate(struct dlm_network *m, struct dlm_pass *pass, const struct dlm_evaluation_plan *plan, struct dlm_progress *progress,
+                 struct dlm_evaluation *out, struct dlm_error *err)
+{
+    struct profile profile;
+    int rc = profile_begin(&profile, plan, pass->N, err);
+    if (!rc)
+        rc = evaluate(m, pass, plan, &profile, progress, out, err);
+    free(profile.sum);
+    return rc;
 }

@@ -3,7 +3,6 @@
 
 #include "run/jsonlines.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -314,16 +313,6 @@ static int answer_cross_entropy(struct inspector *s, struct dlm_error *err)
     return 0;
 }
 
-static int flush(struct dlm_output *out, struct dlm_error *err)
-{
-    errno = 0;
-    if (!fflush(out->file) && !ferror(out->file))
-        return 0;
-    const char *name = dlm_output_name(out);
-    return errno ? dlm_fail_errno(err, DLM_EIO, out->path ? "cannot write '%s'" : "cannot write %s", name)
-                 : dlm_fail(err, DLM_EIO, out->path ? "cannot write '%s'" : "cannot write %s", name);
-}
-
 int dlm_inspect(const struct dlm_inspection *job, struct dlm_error *err)
 {
     struct inspector s;
@@ -333,7 +322,7 @@ int dlm_inspect(const struct dlm_inspection *job, struct dlm_error *err)
     while (!rc && (more = dlm_lines_next(&s.lines, err)) > 0) {
         rc = job->what == DLM_INSPECT_LOGITS ? answer_logits(&s, err) : s.causal ? answer_cross_entropy(&s, err) : answer_diffusion_loss(&s, err);
         if (!rc)
-            rc = flush(job->out, err);
+            rc = dlm_lines_flush(job->out, err);
     }
     dlm_lines_close(&s.lines);
     end(&s);

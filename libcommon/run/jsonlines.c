@@ -56,7 +56,7 @@ int dlm_lines_next(struct dlm_lines *l, struct dlm_error *err)
     while (strchr(" \t\r\n", l->text[l->len - 1]) && l->text[l->len - 1])
         l->len--;
     json_error_t why;
-    l->object = json_loadb(l->text, l->len, JSON_REJECT_DUPLICATES, &why);
+    l->object = json_loadb(l->text, l->len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why);
     if (!l->object)
         return dlm_fail(err, DLM_EDATA, "%s:%llu:%d: not JSON: %s", l->name, (unsigned long long)l->number, why.column, why.text);
     return json_is_object(l->object) ? 1 : dlm_lines_fail(l, err, "not a JSON object");
@@ -75,4 +75,14 @@ int dlm_lines_answer(const struct dlm_lines *l, const char *const added[], FILE 
     fwrite(text, 1, len - 1, out); /* all but the closing brace */
     free(fresh);
     return 0;
+}
+
+int dlm_lines_flush(struct dlm_output *out, struct dlm_error *err)
+{
+    errno = 0;
+    if (!fflush(out->file) && !ferror(out->file))
+        return 0;
+    const char *name = dlm_output_name(out);
+    return errno ? dlm_fail_errno(err, DLM_EIO, out->path ? "cannot write '%s'" : "cannot write %s", name)
+                 : dlm_fail(err, DLM_EIO, out->path ? "cannot write '%s'" : "cannot write %s", name);
 }

@@ -7,6 +7,7 @@
 #define DLM_RUN_JSONLINES_H
 
 #include "base/error.h"
+#include "base/output.h"
 
 #include <jansson.h>
 #include <stdint.h>
@@ -31,5 +32,7 @@ int dlm_lines_fail(const struct dlm_lines *l, struct dlm_error *err, const char 
 /* Print the object at hand up to where fields can be added, without the fields `added` (NULL-terminated), as in `{"a": 1`. The caller prints
  * `, "NAME": value` for each, and `}`. Some other field must be left. */
 int dlm_lines_answer(const struct dlm_lines *l, const char *const added[], FILE *out, struct dlm_error *err);
+/* What has been answered goes out, whatever comes next. */
+int dlm_lines_flush(struct dlm_output *out, struct dlm_error *err);
 
 #endif
