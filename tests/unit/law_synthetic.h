@@ -4,7 +4,8 @@
  *   L = (E + a·M^-alpha + b·D*^-beta)·exp(c_lr·(log η - log η*)²)·exp(error of the run)·exp(error of the point),   η* = A_lr·B^k_lr
  *
  * where D* solves log D = log D* + c_batch·(log B - log B*)², B* = A_batch·D*^k_batch: at equal loss, log tokens over log batch is a
- * parabola with its lowest point at B*, D*. */
+ * parabola with its lowest point at B*, D*. With kappa > 0 an iso-loss curve instead: (S/S_min - 1)(B/B_min - 1) = kappa, S = D/B,
+ * whose least tokens lie at the same B*, D*. */
 #ifndef DLM_TESTS_LAW_SYNTHETIC_H
 #define DLM_TESTS_LAW_SYNTHETIC_H
 
@@ -19,13 +20,26 @@ struct synthetic_grid {
     double first_size, size_step, first_batch, batch_step, rate_step; /* rates about each batch's own best, or shifted by one step */
     double first_tokens, tokens_of_run;                               /* a run's curve: evenly in log */
     double E, a, alpha, b, beta;
-    double c_batch, a_batch, k_batch, c_lr, a_lr, k_lr;
+    double c_batch, a_batch, k_batch, c_lr, a_lr, k_lr, kappa;
     double of_run, of_point; /* standard deviations of errors in log loss */
 };
 
 __attribute__((unused)) static double synthetic_tokens(const struct synthetic_grid *g, double tokens, double batch)
 {
     double u = log(tokens), want = u;
+    if (g->kappa > 0) { /* tokens rise with D*, without bound where B_min comes up to the batch */
+        const double root = 1 + sqrt(g->kappa);
+        double low = -20, high = log(batch * root / g->a_batch) / g->k_batch;
+        for (int i = 0; i < 100; i++) {
+            u = 0.5 * (low + high);
+            const double over = batch * root / (g->a_batch * exp(g->k_batch * u)) - 1;
+            if (u + log((1 + over) * (1 + g->kappa / over) / (root * root)) < want)
+                low = u;
+            else
+                high = u;
+        }
+        return exp(u);
+    }
     for (int i = 0; i < 60; i++) {
         const double d = log(batch) - log(g->a_batch) - g->k_batch * u;
         u -= (u + g->c_batch * d * d - want) / (1 - 2 * g->c_batch * g->k_batch * d);
