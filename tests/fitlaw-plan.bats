@@ -160,14 +160,14 @@ LAWS
     dlm-tokenize -q --train -V 300 -o v.json --split line c.txt
     dlm-tokenize -q -t v.json --split line c.txt | dlm-shard -q -o data -n 32
     printf 'law\tgroup\tterm\tvalue\ty\tx\tby\n' > law.tsv
-    for row in 'A 20 flops_tok' 'k 0.4 flops_tok' 'A 1 batch_tok' 'k 0.3 batch_tok' 'A .3 lr' 'k 0.001 lr'; do
+    for row in 'A 20 flops_tok' 'k 0.4 flops_tok' 'A 10 batch_tok' 'k 0.3 batch_tok' 'A .3 lr' 'k 0.001 lr'; do
         read -r term value y <<< "$row"
         printf 'power\tbalanced/diffusion\t%s\t%s\t%s\tflops\tnoise,objective\n' $term $value $y
     done >> law.tsv
-    dlm-fitlaw plan -q -l law.tsv -C 2e11 --seq-len 32 --vocab-size 300 --devices 1 --format dlm > line
+    dlm-fitlaw plan -q -l law.tsv -C 5e10 --seq-len 32 --vocab-size 300 --devices 1 --format dlm > line
     $(cat line) -d data -o ckpt -q --epochs 1000 > m.tsv
-    [ "$(field m.tsv 1 noise) $(field m.tsv 1 run)" = "balanced balanced-2e+11" ]
-    dlm-fitlaw plan -q -l law.tsv -C 2e11 --seq-len 32 --vocab-size 300 --devices 1 > p.tsv
+    [ "$(field m.tsv 1 noise) $(field m.tsv 1 run)" = "balanced balanced-5e+10" ]
+    dlm-fitlaw plan -q -l law.tsv -C 5e10 --seq-len 32 --vocab-size 300 --devices 1 > p.tsv
     [ "$(tail -n 1 m.tsv | cut -f13)" = "$(field p.tsv 1 steps)" ]
 }
 

@@ -162,6 +162,23 @@ static void limits(void)
        "the stretched form of Quokka: loss %.6g, worth %.6g", loss, worth);
     tap_ok(!dlm_databound_stretched(&l, "masked", 1e9, 1e9, 1e10, &loss, &worth), "which the paper has not");
 
+    /* the loss law, times what the limit costs on the surface */
+    struct dlm_contests contests;
+    const double at = 1e21, law = 27.21883 * pow(at, -.04961);
+    bool met = false;
+    tap_ok(!dlm_databound_compare(&l, &at, 1, 1e8, "masked", &contests, &err), "groups are compared");
+    for (size_t i = 0; i < contests.n; i++) {
+        const struct dlm_contest *one = &contests.at[i];
+        if (one->by != DLM_BY_LOSS_LAW || strcmp(one->a, "masked") || strcmp(one->b, "uniform"))
+            continue;
+        dlm_databound_of(&l, "masked", "masked", at, &d);
+        double want = law * brute(&d, at, 1e8) / brute(&d, at, INFINITY);
+        met = tap_ok(fabs(one->loss_a / want - 1) < 1e-7 && want > 1.01 * law, "masked by its loss law on 1e8 tokens: %.7g, without a limit %.7g",
+                     one->loss_a, law);
+    }
+    tap_ok(met, "masked and uniform have an estimate by their loss laws");
+    dlm_databound_release(&contests);
+
     /* a loss falls and never rises with more unique tokens, and a limit beyond the law's tokens is none */
     struct dlm_configurations c;
     struct dlm_configure how = plain();
