@@ -6,7 +6,9 @@
 #include "base/output.h"
 #include "base/progress.h"
 #include "law/chart.h"
+#include "law/annealing.h"
 #include "law/curve.h"
+#include "law/epochs.h"
 #include "law/estimate.h"
 #include "law/filter.h"
 #include "law/isoflop.h"
@@ -34,7 +36,9 @@ static struct dlm_texts law_files;
 static uint64_t resamples = 1000;
 static double level = 0.95, huber = 1e-3;
 static int by, smooth;
-static bool optima, optima_given, best_batch, best_batch_given, critical, critical_given, losses_given, smooth_given, paper_filter, paper_filter_given;
+static const char *annealed;
+static int form;
+static bool annealed_given, form_given, optima, optima_given, best_batch, best_batch_given, critical, critical_given, losses_given, smooth_given, paper_filter, paper_filter_given;
 static bool offset, raw, x_given, y_given, offset_given, raw_given, by_given, budgets_given, law_given, compute_given,
     group_given, where_given, bootstrap_given, level_given, huber_given;
 
@@ -70,6 +74,10 @@ static const struct dlm_option options[] = {
      &best_batch_given},
     {"critical",  0,   DLM_OPT_FLAG,   NULL,   "isoloss: write the law of the critical batch, not the curves", &critical, 0, 0, NULL,
      &critical_given},
+    {"form",      0,   DLM_OPT_CHOICE, "NAME", "epochs: what repeated tokens are worth (saturating)", &form, 0, 0,
+     "saturating|stretched", &form_given},
+    {"annealed",  0,   DLM_OPT_TEXT,   "EXPR", "annealing: runs whose last row meets this are annealed", &annealed, 0, 0, NULL,
+     &annealed_given},
     {"bootstrap", 0,   DLM_OPT_COUNT,  "N",    "resamples for the intervals; 0: none (1000)", &resamples, 0, 10e6, NULL,
      &bootstrap_given},
     {"level",     0,   DLM_OPT_REAL,   "P",    "level of the intervals (0.95)", &level, 0.01, 0.9999, NULL, &level_given},
@@ -107,7 +115,8 @@ static const struct dlm_command command = {
     "dlm-fitlaw", "fit scaling laws to the metrics of runs, predict from them, draw them",
     "loss [--by flops|tokens] [FILE...]\nisoflop [--raw] [FILE...]\npower -x COL -y COL [--offset] [FILE...]\n"
     "surface [-x params|flops_tok] [FILE...]\ncurve [--by flops|tokens] [--losses LIST] [--smooth local|power] [FILE...]\nbatch [--losses LIST] [--optima] [FILE...]\nlr [--budgets LOW:HIGH:N] [--best-batch] [--optima] [FILE...]\n"
-    "isoloss [--losses LIST] [--critical] [FILE...]\npredict -l LAW -C FLOPS[,...]\nplan -l LAW -C FLOPS[,...] [--format NAME] [--tokens-available U]\n"
+    "isoloss [--losses LIST] [--critical] [FILE...]\n"
+    "epochs [--form saturating|stretched] [FILE...]\nannealing --annealed EXPR [FILE...]\npredict -l LAW -C FLOPS[,...]\nplan -l LAW -C FLOPS[,...] [--format NAME] [--tokens-available U]\n"
     "databound -l LAW -C FLOPS[,...] --tokens-available U\nlaws [-l LAW]\n"
     "plot [-l LAW] [-o FILE.svg|.png|.pdf] [FILE...]",
     options, sizeof options / sizeof *options, NULL};
@@ -124,6 +133,8 @@ struct call {
     struct dlm_isoflop profiles;
     struct dlm_optima optima;
     struct dlm_isoloss isoloss;
+    struct dlm_epochs epochs;
+    struct dlm_annealing annealing;
     struct dlm_view view;
     double *flops; /* --flops */
     size_t n_flops;
@@ -233,7 +244,10 @@ static int find_optima(struct call *c, enum dlm_optimum_of of, struct dlm_error 
 {
     const struct dlm_optimum_how how = {
         .estimate = c->how, .levels = c->levels, .smooth = (enum dlm_smooth)smooth, .best_batch = best_batch};
-    return dlm_optimum_find(&c->study, &how, of, &c->optima, &c->laws, &c->notes, err);
+    int rc = dlm_optimum_find(&c->study, &how, of, &c->optima, &c->laws, &c->notes, err);
+    if (!rc && !optima && !c->laws.n)
+        rc = dlm_fail(err, DLM_EDATA, "no law: it needs at least 2 optima within the sampled values (--optima shows them), and should have five");
+    return rc;
 }
 
 static int find_batch(struct call *c, struct dlm_error *err)
@@ -259,6 +273,29 @@ static int find_isoloss(struct call *c, struct dlm_error *err)
 static int write_isoloss(struct call *c, FILE *f, const char *name, struct dlm_error *err)
 {
     return critical ? write_laws(c, f, name, err) : dlm_isoloss_write(&c->isoloss, &c->study, f, name, err);
+}
+
+static void begin_epochs(struct call *c)
+{
+    c->request.x = "tokens";
+    c->request.need_sizes = c->request.need_params = c->request.need_unique = true;
+}
+
+static int find_epochs(struct call *c, struct dlm_error *err)
+{
+    return dlm_epochs_find(&c->study, &c->how, (enum dlm_epochs_form)form, &c->epochs, &c->laws, &c->notes, err);
+}
+
+static void begin_annealing(struct call *c)
+{
+    c->request.x = "tokens";
+    c->request.need_sizes = c->request.keep = true;
+    c->request.mark = annealed;
+}
+
+static int find_annealing(struct call *c, struct dlm_error *err)
+{
+    return dlm_annealing_find(&c->study, &c->how, (enum dlm_smooth)smooth, &c->annealing, &c->laws, &c->notes, err);
 }
 
 static void begin_loss(struct call *c)
@@ -367,6 +404,8 @@ static const struct task tasks[] = {
     {"batch",   FITS "losses smooth optima", "",           false, begin_batches, find_batch,   write_optima},
     {"lr",      FITS "budgets smooth optima best-batch", "", false, begin_rates, find_lr,      write_optima},
     {"isoloss", FITS "losses smooth critical", "",         false, begin_batches, find_isoloss, write_isoloss},
+    {"epochs",  FITS "form",               "",                  false, begin_epochs,  find_epochs,  write_laws},
+    {"annealing", FITS "smooth annealed",  "annealed",          false, begin_annealing, find_annealing, write_laws},
     {"power",   FITS "x-column y-column offset", "x-column y-column", false, begin_power, find_power, write_laws},
     {"surface", FITS "x-column",           "",                  false, begin_surface, find_surface, write_laws},
     {"predict", "law flops",               "law flops",         true,  begin_budgets, NULL,         write_predict},
@@ -377,7 +416,7 @@ static const struct task tasks[] = {
 };
 /* clang-format on */
 enum { TASKS = sizeof tasks / sizeof *tasks };
-static const char *const later[] = {"epochs", "study"};
+static const char *const later[] = {"study"};
 
 /* --- main ------------------------------------------------------------------------------------------------------------------------ */
 
@@ -511,6 +550,8 @@ int main(int argc, char **argv)
     dlm_isoflop_release(&c.profiles);
     dlm_optimum_release(&c.optima);
     dlm_isoloss_release(&c.isoloss);
+    dlm_epochs_release(&c.epochs);
+    dlm_annealing_release(&c.annealing);
     dlm_laws_release(&c.laws);
     dlm_study_release(&c.study);
     free(c.flops);

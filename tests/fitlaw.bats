@@ -62,7 +62,7 @@ setup() {
 }
 
 @test "fitlaw: what is not there yet is refused by name" {
-    for word in epochs study; do
+    for word in study; do
         run --separate-stderr dlm-fitlaw $word; fails_with 2 "'$word' is not available"
     done
 }
