@@ -284,18 +284,19 @@ static int refine(struct dlm_scorer *s, const struct dlm_piece *piece, uint64_t 
     return 0;
 }
 
-/* Mean over the levels, and its standard error: neighbouring strata differ little in mean, so half the mean square of their draws' differences is the
- * variance within one. */
+/* Mean over the levels, and its standard error. Neighbouring strata differ little in mean, so the square of the difference of their draws stands for the sum
+ * of their variances: in pairs, for the first strata (t near 0) vary most, and overlapping differences would count them half. */
 static void sum_up(const struct level *level, uint32_t K, struct dlm_score *out)
 {
     double sum = 0, squares = 0;
     for (uint32_t j = 0; j < K; j++) {
+        const double off = j ? level[j].nats - level[j - 1].nats : 0;
         sum += level[j].nats;
-        if (j)
-            squares += (level[j].nats - level[j - 1].nats) * (level[j].nats - level[j - 1].nats);
+        if (j % 2 || j + 1 == K) /* an odd last one is paired with the one before it once more */
+            squares += off * off;
     }
     out->nats = sum / K;
-    out->se = K > 1 ? sqrt(squares / (2.0 * (K - 1)) / K) : NAN;
+    out->se = K > 1 ? sqrt(squares) / K : NAN;
     out->levels = K;
 }
 
