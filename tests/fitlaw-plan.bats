@@ -313,6 +313,12 @@ surfaces() {
     [[ $(field d1e7.tsv 1 assumes) == "the group's own law epochs.saturating" ]]
     awk -v a="$(field d1e7.tsv 1 difference)" -v b="$(field d1e12.tsv 1 difference)" 'BEGIN { exit !(a < 0 && b > 0) }'
     [ "$(field d1e7.tsv 1 better)" = masked/diffusion ]
+    # without bands, laws with all their digits have no interval
+    grep -v band law.tsv | awk -F'\t' -v OFS='\t' 'NR > 1 { $4 = sprintf("%.9g", $4 * 1.00000001234 + 1e-7) } 1' > bare.tsv
+    dlm-fitlaw databound -q -l bare.tsv -C 1e18 --tokens-available 1e7 > bare
+    [ "$(field bare 1 interval)$(field bare 1 difference_lo)$(field bare 1 better)" = NANANA ]
+    run -0 --separate-stderr dlm-fitlaw plan -l bare.tsv -C 1e18 --tokens-available 1e7 --batch 64 --lr 0.3
+    [[ $stderr == *"no law has an interval there; how sure that is is not determined"*" (open to open)"* ]]
     U=$(field d1e7.tsv 1 crossover)
     dlm-fitlaw databound -q -l law.tsv -C 1e18 --tokens-available $U > at.tsv
     awk -v d="$(field at.tsv 1 difference)" 'BEGIN { exit !(d * d < 1e-8) }'

@@ -217,7 +217,7 @@ static double difference(const struct pair *p, double unique)
 }
 
 /* How far the difference may be off: by the bands of the two losses, where both have them, else by the most that the printed
- * digits of all terms together can do; and by a borrowed R that is half or twice as large. */
+ * digits of all terms together can do; and by a borrowed R that is half or twice as large. NAN where there is nothing to go by. */
 static double width(struct pair *p, double unique, bool *bands)
 {
     double band_a = NAN, band_b = NAN, at = difference(p, unique), sum;
@@ -248,7 +248,8 @@ static double width(struct pair *p, double unique, bool *bands)
         s->r = 1;
         sum += most;
     }
-    return sum;
+    /* fitted laws are written with all their digits: beyond their bands these say nothing of how far off they are */
+    return *bands || sum > 1e-5 * fabs(loss_a) ? sum : NAN;
 }
 
 /* Where the sign of the difference changes, looked for between the ends; the change nearest to `unique`. Its interval reaches as
@@ -280,9 +281,9 @@ static void cross(struct pair *p, struct dlm_contest *c)
     }
     c->crossover = exp((a + b) / 2);
     int i = at, j = at + 1;
-    while (i >= 0 && fabs(y[i]) < width(p, exp(low + i * step), &bands))
+    while (i >= 0 && !(fabs(y[i]) >= width(p, exp(low + i * step), &bands)))
         i--;
-    while (j <= STEPS && fabs(y[j]) < width(p, exp(low + j * step), &bands))
+    while (j <= STEPS && !(fabs(y[j]) >= width(p, exp(low + j * step), &bands)))
         j++;
     c->cross_lo = i < 0 ? NAN : exp(low + i * step);
     c->cross_hi = j > STEPS ? NAN : exp(low + j * step);
@@ -330,7 +331,7 @@ static int tell_crossover(const struct dlm_contest *c, struct dlm_notes *notes, 
     limit_text(low, c->cross_lo);
     limit_text(high, c->cross_hi);
     return dlm_notes_add(notes, err, "%s or %s, %s: they cross at %.2g unique tokens (%s to %s%s)", c->a, c->b, where, c->crossover,
-                         low, high, c->bands ? "" : " by the printed digits alone");
+                         low, high, c->bands || isnan(c->lo) ? "" : " by the printed digits alone");
 }
 
 /* Who is better at the budget, by the estimates that speak of it, and how sure that is. */
@@ -339,23 +340,28 @@ static int tell(const struct dlm_contest *c, size_t n, struct dlm_notes *notes, 
     char text[400] = "";
     size_t at = 0, m = 0;
     double lo = INFINITY, hi = -INFINITY;
-    bool agree = true, bands = true;
+    bool agree = true, bands = true, open = false;
     for (size_t i = 0; i < n; i++) {
         agree &= better(&c[i]) == better(&c[0]);
         bands &= c[i].bands;
+        open |= isnan(c[i].lo);
         lo = fmin(lo, c[i].lo);
         hi = fmax(hi, c[i].hi);
         if (at < sizeof text)
             at += (size_t)snprintf(text + at, sizeof text - at, "%s%s by %.2g (%s)", m++ ? ", " : "", better(&c[i]),
                                    fabs(c[i].difference), dlm_databound_names[c[i].by]);
     }
+    char spread[96] = "no law has an interval there";
+    if (!open)
+        snprintf(spread, sizeof spread, "the difference is within [%.2g, %.2g] by %s", lo, hi,
+                 bands ? "the bands of the laws" : "the printed digits alone");
     const char *sure = !agree             ? "the estimates disagree, so it is not determined"
+                       : open             ? "how sure that is is not determined"
                        : lo < 0 && hi > 0 ? "that interval holds 0, so it is not determined"
                        : bands            ? "determined by these laws"
                                           : "the scatter of the runs is not published, so how sure that is is not determined";
-    int rc = dlm_notes_add(notes, err, "%s or %s at %.3g FLOPs on %.3g unique tokens: lower loss in nats: %s; the difference is within "
-                           "[%.2g, %.2g] by %s; %s", c->a, c->b, c->flops, c->unique, text, lo, hi,
-                           bands ? "the bands of the laws" : "the printed digits alone", sure);
+    int rc = dlm_notes_add(notes, err, "%s or %s at %.3g FLOPs on %.3g unique tokens: lower loss in nats: %s; %s; %s", c->a, c->b,
+                           c->flops, c->unique, text, spread, sure);
     for (size_t i = 0; i < n && !rc; i++)
         rc = tell_crossover(&c[i], notes, err);
     return rc;
@@ -497,7 +503,7 @@ int dlm_databound_write(const struct dlm_contests *c, FILE *f, const char *name,
         put(f, r->difference, 4);
         put(f, r->lo, 4);
         put(f, r->hi, 4);
-        fprintf(f, "\t%s\t%s", r->bands ? "bands" : "digits", r->lo > 0 || r->hi < 0 ? better(r) : "NA");
+        fprintf(f, "\t%s\t%s", isnan(r->lo) ? "NA" : r->bands ? "bands" : "digits", r->lo > 0 || r->hi < 0 ? better(r) : "NA");
         put(f, r->crossover, 4);
         put(f, r->cross_lo, 3);
         put(f, r->cross_hi, 3);
