@@ -136,6 +136,18 @@ static int put_dlm(FILE *f, const struct dlm_configuration *c, struct dlm_notes 
     return rc;
 }
 
+/* `uniform, 1e+20 FLOPs; by the laws: loss 2.838, 744 sequences a step` */
+static void headline(const struct dlm_configuration *c, char to[256])
+{
+    char loss[32] = "NA", batch[32] = "NA";
+    const double sequences = c->law[DLM_Q_BATCH].value / (double)c->seq_len;
+    if (isfinite(c->loss.value))
+        snprintf(loss, sizeof loss, "%.4g", c->loss.value);
+    if (isfinite(sequences))
+        snprintf(batch, sizeof batch, "%.4g", sequences);
+    snprintf(to, 256, "%.120s, %g FLOPs; by the laws: loss %s, %s sequences a step", c->group, c->budget, loss, batch);
+}
+
 /* What other trainers' networks and optimizers lack for this one; sentences of their own. */
 static const char *const lacks[] = {
     "what follows sets up size, batch, schedule and optimizer alone; for diffusion this trainer has no",
@@ -151,8 +163,9 @@ enum { LACKS = sizeof lacks / sizeof *lacks };
 static void put_megatron(FILE *f, const struct dlm_configuration *c)
 {
     const double d = (double)c->shape.width, N = (double)c->seq_len;
-    fprintf(f, "# %s, %g FLOPs: Megatron-LM (GPT model). Laws: loss %.4g, batch %.3g sequences.\n", c->group, c->budget, c->loss.value,
-            c->law[DLM_Q_BATCH].value / N);
+    char line[256];
+    headline(c, line);
+    fprintf(f, "# Megatron-LM, GPT model: %s\n", line);
     for (int i = 0; i < LACKS; i++)
         fprintf(f, "# %s\n", lacks[i]);
     fputs("# - biases in the MLP alone: here all linear layers go without\n", f);
@@ -199,8 +212,7 @@ static void put_deepspeed(FILE *f, const struct dlm_configuration *c)
 {
     char line[512];
     fputs("{\n  \"comment\": [\n    ", f);
-    snprintf(line, sizeof line, "%s, %g FLOPs; laws: loss %.4g, batch %.3g sequences", c->group, c->budget, c->loss.value,
-             c->law[DLM_Q_BATCH].value / (double)c->seq_len);
+    headline(c, line);
     put_json_text(f, line);
     for (int i = 0; i < LACKS; i++) {
         fputs(",\n    ", f);
