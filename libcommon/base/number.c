@@ -79,8 +79,47 @@ bool dlm_number_count(const char *s, uint64_t *out)
     return true;
 }
 
+/* Most fields have at most 15 digits or so: where the digits as a whole number are below 2^53 and the power of ten is one that a double
+ * holds exactly, one product or quotient rounds correctly, as strtod would. False: for strtod to say. */
+static bool short_field(const char *s, size_t len, double *out)
+{
+    static const double ten[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
+                                 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+    const char *p = s, *end = s + len;
+    const bool negative = p < end && *p == '-';
+    p += p < end && (*p == '-' || *p == '+');
+    uint64_t whole = 0;
+    int digits = 0, power = 0;
+    for (; p < end && *p >= '0' && *p <= '9'; p++, digits++)
+        whole = 10 * whole + (uint64_t)(*p - '0');
+    if (p < end && *p == '.')
+        for (p++; p < end && *p >= '0' && *p <= '9'; p++, digits++, power--)
+            whole = 10 * whole + (uint64_t)(*p - '0');
+    if (!digits || digits > 18) /* more could have wrapped around */
+        return false;
+    if (p < end && (*p == 'e' || *p == 'E')) {
+        const char *first = ++p;
+        const bool down = p < end && *p == '-';
+        int e = 0;
+        p += p < end && (*p == '-' || *p == '+');
+        first = p;
+        for (; p < end && *p >= '0' && *p <= '9' && e < 1000; p++)
+            e = 10 * e + (*p - '0');
+        if (p == first)
+            return false;
+        power += down ? -e : e;
+    }
+    if (p != end || whole >> 53 || power > 22 || power < -22)
+        return false;
+    const double v = power < 0 ? (double)whole / ten[-power] : (double)whole * ten[power];
+    *out = negative ? -v : v;
+    return true;
+}
+
 bool dlm_number_field(const char *s, size_t len, double *out)
 {
+    if (short_field(s, len, out))
+        return true;
     char text[64];
     size_t sign = len && (*s == '-' || *s == '+');
     if (len >= sizeof text || literal(s + sign, len - sign) != len - sign || len == sign)
