@@ -23,9 +23,11 @@ static struct dlm_configure plain(void)
 
 static void shapes(void)
 {
-    static const uint64_t at[][2] = {{1, 64}, {8, 512}, {10, 640}, {12, 768}, {16, 1024}, {20, 1536}, {18, 3072}, {19, 3072}, {34, 4608}};
+    static const uint64_t at[][2] = {{1, 64},    {8, 512},   {10, 640},  {12, 768}, {16, 1024},
+                                     {20, 1536}, {18, 3072}, {19, 3072}, {34, 4608}};
     for (size_t i = 0; i < sizeof at / sizeof *at; i++) {
-        struct dlm_config c = {.layers = (uint32_t)at[i][0], .width = (uint32_t)at[i][1], .mlp = (uint32_t)(4 * at[i][1]), .vocab_size = 1000};
+        uint32_t layers = (uint32_t)at[i][0], width = (uint32_t)at[i][1];
+        struct dlm_config c = {.layers = layers, .width = width, .mlp = 4 * width, .vocab_size = 1000};
         struct dlm_shape s = dlm_shape_of(at[i][0], at[i][1], 2048, 1000);
         struct dlm_count n = dlm_count_of(&c, 2048);
         tap_ok(s.params == (double)n.params && s.embedding == (double)n.params_embedding && s.flops_tok == n.flops_tok &&
@@ -56,8 +58,8 @@ static void odd_laws(struct dlm_laws *l, const char *group)
     static const struct {
         const char *y, *x, *term;
         double value;
-    } rows[] = {{"flops_tok", "flops", "A", 20}, {"flops_tok", "flops", "k", .4}, {"batch_tok", "flops", "A", 1}, {"batch_tok", "flops", "k", .3},
-                {"lr", "batch_tok", "A", .01},   {"lr", "batch_tok", "k", .3}};
+    } rows[] = {{"flops_tok", "flops", "A", 20}, {"flops_tok", "flops", "k", .4}, {"batch_tok", "flops", "A", 1},
+                {"batch_tok", "flops", "k", .3}, {"lr", "batch_tok", "A", .01},   {"lr", "batch_tok", "k", .3}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         dlm_laws_add(l,
                      &(struct dlm_law_row){"power", (char *)group, (char *)rows[i].term, (char *)rows[i].y, (char *)rows[i].x, "noise",
@@ -99,11 +101,13 @@ static void json(void)
        "and its rate over the width");
     json_decref(j);
     dlm_configurations_release(&c);
-    tap_ok(!dlm_configure_all(&l, budgets, 2, &how, &c, &notes, &err) && !deepspeed(&c, &notes), "several plans are no JSON: %s", err.msg);
+    tap_ok(!dlm_configure_all(&l, budgets, 2, &how, &c, &notes, &err) && !deepspeed(&c, &notes), "several plans are no JSON: %s",
+           err.msg);
     dlm_configurations_release(&c);
     dlm_laws_release(&l);
 
-    tap_ok(!dlm_published_fill("llama3", &l, &notes, &err) && !dlm_configure_all(&l, budgets, 1, &how, &c, &notes, &err), "llama3 is planned");
+    tap_ok(!dlm_published_fill("llama3", &l, &notes, &err) && !dlm_configure_all(&l, budgets, 1, &how, &c, &notes, &err),
+           "llama3 is planned");
     j = deepspeed(&c, &notes);
     tap_ok(j && !json_object_get(j, "train_batch_size") && !json_object_get(j, "scheduler") &&
            !json_object_get(json_object_get(json_object_get(j, "optimizer"), "params"), "lr"),
@@ -173,8 +177,8 @@ static void limits(void)
             continue;
         dlm_databound_of(&l, "masked", "masked", at, &d);
         double want = law * brute(&d, at, 1e8) / brute(&d, at, INFINITY);
-        met = tap_ok(fabs(one->loss_a / want - 1) < 1e-7 && want > 1.01 * law, "masked by its loss law on 1e8 tokens: %.7g, without a limit %.7g",
-                     one->loss_a, law);
+        met = tap_ok(fabs(one->loss_a / want - 1) < 1e-7 && want > 1.01 * law,
+                     "masked by its loss law on 1e8 tokens: %.7g, without a limit %.7g", one->loss_a, law);
     }
     tap_ok(met, "masked and uniform have an estimate by their loss laws");
     dlm_databound_release(&contests);
@@ -197,7 +201,8 @@ static void limits(void)
     tap_ok(falls, "more unique tokens never cost loss");
     how.unique = INFINITY;
     dlm_configure_all(&l, &budget, 1, &how, &c, &notes, &err);
-    tap_ok(c.n == 1 && fabs(before / c.at[0].loss.value - 1) < 1e-12 && isnan(c.at[0].loss.lo), "and with enough of them there is no limit");
+    tap_ok(c.n == 1 && fabs(before / c.at[0].loss.value - 1) < 1e-12 && isnan(c.at[0].loss.lo),
+           "and with enough of them there is no limit");
     dlm_configurations_release(&c);
     dlm_laws_release(&l);
     dlm_notes_release(&notes);
