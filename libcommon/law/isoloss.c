@@ -30,13 +30,16 @@ double dlm_isoloss_steps(const double *v, double b)
 /* One curve: log batches and log steps. */
 struct cell {
     size_t size, level, n, row;
-    double *lb, *ls, *residual; /* (n) the last widened */
+    double *lb, *ls, *steep; /* (n) */
+    double *residual;        /* (n) of log loss, widened */
     double q[CURVE], shared[2]; /* alone; log S_min and log B_min with the κ of its group */
     size_t *value;              /* (n) which of its size's batches */
 };
 
+/* Residuals are counted in log loss: an error of a run's loss makes one of its steps that is larger the flatter its curve is, and
+ * near B_min by far. */
 struct points {
-    const double *lb, *ls;
+    const double *lb, *ls, *steep;
     size_t n;
     double log_kappa; /* where it is given */
 };
@@ -49,11 +52,11 @@ static bool residuals_alone(const void *ctx, const double *q, double *r, double 
         const double over = exp(p->lb[i]) - b_min, v = c / over, share = v / (1 + v);
         if (!(over > 0))
             return false;
-        r[i] = q[LOG_S] + log1p(v) - p->ls[i];
+        r[i] = p->steep[i] * (q[LOG_S] + log1p(v) - p->ls[i]);
         if (jacobian) {
-            jacobian[CURVE * i + LOG_S] = 1;
-            jacobian[CURVE * i + LOG_B] = share * b_min / over;
-            jacobian[CURVE * i + LOG_C] = share;
+            jacobian[CURVE * i + LOG_S] = p->steep[i];
+            jacobian[CURVE * i + LOG_B] = p->steep[i] * share * b_min / over;
+            jacobian[CURVE * i + LOG_C] = p->steep[i] * share;
         }
     }
     return true;
@@ -68,10 +71,10 @@ static bool residuals_shared(const void *ctx, const double *q, double *r, double
         const double over = exp(p->lb[i]) - b_min, v = c / over;
         if (!(over > 0))
             return false;
-        r[i] = q[LOG_S] + log1p(v) - p->ls[i];
+        r[i] = p->steep[i] * (q[LOG_S] + log1p(v) - p->ls[i]);
         if (jacobian) {
-            jacobian[2 * i + LOG_S] = 1;
-            jacobian[2 * i + LOG_B] = v / (1 + v) * (1 + b_min / over);
+            jacobian[2 * i + LOG_S] = p->steep[i];
+            jacobian[2 * i + LOG_B] = p->steep[i] * v / (1 + v) * (1 + b_min / over);
         }
     }
     return true;
@@ -149,7 +152,7 @@ static double at_kappa(const struct source *s, double log_kappa, const double *l
     double sum = 0;
     for (size_t i = 0; i < s->n; i++) {
         const struct cell *c = &s->cells[i];
-        const struct points p = {c->lb, ls ? ls + i * s->most : c->ls, c->n, log_kappa};
+        const struct points p = {c->lb, ls ? ls + i * s->most : c->ls, c->steep, c->n, log_kappa};
         const struct dlm_robust f = problem(&p, s->how->huber, true);
         for (int k = 0; k < 2; k++)
             shared[2 * i + (size_t)k] = fmin(fmax(shared[2 * i + (size_t)k], f.low[k]), f.high[k]);
@@ -237,12 +240,13 @@ static bool draw(void *ctx, struct dlm_rng *rng, void *memory, double *out)
             const size_t d = donor[c->value[k]];
             const double v[DLM_ISOLOSS_VALUES] = {exp(c->q[LOG_S]), exp(c->q[LOG_B]), exp(c->q[LOG_C] - c->q[LOG_B])};
             ls[i * s->most + k] =
-                log(dlm_isoloss_steps(v, exp(c->lb[k]))) + residual_of(s, s->donor[2 * d], s->donor[2 * d + 1], c->level);
+                log(dlm_isoloss_steps(v, exp(c->lb[k]))) +
+                                      residual_of(s, s->donor[2 * d], s->donor[2 * d + 1], c->level) / c->steep[k];
         }
         double q[CURVE];
         memcpy(q, c->q, sizeof q);
         memcpy(&shared[2 * i], c->shared, sizeof c->shared);
-        const struct points p = {c->lb, ls + i * s->most, c->n, 0};
+        const struct points p = {c->lb, ls + i * s->most, c->steep, c->n, 0};
         const struct dlm_robust f = problem(&p, s->how->huber, false);
         for (int k = 0; k < CURVE; k++)
             q[k] = fmin(fmax(q[k], f.low[k]), f.high[k]);
@@ -267,26 +271,33 @@ static int fill_cell(struct cell *c, const struct dlm_reach_size *size, double h
 {
     c->lb = malloc(size->n * sizeof *c->lb);
     c->ls = malloc(size->n * sizeof *c->ls);
+    c->steep = malloc(size->n * sizeof *c->steep);
     c->residual = malloc(size->n * sizeof *c->residual);
     c->value = malloc(size->n * sizeof *c->value);
-    if (!c->lb || !c->ls || !c->residual || !c->value)
+    if (!c->lb || !c->ls || !c->steep || !c->residual || !c->value)
         return dlm_fail(err, DLM_ENOMEM, "out of memory");
     for (size_t i = 0; i < size->n; i++) {
         const double t = size->tokens[c->level * size->n + i];
-        if (!isfinite(t))
+        if (!isfinite(t) || !isfinite(size->steep[c->level * size->n + i]))
             continue;
+        c->steep[c->n] = size->steep[c->level * size->n + i];
         c->lb[c->n] = size->batch[i];
         c->ls[c->n] = t - size->batch[i];
         c->value[c->n++] = i;
     }
     if (c->n < LEAST)
         return 0;
-    const struct points p = {c->lb, c->ls, c->n, 0};
+    const struct points p = {c->lb, c->ls, c->steep, c->n, 0};
     fit_alone(&p, huber, c->q, false, scratch);
-    double v[DLM_ISOLOSS_VALUES];
-    values_of(c->q, v);
+    /* What is drawn again are residuals of least squares: the robust curve passes through three of its points, and resamples with
+     * so many zeros would pass through them too. */
+    double v[DLM_ISOLOSS_VALUES], q[CURVE];
+    memcpy(q, c->q, sizeof q);
+    fit_alone(&p, 1e3, q, true, scratch);
+    values_of(q, v);
     for (size_t i = 0; i < c->n; i++)
-        c->residual[i] = sqrt((double)c->n / (double)(c->n - CURVE)) * (c->ls[i] - log(dlm_isoloss_steps(v, exp(c->lb[i]))));
+        c->residual[i] = sqrt((double)c->n / (double)(c->n - CURVE)) * c->steep[i] *
+                         (c->ls[i] - log(dlm_isoloss_steps(v, exp(c->lb[i]))));
     return 0;
 }
 
@@ -295,6 +306,7 @@ static void free_cells(struct cell *c, size_t n)
     for (size_t i = 0; i < n; i++) {
         free(c[i].lb);
         free(c[i].ls);
+        free(c[i].steep);
         free(c[i].residual);
         free(c[i].value);
     }
@@ -326,7 +338,7 @@ static int add_rows(const struct source *s, struct dlm_isoloss *out, struct dlm_
                                       .first = out->n_points,
                                       .n = c->n};
         values_of(c->q, r->value);
-        r->determined = within(&(struct points){c->lb, c->ls, c->n, 0}, c->q);
+        r->determined = within(&(struct points){c->lb, c->ls, c->steep, c->n, 0}, c->q);
         for (int k = 0; k < DLM_ISOLOSS_VALUES; k++)
             r->interval[k] = (struct dlm_interval){NAN, NAN, NAN};
         for (size_t k = 0; k < c->n; k++)
@@ -474,6 +486,7 @@ int dlm_isoloss_find(const struct dlm_study *s, const struct dlm_estimate *how, 
                 if (!rc && cells[n].n < LEAST) {
                     free(cells[n].lb);
                     free(cells[n].ls);
+                    free(cells[n].steep);
                     free(cells[n].residual);
                     free(cells[n].value);
                     few++;

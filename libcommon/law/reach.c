@@ -41,6 +41,14 @@ static void choose_levels(struct dlm_reach_size *size, double *early, double *en
         size->loss[l] = size->n_levels > 1 ? high + (low - high) * (double)l / (double)(size->n_levels - 1) : low;
 }
 
+/* Over a stretch that is long against the noise of single points. */
+static double steepness(const struct dlm_curve *c, double lx)
+{
+    const double a = fmax(lx - 0.3, c->kx[0]), b = fmin(lx + 0.3, c->kx[c->n_knots - 1]);
+    const double fall = dlm_curve_loss(c, a, NULL, NULL) - dlm_curve_loss(c, b, NULL, NULL);
+    return b > a && fall > 0 ? fall / (b - a) : NAN;
+}
+
 static int fill_size(struct dlm_reach_size *size, const struct entry *e, size_t n_entries, const struct dlm_levels *levels,
                      size_t least, struct dlm_error *err)
 {
@@ -48,9 +56,10 @@ static int fill_size(struct dlm_reach_size *size, const struct entry *e, size_t 
     size->batch = malloc(size->n * sizeof *size->batch);
     size->loss = malloc(levels->n * sizeof *size->loss);
     size->tokens = malloc(levels->n * size->n * sizeof *size->tokens);
+    size->steep = malloc(levels->n * size->n * sizeof *size->steep);
     size->run = calloc(levels->n * size->n, sizeof *size->run);
     double *early = malloc(2 * size->n * sizeof *early), *end = early + size->n;
-    if (!size->batch || !size->loss || !size->tokens || !size->run || !early) {
+    if (!size->batch || !size->loss || !size->tokens || !size->steep || !size->run || !early) {
         free(early);
         return dlm_fail(err, DLM_ENOMEM, "out of memory");
     }
@@ -71,13 +80,14 @@ static int fill_size(struct dlm_reach_size *size, const struct entry *e, size_t 
         choose_levels(size, early, end, least);
     free(early);
     for (size_t k = 0; k < levels->n * size->n; k++)
-        size->tokens[k] = NAN;
+        size->tokens[k] = size->steep[k] = NAN;
     for (size_t i = 0, b = 0; i < n_entries; i++) {
         b += i && e[i].batch - e[i - 1].batch > same;
         for (size_t l = 0; l < levels->n; l++) {
             double t = dlm_curve_reach(e[i].curve, size->loss[l]), *best = &size->tokens[l * size->n + b];
             if (!isnan(t) && !(*best <= t)) {
                 *best = t;
+                size->steep[l * size->n + b] = steepness(e[i].curve, t);
                 size->run[l * size->n + b] = e[i].curve->run;
             }
         }
@@ -150,6 +160,7 @@ void dlm_reach_release(struct dlm_reach *r)
         free(r->sizes[i].batch);
         free(r->sizes[i].loss);
         free(r->sizes[i].tokens);
+        free(r->sizes[i].steep);
         free(r->sizes[i].run);
     }
     free(r->sizes);

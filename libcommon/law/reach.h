@@ -17,6 +17,7 @@ struct dlm_reach_size {
     double *batch;              /* (n) log tokens per step, rising */
     double *loss;               /* (n_levels) log, falling */
     double *tokens;             /* (n_levels, n) log; NAN where not reached */
+    double *steep;              /* (n_levels, n) how fast log loss falls with log tokens there */
     const struct dlm_run **run; /* (n_levels, n) the one that counts */
 };
 
