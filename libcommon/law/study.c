@@ -32,7 +32,25 @@ struct kept {
     size_t n;
 };
 
+/* Rows of one stretch of x. */
+struct bin {
+    int64_t key;
+    double n;
+    struct dlm_point sum; /* of one row, the row itself */
+};
+
+/* The rows of a run of one kind. More than DLM_STUDY_ROWS of them become bins; those that came before stand among `rows` until room is
+ * needed there. */
+struct curve {
+    struct bin *at; /* (n) by rising key */
+    size_t n, room;
+    size_t count, group;
+};
+
 struct reader {
+    struct curve *curves; /* (2·run + val) */
+    size_t n_curves, serial;
+    bool fatal; /* an error that is not of one row */
     struct dlm_table *table;
     struct dlm_where *where, *mark;
     struct kept *kept; /* (n_kept) by number of the run */
@@ -200,6 +218,138 @@ static int keep_row(struct reader *r, size_t run, struct dlm_error *err)
     return 0;
 }
 
+static void add_point(struct dlm_point *to, const struct dlm_point *p)
+{
+    to->x += p->x;
+    to->y += p->y;
+    to->se += p->se;
+    to->flops += p->flops;
+    to->tokens += p->tokens;
+    to->params += p->params;
+    to->flops_tok += p->flops_tok;
+    to->batch_tok += p->batch_tok;
+    to->lr += p->lr;
+    to->unique_tokens += p->unique_tokens;
+    to->joules += p->joules;
+    to->marked |= p->marked;
+}
+
+/* The mean of a bin. Means of x and tokens, which are proportional, stay so; the standard error falls with the root of n. */
+static struct dlm_point mean_of(const struct bin *b)
+{
+    const double n = b->n, root = sqrt(n);
+    const struct dlm_point *p = &b->sum;
+    return (struct dlm_point){p->x / n,         p->y / n,         p->se / n / root, p->flops / n,         p->tokens / n, p->params / n,
+                              p->flops_tok / n, p->batch_tok / n, p->lr / n,        p->unique_tokens / n, p->joules / n, p->marked};
+}
+
+static int add_to_bins(struct curve *c, const struct dlm_point *p, struct dlm_error *err)
+{
+    const int64_t key = (int64_t)floor(DLM_STUDY_STEPS * log(p->x));
+    size_t low = 0, high = c->n;
+    if (c->n && c->at[c->n - 1].key <= key) /* nearly always */
+        low = c->at[c->n - 1].key < key ? c->n : c->n - 1;
+    else
+        while (low < high) {
+            size_t mid = (low + high) / 2;
+            if (c->at[mid].key < key)
+                low = mid + 1;
+            else
+                high = mid;
+        }
+    if (low < c->n && c->at[low].key == key) {
+        c->at[low].n++;
+        add_point(&c->at[low].sum, p);
+        return 0;
+    }
+    if (c->n == c->room) {
+        size_t room = c->room ? 2 * c->room : 64;
+        struct bin *more = realloc(c->at, room * sizeof *more);
+        if (!more)
+            return no_memory(err);
+        c->at = more;
+        c->room = room;
+    }
+    memmove(&c->at[low + 1], &c->at[low], (c->n++ - low) * sizeof *c->at);
+    c->at[low] = (struct bin){key, 1, *p};
+    return 0;
+}
+
+/* Rows of curves that have become bins leave `rows`. */
+static int absorb(struct reader *r, struct dlm_error *err)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < r->n; i++) {
+        struct curve *c = &r->curves[2 * r->rows[i].run + r->rows[i].val];
+        int rc = c->count > DLM_STUDY_ROWS ? add_to_bins(c, &r->rows[i].point, err) : 0;
+        if (rc)
+            return rc;
+        if (c->count <= DLM_STUDY_ROWS)
+            r->rows[n++] = r->rows[i];
+    }
+    r->n = n;
+    return 0;
+}
+
+static int push_row(struct reader *r, const struct row *row, struct dlm_error *err)
+{
+    int rc;
+    const bool full = r->n == r->room;
+    if (full && (rc = absorb(r, err)))
+        return rc;
+    if (full && 2 * r->n >= r->room) {
+        size_t room = r->room ? 2 * r->room : 1024;
+        struct row *more = realloc(r->rows, room * sizeof *more);
+        if (!more)
+            return no_memory(err);
+        r->rows = more;
+        r->room = room;
+    }
+    r->rows[r->n++] = *row;
+    return 0;
+}
+
+/* Keep a row, by itself or in a bin. */
+static int keep_point(struct reader *r, const struct row *row, struct dlm_error *err)
+{
+    const size_t at = 2 * row->run + row->val;
+    if (at >= r->n_curves) {
+        size_t n = 2 * at + 64;
+        struct curve *more = realloc(r->curves, n * sizeof *more);
+        if (!more)
+            return no_memory(err);
+        memset(more + r->n_curves, 0, (n - r->n_curves) * sizeof *more);
+        r->curves = more;
+        r->n_curves = n;
+    }
+    struct curve *c = &r->curves[at];
+    c->group = row->group;
+    return ++c->count > DLM_STUDY_ROWS ? add_to_bins(c, &row->point, err) : push_row(r, row, err);
+}
+
+/* Bins become rows again, when all were read. */
+static int take_bins(struct reader *r, size_t *averaged, struct dlm_error *err)
+{
+    int rc = absorb(r, err);
+    for (size_t i = 0; i < r->n_curves && !rc; i++) {
+        struct curve *c = &r->curves[i];
+        *averaged += c->n > 0;
+        c->count = 0; /* so that its rows stay */
+        for (size_t k = 0; k < c->n && !rc; k++)
+            rc = push_row(r, &(struct row){mean_of(&c->at[k]), c->group, i / 2, i % 2}, err);
+    }
+    return rc;
+}
+
+/* Text behind the n characters in `to`, up to `most` of it. */
+static size_t put_text(char *to, size_t n, const char *text, size_t most)
+{
+    size_t len = strnlen(text, most);
+    memcpy(to + n, text, len);
+    to[n + len] = 0;
+    return n + len;
+}
+
 static int read_row(struct reader *r, const struct dlm_study_request *q, struct dlm_study *s, struct dlm_error *err)
 {
     struct dlm_table *t = r->table;
@@ -208,7 +358,8 @@ static int read_row(struct reader *r, const struct dlm_study_request *q, struct 
     int rc, y = r->y, se = r->se;
     if (y < 0) {
         bool elbo = dlm_table_has(t, r->elbo);
-        if (!elbo && !dlm_table_has(t, r->loss))
+        r->fatal = !elbo && !dlm_table_has(t, r->loss);
+        if (r->fatal)
             return dlm_table_fail(t, -1, err, "the header has neither a column 'elbo' nor 'loss'");
         y = elbo ? r->elbo : r->loss;
         se = elbo ? r->elbo_se : r->loss_se;
@@ -240,16 +391,20 @@ static int read_row(struct reader *r, const struct dlm_study_request *q, struct 
     size_t n = 0;
     for (int i = 0; i < r->n_by; i++)
         if (dlm_table_has(t, r->by[i]) || r->by_named)
-            n += (size_t)snprintf(name + n, sizeof name - n, "%s%.120s", n ? "/" : "", dlm_table_text(t, r->by[i]));
+            n = put_text(name, n ? put_text(name, n, "/", 1) : 0, dlm_table_text(t, r->by[i]), 120);
     if (!n)
         strcpy(name, "all");
     if ((rc = number_of(&r->groups, name, &row.group, err)))
         return rc;
     bool named = dlm_table_has(t, r->run) && strcmp(dlm_table_text(t, r->run), "NA");
+    char number[24], *digit = number + sizeof number - 1;
+    *digit = 0;
+    for (size_t g = row.group, i = 0; g || !i; g /= 10, i++)
+        *--digit = (char)('0' + g % 10);
     if (named)
-        snprintf(run, sizeof run, "%zu %.1000s", row.group, dlm_table_text(t, r->run));
+        put_text(run, put_text(run, put_text(run, 0, digit, sizeof number), " ", 1), dlm_table_text(t, r->run), 1000);
     else /* each row is its own run; zeros in front sort them as they came */
-        snprintf(run, sizeof run, "%zu %020zu", row.group, r->n);
+        snprintf(run, sizeof run, "%zu %020zu", row.group, r->serial++);
     s->has_runs |= named;
     if ((rc = number_of(&r->runs, run, &row.run, err)))
         return rc;
@@ -260,16 +415,7 @@ static int read_row(struct reader *r, const struct dlm_study_request *q, struct 
     }
     if (q->keep && (rc = keep_row(r, row.run, err)))
         return rc;
-    if (r->n == r->room) {
-        size_t room = r->room ? 2 * r->room : 1024;
-        struct row *more = realloc(r->rows, room * sizeof *more);
-        if (!more)
-            return no_memory(err);
-        r->rows = more;
-        r->room = room;
-    }
-    r->rows[r->n++] = row;
-    return 0;
+    return keep_point(r, &row, err);
 }
 
 static void free_kept(struct reader *r)
@@ -404,6 +550,8 @@ int dlm_study_read(struct dlm_study *s, const struct dlm_study_request *q, struc
     struct reader r = {0};
     uint64_t passed = 0;
     int rc = dlm_table_new(&r.table, q->paths, q->n_paths, err);
+    if (!rc && q->skip_bad)
+        dlm_table_skip_bad(r.table);
     if (!rc)
         rc = ask_columns(&r, q, err);
     if (!rc) {
@@ -420,7 +568,11 @@ int dlm_study_read(struct dlm_study *s, const struct dlm_study_request *q, struc
         passed += rc == 1;
         if (rc == 1)
             rc = read_row(&r, q, s, err);
+        if (rc && !r.fatal)
+            rc = dlm_table_skip(r.table, rc, err);
     }
+    if (!rc)
+        rc = take_bins(&r, &s->averaged, err);
     if (!rc && !r.n) {
         const char *what = q->n_paths == 1 && strcmp(q->paths[0], "-") ? q->paths[0]
                            : q->n_paths > 1                            ? "the inputs"
@@ -434,7 +586,13 @@ int dlm_study_read(struct dlm_study *s, const struct dlm_study_request *q, struc
                           q->need_params ? " with params" : "");
     }
     if (!rc) {
+        const char *first;
         s->repeats = dlm_table_repeats(r.table);
+        s->skipped = dlm_table_skipped(r.table, &first);
+        if (s->skipped && !(s->first_skipped = strdup(first)))
+            rc = no_memory(err);
+    }
+    if (!rc) {
         rc = name_groups(s, &r, err);
     }
     if (!rc && q->keep)
@@ -448,6 +606,9 @@ int dlm_study_read(struct dlm_study *s, const struct dlm_study_request *q, struc
     free_names(&r.groups);
     free_names(&r.runs);
     free(r.rows);
+    for (size_t i = 0; i < r.n_curves; i++)
+        free(r.curves[i].at);
+    free(r.curves);
     if (rc)
         dlm_study_release(s);
     return rc;
@@ -470,5 +631,6 @@ void dlm_study_release(struct dlm_study *s)
     free(s->runs);
     free(s->points);
     free(s->by);
+    free(s->first_skipped);
     *s = (struct dlm_study){0};
 }

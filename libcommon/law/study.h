@@ -5,6 +5,10 @@
  * points by compute within their run, so that neither the order of files nor that of rows changes a result. Rows at the start of
  * a run, where compute is 0, have no place on a logarithmic axis and are left out, and so are rows where something needed was not
  * measured.
+ *
+ * Memory is bounded by the number of runs: of a run with more than DLM_STUDY_ROWS rows of a kind, as logs of every step are, those that
+ * fall into one step of 1/DLM_STUDY_STEPS in log x are averaged. A thousand of them span what 100,000 steps do; shorter runs
+ * are kept row by row.
  */
 #ifndef DLM_LAW_STUDY_H
 #define DLM_LAW_STUDY_H
@@ -14,6 +18,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+enum { DLM_STUDY_ROWS = 2000, DLM_STUDY_STEPS = 100 };
 
 struct dlm_point {
     double x, y, se;                         /* what is fitted, against what; se of y, NAN where unknown */
@@ -44,6 +50,9 @@ struct dlm_study {
     size_t n, n_runs, n_points;
     size_t n_val, n_train;   /* runs fitted on their val rows, on their train rows (0: the input has no kinds) */
     size_t dropped, repeats; /* rows without what is needed; rows that came again */
+    size_t averaged;         /* runs whose rows were averaged */
+    size_t skipped;          /* bad rows, where the request lets them be skipped */
+    char *first_skipped;     /* owned: what was wrong with the first of them; NULL */
     char *by;                /* owned: the group columns in use, joined by commas; "" for none */
     const char *fitted;      /* "elbo", "loss" or the y column asked for */
     char **kept; /* (n_kept) owned: names of the other columns, where they were asked for */
@@ -63,6 +72,7 @@ struct dlm_study_request {
     bool need_lr;      /* lr */
     bool need_unique;  /* unique_tokens */
     bool keep;         /* what the other columns say of a run as a whole */
+    bool skip_bad;     /* pass over rows that cannot be read (table.h) or have a negative figure or a loss of 0 */
     const char *mark;  /* a condition as `where`, or NULL: mark the points that meet it */
 };
 

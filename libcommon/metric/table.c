@@ -562,9 +562,12 @@ const char *dlm_table_text(const struct dlm_table *t, int slot)
 
 int dlm_table_number(const struct dlm_table *t, int slot, double *out, struct dlm_error *err)
 {
-    const char *s = dlm_table_text(t, slot);
     *out = NAN;
-    if (!strcmp(s, "NA") || dlm_number_field(s, strlen(s), out))
+    if (!dlm_table_has(t, slot))
+        return 0;
+    const int at = t->column[slot].field;
+    const char *s = t->field[at];
+    if (dlm_number_field(s, field_length(t, at), out) || !*s || !strcmp(s, "NA"))
         return 0;
     return dlm_table_fail(t, slot, err, "'%.60s' is not a number", s);
 }
