@@ -20,10 +20,7 @@ struct source {
 };
 
 /* Two figures agree; unknown ones (NAN) do not speak against it. */
-static bool agree(double a, double b)
-{
-    return isnan(a) || isnan(b) || fabs(log(a / b)) <= same;
-}
+static bool agree(double a, double b) { return isnan(a) || isnan(b) || fabs(log(a / b)) <= same; }
 
 static int order_number(const void *a, const void *b)
 {
@@ -105,10 +102,7 @@ static void slopes(const struct pair *p, const double *w, size_t n, double *slop
 
 enum { WIDTH = 1 + DLM_ANNEALING_AXES };
 
-static size_t scratch_size(const struct source *s)
-{
-    return 3 * s->n * sizeof(double) + s->n * sizeof(uint32_t);
-}
+static size_t scratch_size(const struct source *s) { return 3 * s->n * sizeof(double) + s->n * sizeof(uint32_t); }
 
 static void estimate(const struct source *s, const double *w, double *y, double *room, double *out)
 {
@@ -131,8 +125,8 @@ static bool draw(void *ctx, struct dlm_rng *rng, void *memory, double *out)
     return true;
 }
 
-static int find_row(const struct source *s, const struct dlm_group *g, size_t lone, const char *by, struct dlm_annealing_row *row,
-                    struct dlm_laws *laws, struct dlm_notes *notes, struct dlm_error *err)
+static int find_row(const struct source *s, const struct dlm_group *g, size_t lone, const char *by,
+                    struct dlm_annealing_row *row, struct dlm_laws *laws, struct dlm_notes *notes, struct dlm_error *err)
 {
     static const char *const optima[DLM_ANNEALING_AXES] = {"the best size", NULL, "the best batch", "the best learning rate"};
     const struct dlm_bootstrap *b = &s->how->bootstrap;
@@ -149,11 +143,12 @@ static int find_row(const struct source *s, const struct dlm_group *g, size_t lo
     int rc = 0;
     if (b->n && s->n >= 5) {
         draws = b->n <= (size_t)-1 / sizeof *draws / WIDTH ? malloc(b->n * WIDTH * sizeof *draws) : NULL;
-        rc = draws ? dlm_bootstrap_run(b, &(struct dlm_resampler){draw, (void *)s, scratch_size(s), WIDTH}, name, draws, &good, err)
+        rc = draws ? dlm_bootstrap_run(b, &(struct dlm_resampler){draw, (void *)s, scratch_size(s), WIDTH}, name, draws, &good,
+                                       err)
                    : dlm_fail(err, DLM_ENOMEM, "out of memory for %llu resamples", (unsigned long long)b->n);
     } else if (b->n) {
-        rc = dlm_notes_add(notes, err, "%s: %zu pair%s of annealed and constant runs: no interval; at least 5 are needed", name, s->n,
-                           s->n == 1 ? "" : "s");
+        rc = dlm_notes_add(notes, err, "%s: %zu pair%s of annealed and constant runs: no interval; at least 5 are needed", name,
+                           s->n, s->n == 1 ? "" : "s");
     }
     *row = (struct dlm_annealing_row){.group = g, .pairs = s->n, .lone = lone, .factor = value[0], .in = none};
     for (int k = 0; k < WIDTH && !rc; k++) {
@@ -170,8 +165,8 @@ static int find_row(const struct source *s, const struct dlm_group *g, size_t lo
         snprintf(term, sizeof term, "%s%s", k ? "k_" : "factor", k ? axis_names[k - 1] : "");
         if (!rc && isfinite(value[k]))
             rc = dlm_laws_add(laws,
-                              &(struct dlm_law_row){(char *)"annealing", (char *)name, term, (char *)"loss", (char *)"loss", (char *)by,
-                                                    value[k], in.lo, in.hi, in.se, (double)s->n, NAN, NAN},
+                              &(struct dlm_law_row){(char *)"annealing", (char *)name, term, (char *)"loss", (char *)"loss",
+                                                    (char *)by, value[k], in.lo, in.hi, in.se, (double)s->n, NAN, NAN},
                               err);
         if (rc || !k || !optima[k - 1])
             continue;
@@ -180,19 +175,21 @@ static int find_row(const struct source *s, const struct dlm_group *g, size_t lo
             rc = dlm_notes_add(notes, err, "%s: whether annealing moves %s is not determined by these runs: %s", name, what,
                                isnan(value[k]) ? "the pairs do not vary in it by itself" : "too few pairs");
         else if (in.lo <= 0 && in.hi >= 0)
-            rc = dlm_notes_add(notes, err, "%s: annealing does not move %s as far as these runs tell: the factor's slope is %.2g, from %.2g to %.2g",
-                               name, what, value[k], in.lo, in.hi);
+            rc = dlm_notes_add(
+                notes, err,
+                "%s: annealing does not move %s as far as these runs tell: the factor's slope is %.2g, from %.2g to %.2g", name,
+                what, value[k], in.lo, in.hi);
         else
-            rc = dlm_notes_add(notes, err, "%s: annealing moves %s %s: the factor's slope is %.2g, from %.2g to %.2g", name, what,
-                               value[k] < 0 ? "up" : "down", value[k], in.lo, in.hi);
+            rc = dlm_notes_add(notes, err, "%s: annealing moves %s %s: the factor's slope is %.2g, from %.2g to %.2g", name,
+                               what, value[k] < 0 ? "up" : "down", value[k], in.lo, in.hi);
     }
     free(draws);
     return rc;
 }
 
 /* The pairs of a group to `pairs` (room for its runs); how many annealed runs have no partner. */
-static int find_pairs(const struct dlm_study *s, const struct dlm_group *g, enum dlm_smooth smooth, struct pair *pairs, size_t *n,
-                      size_t *lone, struct dlm_error *err)
+static int find_pairs(const struct dlm_study *s, const struct dlm_group *g, enum dlm_smooth smooth, struct pair *pairs,
+                      size_t *n, size_t *lone, struct dlm_error *err)
 {
     size_t seed = 0;
     while (seed < s->n_kept && strcmp(s->kept[seed], "seed"))
@@ -247,15 +244,18 @@ int dlm_annealing_find(const struct dlm_study *s, const struct dlm_estimate *how
         rc = find_pairs(s, g, smooth, pairs, &n, &lone, err);
         all_lone += lone;
         if (!rc && lone)
-            rc = dlm_notes_add(notes, err,
-                               "%s: %zu annealed run%s left out: no constant-rate run agrees in size, batch, rate and seed and gets as far",
-                               g->name, lone, lone == 1 ? " is" : "s are");
+            rc = dlm_notes_add(
+                notes, err,
+                "%s: %zu annealed run%s left out: no constant-rate run agrees in size, batch, rate and seed and gets as far",
+                g->name, lone, lone == 1 ? " is" : "s are");
         if (!rc && n > first)
-            rc = find_row(&(struct source){how, pairs + first, n - first}, g, lone, s->by, &out->rows[out->n++], laws, notes, err);
+            rc = find_row(&(struct source){how, pairs + first, n - first}, g, lone, s->by, &out->rows[out->n++], laws, notes,
+                          err);
     }
     if (!rc && !n)
-        rc = dlm_fail(err, DLM_EDATA, all_lone ? "none of the annealed runs has a partner at a constant rate"
-                                               : "no run ends in a row that meets --annealed");
+        rc = dlm_fail(err, DLM_EDATA,
+                      all_lone ? "none of the annealed runs has a partner at a constant rate"
+                               : "no run ends in a row that meets --annealed");
     if (!rc && out->n > 1)
         rc = find_row(&(struct source){how, pairs, n}, NULL, all_lone, s->by, &out->rows[out->n++], laws, notes, err);
     free(pairs);

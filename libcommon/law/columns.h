@@ -5,8 +5,8 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-/* The names in `by` (commas between; "": none), each with a tab after it; the values in a group's name (slashes between, the last
- * takes those left over) likewise. */
+/* The names in `by` (commas between; "": none), each with a tab after it; the values in a group's name (slashes between, the
+ * last takes those left over) likewise. */
 void dlm_columns_names(FILE *f, const char *by);
 void dlm_columns_group(FILE *f, const char *by, const char *group);
 

@@ -14,7 +14,7 @@
 enum { KNOTS = 256, TERMS = 3 };
 static const double huber = 1e-3; /* of the power curve */
 
-/* --- one curve ------------------------------------------------------------------------------------------------------------------- */
+/* --- one curve ------------------------------------------------------------------------------------------------------------- */
 
 /* d log ŷ / d (log A at the centre, beta, B) at log x. */
 static void slopes(const struct dlm_curve *c, double lx, double *j)
@@ -56,10 +56,10 @@ static int fit_power(struct dlm_curve *c, struct dlm_error *err)
         w[i] = 1;
     struct dlm_minima minima;
     struct dlm_fit fit;
-    int rc = c->n > TERMS ? dlm_fit_points(&dlm_form_loss, &(struct dlm_sample){c->n, {c->lx, NULL}, c->ly, w}, huber, &minima,
-                                           &fit, err)
-                          : dlm_fail(err, DLM_EDATA, "%zu point%s: a power curve needs at least %d", c->n, c->n == 1 ? "" : "s",
-                                     TERMS + 1);
+    int rc =
+        c->n > TERMS
+            ? dlm_fit_points(&dlm_form_loss, &(struct dlm_sample){c->n, {c->lx, NULL}, c->ly, w}, huber, &minima, &fit, err)
+            : dlm_fail(err, DLM_EDATA, "%zu point%s: a power curve needs at least %d", c->n, c->n == 1 ? "" : "s", TERMS + 1);
     free(w);
     if (rc)
         return rc == DLM_EDATA ? dlm_fail_in(err, rc, "run '%s'", c->run->name) : rc;
@@ -178,7 +178,7 @@ double dlm_curve_reach(const struct dlm_curve *c, double ly)
     return 0.5 * (low + high);
 }
 
-/* --- horizons -------------------------------------------------------------------------------------------------------------------- */
+/* --- horizons -------------------------------------------------------------------------------------------------------------- */
 
 /* A quantity that grows along the run, at x: on the line between the rows about it. */
 static double between(const struct dlm_run *r, size_t offset, double x)
@@ -214,7 +214,8 @@ static struct dlm_curve_row row_at(const struct dlm_group *g, const struct dlm_c
     double se, slope, ly = dlm_curve_loss(c, lx, &se, &slope), x = exp(lx), per = c->run->flops_tok;
     const bool by_loss = !isnan(at_loss);
     double x_se = by_loss ? x * se / fabs(slope) : 0;
-    struct dlm_curve_row row = {.group = g, .run = c->run, .loss = by_loss ? at_loss : exp(ly), .loss_se = by_loss ? 0 : exp(ly) * se};
+    struct dlm_curve_row row = {
+        .group = g, .run = c->run, .loss = by_loss ? at_loss : exp(ly), .loss_se = by_loss ? 0 : exp(ly) * se};
     row.tokens = tokens ? x : x / per;
     row.tokens_se = tokens ? x_se : x_se / per;
     row.flops = tokens ? x * per : x;
@@ -230,8 +231,8 @@ static int order_number(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* Levels of a group where none are asked for: evenly in log, from where half of the runs have a thirtieth of their course behind
- * them to the lowest end of a run. */
+/* Levels of a group where none are asked for: evenly in log, from where half of the runs have a thirtieth of their course
+ * behind them to the lowest end of a run. */
 static int group_levels(const struct dlm_curve *c, size_t n, size_t wanted, double *level, struct dlm_error *err)
 {
     double *early = malloc(n * sizeof *early), low = INFINITY;
@@ -323,7 +324,7 @@ void dlm_curves_release(struct dlm_curves *c)
     *c = (struct dlm_curves){0};
 }
 
-/* --- the table ------------------------------------------------------------------------------------------------------------------- */
+/* --- the table ------------------------------------------------------------------------------------------------------------- */
 
 struct fact {
     const char *name;
@@ -345,9 +346,10 @@ static double loss_of(const struct dlm_curve_row *r) { return r->loss; }
 static double loss_se_of(const struct dlm_curve_row *r) { return r->loss_se; }
 
 static const struct fact facts[] = {
-    {"params", params_of},   {"flops_tok", flops_tok_of}, {"batch_tok", batch_of}, {"lr", lr_of},         {"step", step_of},
-    {"flops", flops_of},     {"flops_se", flops_se_of},   {"tokens", tokens_of},   {"tokens_se", tokens_se_of},
-    {"loss", loss_of},       {"loss_se", loss_se_of},     {"unique_tokens", unique_of}, {"joules", joules_of},
+    {"params", params_of},       {"flops_tok", flops_tok_of}, {"batch_tok", batch_of},   {"lr", lr_of},
+    {"step", step_of},           {"flops", flops_of},         {"flops_se", flops_se_of}, {"tokens", tokens_of},
+    {"tokens_se", tokens_se_of}, {"loss", loss_of},           {"loss_se", loss_se_of},   {"unique_tokens", unique_of},
+    {"joules", joules_of},
 };
 
 /* Columns that are the study's own in some other way, or mean nothing at a horizon. */

@@ -13,10 +13,7 @@ enum { HORIZONS = 12, TERMS = DLM_EPOCHS_TERMS, E = 0, A, ALPHA, B, BETA, R, P, 
 
 const char *const dlm_epochs_terms[TERMS] = {"E", "a", "alpha", "b", "beta", "R", "p", "q"};
 
-int dlm_epochs_count(enum dlm_epochs_form form)
-{
-    return form == DLM_EPOCHS_SATURATING ? 6 : 8;
-}
+int dlm_epochs_count(enum dlm_epochs_form form) { return form == DLM_EPOCHS_SATURATING ? 6 : 8; }
 
 /* The published exponents of R; only R itself is fitted. */
 static const double unique_power = 0.39, params_power = 0.55;
@@ -76,7 +73,7 @@ double dlm_epochs_bound(enum dlm_epochs_form form, const double *v, double uniqu
     return best;
 }
 
-/* --- the fit --------------------------------------------------------------------------------------------------------------------- */
+/* --- the fit --------------------------------------------------------------------------------------------------------------- */
 
 /* Coordinates of the search: E, log a and log b about the centres of size and tokens, alpha, beta, log R, p, q. */
 struct problem {
@@ -187,14 +184,15 @@ static int add(struct dlm_laws *to, const char *law, const struct dlm_group *g, 
                struct dlm_error *err)
 {
     return dlm_laws_add(to,
-                        &(struct dlm_law_row){(char *)law, g->name, (char *)term, (char *)y, (char *)x, (char *)by, value, in->lo,
-                                              in->hi, in->se, n, r2, objective},
+                        &(struct dlm_law_row){(char *)law, g->name, (char *)term, (char *)y, (char *)x, (char *)by, value,
+                                              in->lo, in->hi, in->se, n, r2, objective},
                         err);
 }
 
 /* The rows of a group: the terms, their ranges, and what the unique tokens alone allow. */
-static int add_rows(const struct source *s, const char *by, const double *v, const double *draws, double low, double high, double r2,
-                    double objective, struct dlm_laws *laws, struct dlm_laws *bands, struct dlm_notes *notes, struct dlm_error *err)
+static int add_rows(const struct source *s, const char *by, const double *v, const double *draws, double low, double high,
+                    double r2, double objective, struct dlm_laws *laws, struct dlm_laws *bands, struct dlm_notes *notes,
+                    struct dlm_error *err)
 {
     const struct dlm_bootstrap *b = &s->how->bootstrap;
     const enum dlm_epochs_form form = s->all.form;
@@ -211,10 +209,11 @@ static int add_rows(const struct source *s, const char *by, const double *v, con
         if (!rc)
             rc = add(laws, law, s->group, by, dlm_epochs_terms[k], "loss", "tokens", v[k], &in, n, r2, objective, err);
         if (!rc && k == R && (v[R] >= most || in.hi >= most || in.hi > 30 * in.lo))
-            rc = dlm_notes_add(notes, err,
-                               "%s: R, what repeated tokens are worth, is not determined by these runs: %.3g, from %.3g to %.3g; runs of "
-                               "more epochs are needed, up to where the loss no longer falls",
-                               name, v[R], in.lo, in.hi);
+            rc = dlm_notes_add(
+                notes, err,
+                "%s: R, what repeated tokens are worth, is not determined by these runs: %.3g, from %.3g to %.3g; runs of "
+                "more epochs are needed, up to where the loss no longer falls",
+                name, v[R], in.lo, in.hi);
         if (!rc && k == E && draws && in.lo <= 1e-6)
             rc = dlm_notes_add(notes, err, "%s: E is not determined by these runs: its interval reaches 0", name);
     }
@@ -234,7 +233,10 @@ static int add_rows(const struct source *s, const char *by, const double *v, con
                 rc = dlm_bootstrap_interval(b, x, 1, 0, &in, err);
             if (!rc)
                 rc = add(laws, "loss", s->group, by, terms[k], "loss", "unique_tokens",
-                         k == 0 ? v[B] * pow(1 + v[R], -v[BETA]) : k == 1 ? v[BETA] : v[E], &in, n, r2, objective, err);
+                         k == 0   ? v[B] * pow(1 + v[R], -v[BETA])
+                         : k == 1 ? v[BETA]
+                                  : v[E],
+                         &in, n, r2, objective, err);
         }
         if (!rc)
             rc = add(laws, "loss", s->group, by, "x_min", "loss", "unique_tokens", low, &none, NAN, NAN, NAN, err);
@@ -245,14 +247,15 @@ static int add_rows(const struct source *s, const char *by, const double *v, con
     const int places = form == DLM_EPOCHS_SATURATING ? 17 : 5;
     for (int i = 0; i < places && draws && !rc; i++) {
         char term[32];
-        snprintf(term, sizeof term, "%.9g", low * pow(high / low * (form == DLM_EPOCHS_SATURATING ? 1e4 : 1), (double)i / (places - 1)));
+        snprintf(term, sizeof term, "%.9g",
+                 low * pow(high / low * (form == DLM_EPOCHS_SATURATING ? 1e4 : 1), (double)i / (places - 1)));
         const double u = strtod(term, NULL);
         for (uint64_t k = 0; k < b->n; k++)
             x[k] = isnan(draws[k * TERMS]) ? NAN : dlm_epochs_bound(form, draws + k * TERMS, u);
         rc = dlm_bootstrap_interval(b, x, 1, 0, &in, err);
         if (!rc && isfinite(in.lo))
-            rc = add(bands, "loss.band", s->group, by, term, "loss", "unique_tokens", dlm_epochs_bound(form, v, u), &in, NAN, NAN, NAN,
-                     err);
+            rc = add(bands, "loss.band", s->group, by, term, "loss", "unique_tokens", dlm_epochs_bound(form, v, u), &in, NAN,
+                     NAN, NAN, err);
     }
     free(x);
     return rc;
@@ -290,8 +293,9 @@ static double fit_from_starts(const struct problem *p, double huber, double *q, 
     return best;
 }
 
-static int fit_group(const struct dlm_group *g, const char *by, const struct dlm_estimate *how, struct dlm_epochs *out, size_t at,
-                     double **draws, struct dlm_laws *laws, struct dlm_laws *bands, struct dlm_notes *notes, struct dlm_error *err)
+static int fit_group(const struct dlm_group *g, const char *by, const struct dlm_estimate *how, struct dlm_epochs *out,
+                     size_t at, double **draws, struct dlm_laws *laws, struct dlm_laws *bands, struct dlm_notes *notes,
+                     struct dlm_error *err)
 {
     const struct dlm_bootstrap *b = &how->bootstrap;
     struct dlm_horizons h;
@@ -333,8 +337,9 @@ static int fit_group(const struct dlm_group *g, const char *by, const struct dlm
         rc = dlm_fail(err, DLM_EDATA, "group '%s': %zu points: the form has %d terms and needs at least %d", g->name, n, terms,
                       terms + 1);
     if (!rc && !epochs)
-        rc = dlm_fail(err, DLM_EDATA, "group '%s': no run sees its tokens again (%.3g epochs at most): nothing tells what repeated tokens "
-                                      "are worth",
+        rc = dlm_fail(err, DLM_EDATA,
+                      "group '%s': no run sees its tokens again (%.3g epochs at most): nothing tells what repeated tokens "
+                      "are worth",
                       g->name, most);
     double objective = rc ? NAN : fit_from_starts(&s.all, how->huber, s.q, scratch);
     if (!rc && !(objective < INFINITY))
@@ -351,19 +356,23 @@ static int fit_group(const struct dlm_group *g, const char *by, const struct dlm
         }
         s.by_run = dlm_bootstrap_by_run(h.group.n, terms);
         if (b->n && !s.by_run && !has_se)
-            rc = dlm_notes_add(notes, err, "%s: no interval: %zu runs for %d terms are too few to resample, and the points have no standard errors",
-                               g->name, h.group.n, terms);
+            rc = dlm_notes_add(
+                notes, err,
+                "%s: no interval: %zu runs for %d terms are too few to resample, and the points have no standard errors",
+                g->name, h.group.n, terms);
         else if (b->n && !s.by_run)
-            rc = dlm_notes_add(notes, err, "%s: %zu runs for %d terms are too few to resample: intervals are of measurement only", g->name,
+            rc = dlm_notes_add(notes, err,
+                               "%s: %zu runs for %d terms are too few to resample: intervals are of measurement only", g->name,
                                h.group.n, terms);
         if (!rc && b->n && (s.by_run || has_se)) {
             *draws = b->n <= (size_t)-1 / sizeof **draws / TERMS ? malloc(b->n * TERMS * sizeof **draws) : NULL;
-            rc = *draws ? dlm_bootstrap_run(b, &(struct dlm_resampler){draw, &s, scratch_size(&s), TERMS}, g->name, *draws, &good, err)
+            rc = *draws ? dlm_bootstrap_run(b, &(struct dlm_resampler){draw, &s, scratch_size(&s), TERMS}, g->name, *draws,
+                                            &good, err)
                         : dlm_fail(err, DLM_ENOMEM, "out of memory for %llu resamples", (unsigned long long)b->n);
         }
         if (!rc)
-            rc = add_rows(&s, by, out->value[at], *draws, out->low[at], out->high[at], 1 - left / total, objective, laws, bands, notes,
-                          err);
+            rc = add_rows(&s, by, out->value[at], *draws, out->low[at], out->high[at], 1 - left / total, objective, laws, bands,
+                          notes, err);
     }
     free(scratch);
     free(room);
@@ -372,7 +381,7 @@ static int fit_group(const struct dlm_group *g, const char *by, const struct dlm
     return rc;
 }
 
-/* --- crossovers ------------------------------------------------------------------------------------------------------------------ */
+/* --- crossovers ------------------------------------------------------------------------------------------------------------ */
 
 static double ahead(enum dlm_epochs_form form, const double *a, const double *b, double lu)
 {
@@ -408,7 +417,8 @@ static int find_crossover(const struct dlm_epochs *e, size_t i, size_t j, const 
                           const double *dj, struct dlm_crossover *c, struct dlm_notes *notes, struct dlm_error *err)
 {
     const struct dlm_group *first = e->group[i], *second = e->group[j];
-    const double range = log(100), low = log(fmin(e->low[i], e->low[j])) - range, high = log(fmax(e->high[i], e->high[j])) + range;
+    const double range = log(100), low = log(fmin(e->low[i], e->low[j])) - range,
+                 high = log(fmax(e->high[i], e->high[j])) + range;
     bool i_first = true;
     double at = cross(e->form, e->value[i], e->value[j], low, high, &i_first);
     *c = (struct dlm_crossover){.first = first, .second = second, .at = exp(at), .in = {NAN, NAN, NAN}};
@@ -436,7 +446,8 @@ static int find_crossover(const struct dlm_epochs *e, size_t i, size_t j, const 
             v = cross(e->form, di + k * TERMS, dj + k * TERMS, low, high, &a_first);
         x[k] = !isnan(v) && a_first == i_first && !isnan(at) ? exp(v) : NAN;
         same += !isnan(x[k]);
-        none += isnan(v) && isnan(at) && (ahead(e->form, di + k * TERMS, dj + k * TERMS, 0.5 * (low + high)) < 0) == (c->better == first);
+        none += isnan(v) && isnan(at) &&
+                (ahead(e->form, di + k * TERMS, dj + k * TERMS, 0.5 * (low + high)) < 0) == (c->better == first);
     }
     c->share = (double)(isnan(at) ? none : same) / (double)b->n;
     c->determined = c->share >= b->level;
@@ -445,21 +456,24 @@ static int find_crossover(const struct dlm_epochs *e, size_t i, size_t j, const 
     if (rc)
         return rc;
     if (isnan(at))
-        return dlm_notes_add(notes, err,
-                             c->determined ? "%s is bound lower than %s at all unique tokens from %.3g to %.3g"
-                                           : "%s and %s: which is bound lower is not determined by these runs (unique tokens from %.3g to %.3g)",
-                             c->better->name, c->better == first ? second->name : first->name, exp(low), exp(high));
+        return dlm_notes_add(
+            notes, err,
+            c->determined ? "%s is bound lower than %s at all unique tokens from %.3g to %.3g"
+                          : "%s and %s: which is bound lower is not determined by these runs (unique tokens from %.3g to %.3g)",
+            c->better->name, c->better == first ? second->name : first->name, exp(low), exp(high));
     if (c->determined)
-        return dlm_notes_add(notes, err, "%s is bound lower than %s up to %.3g unique tokens, from %.3g to %.3g; beyond, the other is", c->first->name,
-                             c->second->name, c->at, c->in.lo, c->in.hi);
-    return dlm_notes_add(notes, err,
-                         "%s and %s: where one overtakes the other, in unique tokens, is not determined by these runs: the best fits cross at "
-                         "%.3g, but only %.0f%% of the resamples cross in this direction",
-                         c->first->name, c->second->name, c->at, 100 * c->share);
+        return dlm_notes_add(notes, err,
+                             "%s is bound lower than %s up to %.3g unique tokens, from %.3g to %.3g; beyond, the other is",
+                             c->first->name, c->second->name, c->at, c->in.lo, c->in.hi);
+    return dlm_notes_add(
+        notes, err,
+        "%s and %s: where one overtakes the other, in unique tokens, is not determined by these runs: the best fits cross at "
+        "%.3g, but only %.0f%% of the resamples cross in this direction",
+        c->first->name, c->second->name, c->at, 100 * c->share);
 }
 
-int dlm_epochs_find(const struct dlm_study *s, const struct dlm_estimate *how, enum dlm_epochs_form form, struct dlm_epochs *out,
-                    struct dlm_laws *laws, struct dlm_notes *notes, struct dlm_error *err)
+int dlm_epochs_find(const struct dlm_study *s, const struct dlm_estimate *how, enum dlm_epochs_form form,
+                    struct dlm_epochs *out, struct dlm_laws *laws, struct dlm_notes *notes, struct dlm_error *err)
 {
     struct dlm_laws bands = {0};
     *out = (struct dlm_epochs){.form = form, .n = s->n};
@@ -470,8 +484,9 @@ int dlm_epochs_find(const struct dlm_study *s, const struct dlm_estimate *how, e
     out->crossovers = calloc(s->n * s->n + 1, sizeof *out->crossovers);
     double **draws = calloc(s->n + 1, sizeof *draws);
     size_t fitted = 0;
-    int rc = out->group && out->value && out->low && out->high && out->crossovers && draws ? 0
-                                                                                          : dlm_fail(err, DLM_ENOMEM, "out of memory");
+    int rc = out->group && out->value && out->low && out->high && out->crossovers && draws
+                 ? 0
+                 : dlm_fail(err, DLM_ENOMEM, "out of memory");
     for (size_t i = 0; i < s->n && !rc; i++) {
         struct dlm_error why = {{0}};
         out->group[i] = &s->groups[i];
@@ -489,7 +504,8 @@ int dlm_epochs_find(const struct dlm_study *s, const struct dlm_estimate *how, e
     for (size_t i = 0; i < s->n && !rc; i++)
         for (size_t j = i + 1; j < s->n && !rc; j++)
             if (!isnan(out->value[i][0]) && !isnan(out->value[j][0]))
-                rc = find_crossover(out, i, j, &how->bootstrap, draws[i], draws[j], &out->crossovers[out->n_crossovers++], notes, err);
+                rc = find_crossover(out, i, j, &how->bootstrap, draws[i], draws[j], &out->crossovers[out->n_crossovers++],
+                                    notes, err);
     for (size_t i = 0; i < s->n && draws; i++)
         free(draws[i]);
     free(draws);

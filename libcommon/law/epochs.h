@@ -26,28 +26,28 @@ double dlm_epochs_bound(enum dlm_epochs_form form, const double *value, double u
 /* Where, in unique tokens, two groups are bound alike; below `at`, `first` is the better one. */
 struct dlm_crossover {
     const struct dlm_group *first, *second;
-    double at;                /* NAN: within the range told of there is none */
-    struct dlm_interval in;   /* NAN unless determined */
-    bool determined;          /* by the interval: of the resamples, `share` cross there and in this direction */
+    double at;              /* NAN: within the range told of there is none */
+    struct dlm_interval in; /* NAN unless determined */
+    bool determined;        /* by the interval: of the resamples, `share` cross there and in this direction */
     double share;
     const struct dlm_group *better; /* where at is NAN: the better one throughout the range of unique tokens */
 };
 
 struct dlm_epochs {
     enum dlm_epochs_form form;
-    size_t n;                              /* groups of the study */
-    const struct dlm_group **group;        /* (n) */
-    double (*value)[DLM_EPOCHS_TERMS];     /* (n), NAN where a group has no fit */
-    double *low, *high;                    /* (n): range of its unique tokens */
-    struct dlm_crossover *crossovers;      /* of each pair */
+    size_t n;                          /* groups of the study */
+    const struct dlm_group **group;    /* (n) */
+    double (*value)[DLM_EPOCHS_TERMS]; /* (n), NAN where a group has no fit */
+    double *low, *high;                /* (n): range of its unique tokens */
+    struct dlm_crossover *crossovers;  /* of each pair */
     size_t n_crossovers;
 };
 
 /* The study must have been read against x = "tokens" with sizes, params and unique tokens. The laws: `epochs.saturating` or
  * `epochs.stretched` (terms as above, y loss, x tokens), and the data-bound one, y loss, x unique_tokens: `loss` with A beta B
  * where it has that form, and its band. */
-int dlm_epochs_find(const struct dlm_study *s, const struct dlm_estimate *how, enum dlm_epochs_form form, struct dlm_epochs *out,
-                    struct dlm_laws *laws, struct dlm_notes *notes, struct dlm_error *err);
+int dlm_epochs_find(const struct dlm_study *s, const struct dlm_estimate *how, enum dlm_epochs_form form,
+                    struct dlm_epochs *out, struct dlm_laws *laws, struct dlm_notes *notes, struct dlm_error *err);
 void dlm_epochs_release(struct dlm_epochs *e);
 
 #endif

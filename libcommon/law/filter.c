@@ -66,7 +66,8 @@ int dlm_filter_paper(struct dlm_study *s, struct dlm_notes *notes, struct dlm_er
     s->n_runs = runs;
     s->n_points = left;
     if (!left)
-        return dlm_fail(err, DLM_EDATA, "no point passes --paper-filter: 5e17 to 2e20 FLOPs, more than 5,000 and up to 80,000 "
-                                        "steps, loss below 4, batch below 1024 sequences");
+        return dlm_fail(err, DLM_EDATA,
+                        "no point passes --paper-filter: 5e17 to 2e20 FLOPs, more than 5,000 and up to 80,000 "
+                        "steps, loss below 4, batch below 1024 sequences");
     return dlm_notes_add(notes, err, "--paper-filter keeps %zu of %zu points", left, had);
 }

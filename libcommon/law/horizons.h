@@ -1,5 +1,6 @@
-/* A group's points thinned: of a run with more points than wanted, its smoothed curve at so many horizons, evenly in log x; other
- * runs as they are. Thousands of points of one curve say no more about a law in sizes and tokens, and the bootstrap draws runs. */
+/* A group's points thinned: of a run with more points than wanted, its smoothed curve at so many horizons, evenly in log x;
+ * other runs as they are. Thousands of points of one curve say no more about a law in sizes and tokens, and the bootstrap draws
+ * runs. */
 #ifndef DLM_LAW_HORIZONS_H
 #define DLM_LAW_HORIZONS_H
 

@@ -30,14 +30,14 @@ double dlm_isoloss_steps(const double *v, double b)
 /* One curve: log batches and log steps. */
 struct cell {
     size_t size, level, n, row;
-    double *lb, *ls, *steep; /* (n) */
-    double *residual;        /* (n) of log loss, widened */
+    double *lb, *ls, *steep;    /* (n) */
+    double *residual;           /* (n) of log loss, widened */
     double q[CURVE], shared[2]; /* alone; log S_min and log B_min with the κ of its group */
     size_t *value;              /* (n) which of its size's batches */
 };
 
-/* Residuals are counted in log loss: an error of a run's loss makes one of its steps that is larger the flatter its curve is, and
- * near B_min by far. */
+/* Residuals are counted in log loss: an error of a run's loss makes one of its steps that is larger the flatter its curve is,
+ * and near B_min by far. */
 struct points {
     const double *lb, *ls, *steep;
     size_t n;
@@ -132,7 +132,7 @@ static void values_of(const double *q, double *v)
     v[DLM_ISOLOSS_BBEST] = v[DLM_ISOLOSS_BMIN] * (1 + sqrt(v[DLM_ISOLOSS_KAPPA]));
 }
 
-/* --- a group --------------------------------------------------------------------------------------------------------------------- */
+/* --- a group --------------------------------------------------------------------------------------------------------------- */
 
 struct source {
     const struct dlm_estimate *how;
@@ -145,8 +145,8 @@ struct source {
     bool law;
 };
 
-/* Σ over the cells at this κ; their S_min and B_min in `shared` (n, 2), from where they are. ls (n, most): the cells' steps, NULL:
- * as they are. */
+/* Σ over the cells at this κ; their S_min and B_min in `shared` (n, 2), from where they are. ls (n, most): the cells' steps,
+ * NULL: as they are. */
 static double at_kappa(const struct source *s, double log_kappa, const double *ls, double *shared, void *scratch)
 {
     double sum = 0;
@@ -239,9 +239,8 @@ static bool draw(void *ctx, struct dlm_rng *rng, void *memory, double *out)
         for (size_t k = 0; k < c->n; k++) {
             const size_t d = donor[c->value[k]];
             const double v[DLM_ISOLOSS_VALUES] = {exp(c->q[LOG_S]), exp(c->q[LOG_B]), exp(c->q[LOG_C] - c->q[LOG_B])};
-            ls[i * s->most + k] =
-                log(dlm_isoloss_steps(v, exp(c->lb[k]))) +
-                                      residual_of(s, s->donor[2 * d], s->donor[2 * d + 1], c->level) / c->steep[k];
+            ls[i * s->most + k] = log(dlm_isoloss_steps(v, exp(c->lb[k]))) +
+                                  residual_of(s, s->donor[2 * d], s->donor[2 * d + 1], c->level) / c->steep[k];
         }
         double q[CURVE];
         memcpy(q, c->q, sizeof q);
@@ -253,7 +252,8 @@ static bool draw(void *ctx, struct dlm_rng *rng, void *memory, double *out)
         fit_alone(&p, s->how->huber, q, true, scratch);
         values_of(q, out + LAW + i * DLM_ISOLOSS_VALUES);
     }
-    const double log_kappa = best_kappa(s, fmax(s->log_kappa - 3, kappa_low), fmin(s->log_kappa + 3, kappa_high), ls, shared, scratch);
+    const double log_kappa =
+        best_kappa(s, fmax(s->log_kappa - 3, kappa_low), fmin(s->log_kappa + 3, kappa_high), ls, shared, scratch);
     struct dlm_sample sample = {.lx = {law, NULL}, .ly = law + s->n, .w = law + 2 * s->n};
     out[0] = out[1] = NAN;
     out[2] = exp(log_kappa);
@@ -289,15 +289,15 @@ static int fill_cell(struct cell *c, const struct dlm_reach_size *size, double h
         return 0;
     const struct points p = {c->lb, c->ls, c->steep, c->n, 0};
     fit_alone(&p, huber, c->q, false, scratch);
-    /* What is drawn again are residuals of least squares: the robust curve passes through three of its points, and resamples with
-     * so many zeros would pass through them too. */
+    /* What is drawn again are residuals of least squares: the robust curve passes through three of its points, and resamples
+     * with so many zeros would pass through them too. */
     double v[DLM_ISOLOSS_VALUES], q[CURVE];
     memcpy(q, c->q, sizeof q);
     fit_alone(&p, 1e3, q, true, scratch);
     values_of(q, v);
     for (size_t i = 0; i < c->n; i++)
-        c->residual[i] = sqrt((double)c->n / (double)(c->n - CURVE)) * c->steep[i] *
-                         (c->ls[i] - log(dlm_isoloss_steps(v, exp(c->lb[i]))));
+        c->residual[i] =
+            sqrt((double)c->n / (double)(c->n - CURVE)) * c->steep[i] * (c->ls[i] - log(dlm_isoloss_steps(v, exp(c->lb[i]))));
     return 0;
 }
 
@@ -367,15 +367,18 @@ static int finish_group(struct source *s, const char *by, struct dlm_isoloss *ou
         vague += !r->determined;
     }
     if (!rc && vague)
-        rc = dlm_notes_add(notes, err, "%s: kappa and batch_min of %zu of %zu curves are not determined by these runs: more batches, and smaller ones, are needed",
+        rc = dlm_notes_add(notes, err,
+                           "%s: kappa and batch_min of %zu of %zu curves are not determined by these runs: more batches, and "
+                           "smaller ones, are needed",
                            name, vague, s->n);
     struct dlm_interval in = {NAN, NAN, NAN};
     if (!rc && draws)
         rc = dlm_bootstrap_interval(b, draws, width, 2, &in, err);
     if (!rc)
         rc = dlm_laws_add(laws,
-                          &(struct dlm_law_row){(char *)"isoloss", (char *)name, (char *)"kappa", (char *)"steps", (char *)"batch_tok",
-                                                (char *)by, exp(s->log_kappa), in.lo, in.hi, in.se, (double)s->n, NAN, NAN},
+                          &(struct dlm_law_row){(char *)"isoloss", (char *)name, (char *)"kappa", (char *)"steps",
+                                                (char *)"batch_tok", (char *)by, exp(s->log_kappa), in.lo, in.hi, in.se,
+                                                (double)s->n, NAN, NAN},
                           err);
     if (!rc && (s->log_kappa < kappa_low + 0.1 || s->log_kappa > kappa_high - 0.1 || in.hi > 100 * in.lo))
         rc = dlm_notes_add(notes, err, "%s: kappa, shared by %zu curves, is not determined by these runs", name, s->n);
@@ -437,7 +440,8 @@ static int find_group(struct source *s, const char *by, struct dlm_isoloss *out,
                 s->log_kappa = at;
             }
         }
-        s->log_kappa = best_kappa(s, fmax(s->log_kappa - 1, kappa_low), fmin(s->log_kappa + 1, kappa_high), NULL, shared, law + 3 * s->n);
+        s->log_kappa =
+            best_kappa(s, fmax(s->log_kappa - 1, kappa_low), fmin(s->log_kappa + 1, kappa_high), NULL, shared, law + 3 * s->n);
         for (size_t i = 0; i < s->n; i++)
             memcpy(s->cells[i].shared, &shared[2 * i], sizeof s->cells[i].shared);
         sample = (struct dlm_sample){.lx = {law, NULL}, .ly = law + s->n, .w = law + 2 * s->n};
@@ -447,8 +451,8 @@ static int find_group(struct source *s, const char *by, struct dlm_isoloss *out,
         if (s->law)
             rc = dlm_fit_points(&dlm_form_power, &sample, s->how->huber, &s->minima, &fit, err);
         else
-            rc = dlm_notes_add(notes, err, "%s: one level of loss tells nothing of how the critical batch moves: at least 2 are needed",
-                               name);
+            rc = dlm_notes_add(
+                notes, err, "%s: one level of loss tells nothing of how the critical batch moves: at least 2 are needed", name);
     }
     if (!rc && b->n) {
         draws = b->n <= (size_t)-1 / sizeof *draws / width ? malloc(b->n * width * sizeof *draws) : NULL;

@@ -26,8 +26,8 @@ struct dlm_isoloss_row {
     double params, flops_tok, loss;
     double value[DLM_ISOLOSS_VALUES];
     struct dlm_interval interval[DLM_ISOLOSS_VALUES];
-    size_t first, n;      /* its points */
-    bool determined;      /* S_min, B_min and κ are all told apart from their bounds */
+    size_t first, n; /* its points */
+    bool determined; /* S_min, B_min and κ are all told apart from their bounds */
 };
 
 struct dlm_isoloss {

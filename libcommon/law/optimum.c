@@ -88,7 +88,7 @@ static struct set *next_set(struct set **sets, size_t *n, struct dlm_error *err)
     return &more[(*n)++];
 }
 
-/* --- what goes into the parabolas ------------------------------------------------------------------------------------------------ */
+/* --- what goes into the parabolas ------------------------------------------------------------------------------------------ */
 
 static int batch_sets(const struct dlm_study *s, const struct dlm_optimum_how *how, struct set **sets, size_t *n,
                       struct dlm_notes *notes, struct dlm_error *err)
@@ -153,8 +153,8 @@ static bool beaten(const struct entry *e, size_t n, const struct entry *own, dou
     return false;
 }
 
-/* One set: the runs e[0, n_own) of a size and batch, among e_all of the group. Horizons that were not asked for lie evenly in log
- * over the last decade that three rates have in common. */
+/* One set: the runs e[0, n_own) of a size and batch, among e_all of the group. Horizons that were not asked for lie evenly in
+ * log over the last decade that three rates have in common. */
 static int fill_rates(struct set *set, const struct entry *e, size_t n_own, const struct entry *all, size_t n_all,
                       const struct dlm_optimum_how *how, struct dlm_error *err)
 {
@@ -248,7 +248,7 @@ static int rate_sets_of_group(const struct dlm_group *g, const struct dlm_optimu
     return rc;
 }
 
-/* --- parabolas ------------------------------------------------------------------------------------------------------------------- */
+/* --- parabolas ------------------------------------------------------------------------------------------------------------- */
 
 /* Through the finite values of a level; how many. x and y (n) are scratch. */
 static size_t finite_values(const struct set *s, const double *from, double *x, double *y)
@@ -305,7 +305,7 @@ static void law_point(const struct source *s, const struct set *set, const struc
     *ly = curve->x;
 }
 
-/* --- laws and intervals ---------------------------------------------------------------------------------------------------------- */
+/* --- laws and intervals ---------------------------------------------------------------------------------------------------- */
 
 struct scratch {
     double *x, *y, *perturbed; /* (widest) */
@@ -354,8 +354,8 @@ static void points(const struct source *s, const uint32_t *counts, struct dlm_sa
     }
 }
 
-/* Optima weigh by how well their parabolas tell them: less towards the ends of the sampled values. How far towards, the law itself
- * says, not the single optimum: that would favour those that err towards the middle. */
+/* Optima weigh by how well their parabolas tell them: less towards the ends of the sampled values. How far towards, the law
+ * itself says, not the single optimum: that would favour those that err towards the middle. */
 static void weigh(struct source *s, const struct dlm_fit *fit, struct scratch *t)
 {
     double sum = 0;
@@ -418,8 +418,7 @@ static bool draw_residuals(void *ctx, struct dlm_rng *rng, void *memory, double 
                 double e = from->residual[level * from->n + value];
                 if (!isfinite(e))
                     e = mean_residual(from, value);
-                t.perturbed[k] =
-                    isfinite(set->y[l * set->n + k]) ? dlm_parabola_at(&set->curve[l], set->x[k]) + e : NAN;
+                t.perturbed[k] = isfinite(set->y[l * set->n + k]) ? dlm_parabola_at(&set->curve[l], set->x[k]) + e : NAN;
             }
             struct dlm_parabola p;
             const bool bent = dlm_parabola_fit(&p, t.x, t.y, NULL, finite_values(set, t.perturbed, t.x, t.y));
@@ -452,10 +451,7 @@ static double *room_for_draws(const struct dlm_bootstrap *b, size_t width, struc
     return draws;
 }
 
-static const char *what_of(enum dlm_optimum_of of)
-{
-    return of == DLM_OPTIMUM_BATCH ? "best batch" : "best learning rate";
-}
+static const char *what_of(enum dlm_optimum_of of) { return of == DLM_OPTIMUM_BATCH ? "best batch" : "best learning rate"; }
 
 /* The law of one group (or all) and, where `rows` is there, the intervals of its rows. */
 static int find_law(struct source *s, const char *name, const char *by, struct dlm_optimum_row *rows, struct dlm_laws *laws,
@@ -463,7 +459,7 @@ static int find_law(struct source *s, const char *name, const char *by, struct d
 {
     const struct dlm_bootstrap *b = &s->how->estimate.bootstrap;
     const size_t width = 2 + 2 * s->n_rows;
-    size_t (*donor)[2] = NULL, room = 0, good, sets = 0;
+    size_t(*donor)[2] = NULL, room = 0, good, sets = 0;
     double *draws = NULL, *row_draws = NULL;
     for (size_t i = 0; i < s->n; i++) {
         bool any = false;
@@ -482,7 +478,7 @@ static int find_law(struct source *s, const char *name, const char *by, struct d
                 donor[s->residuals][0] = i;
                 donor[s->residuals++][1] = k;
             }
-    s->donor = (const size_t (*)[2])donor;
+    s->donor = (const size_t(*)[2])donor;
     struct scratch t = {0};
     struct dlm_fit fit;
     const char *y = s->of == DLM_OPTIMUM_BATCH ? "batch_tok" : "lr", *x = s->of == DLM_OPTIMUM_BATCH ? "tokens" : "batch_tok";
@@ -491,10 +487,11 @@ static int find_law(struct source *s, const char *name, const char *by, struct d
         points(s, NULL, &t.sample);
         s->fitted = t.sample.n >= 2 && two_x(&t.sample);
         if (!s->fitted)
-            rc = dlm_notes_add(notes, err,
-                               "%s: no law of the %s: %zu optim%s within the sampled values; it needs at least 2 at different %s "
-                               "and should have five",
-                               name, what_of(s->of), t.sample.n, t.sample.n == 1 ? "um lies" : "a lie", x);
+            rc = dlm_notes_add(
+                notes, err,
+                "%s: no law of the %s: %zu optim%s within the sampled values; it needs at least 2 at different %s "
+                "and should have five",
+                name, what_of(s->of), t.sample.n, t.sample.n == 1 ? "um lies" : "a lie", x);
     }
     if (!rc && s->fitted)
         rc = dlm_fit_points(&dlm_form_power, &t.sample, s->how->estimate.huber, &s->minima, &fit, err);
@@ -507,8 +504,8 @@ static int find_law(struct source *s, const char *name, const char *by, struct d
     if (!rc && b->n && s->residuals && (rows || !s->by_set)) {
         row_draws = room_for_draws(b, width, err);
         rc = !row_draws ? DLM_ENOMEM
-                        : dlm_bootstrap_run(b, &(struct dlm_resampler){draw_residuals, s, scratch_size(s), width}, name, row_draws,
-                                            &good, err);
+                        : dlm_bootstrap_run(b, &(struct dlm_resampler){draw_residuals, s, scratch_size(s), width}, name,
+                                            row_draws, &good, err);
     }
     for (size_t i = 0; rows && row_draws && i < s->n_rows && !rc; i++) {
         rc = interval_of(b, row_draws, width, 2 + 2 * i, &rows[i].best, err);
@@ -525,10 +522,11 @@ static int find_law(struct source *s, const char *name, const char *by, struct d
             draws[2 * i + 1] = fit.value[1] + widened * (draws[2 * i + 1] - fit.value[1]);
         }
     } else if (!rc && b->n && s->fitted && !s->residuals) {
-        rc = dlm_notes_add(notes, err,
-                           "%s: %s: no interval: every parabola goes through three values and leaves no residual, and %zu sets of "
-                           "runs are too few to draw again (%d are needed)",
-                           name, what_of(s->of), sets, SETS);
+        rc = dlm_notes_add(
+            notes, err,
+            "%s: %s: no interval: every parabola goes through three values and leaves no residual, and %zu sets of "
+            "runs are too few to draw again (%d are needed)",
+            name, what_of(s->of), sets, SETS);
     }
     if (!rc && s->fitted) {
         rc = dlm_powerlaw_rows(&(struct dlm_powerlaw){.group = name,
@@ -549,7 +547,7 @@ static int find_law(struct source *s, const char *name, const char *by, struct d
     return rc;
 }
 
-/* --- rows ------------------------------------------------------------------------------------------------------------------------ */
+/* --- rows ------------------------------------------------------------------------------------------------------------------ */
 
 static struct dlm_optimum_row make_row(enum dlm_optimum_of of, const struct set *s, size_t l)
 {
@@ -624,20 +622,21 @@ static int find_group(const struct dlm_optimum_how *how, struct dlm_optima *out,
     int rc = 0;
     for (int high = 0; high < 2 && !rc; high++)
         if (outside[high])
-            rc = dlm_notes_add(notes, err,
-                               "%s: %zu of %zu optima lie outside of the sampled %s, %s, and are no part of the law", name,
-                               outside[high], out->n - first, values, high ? "beyond the largest" : "below the smallest");
+            rc =
+                dlm_notes_add(notes, err, "%s: %zu of %zu optima lie outside of the sampled %s, %s, and are no part of the law",
+                              name, outside[high], out->n - first, values, high ? "beyond the largest" : "below the smallest");
     if (!rc && flat)
-        rc = dlm_notes_add(notes, err, "%s: %zu of %zu levels are left out: their parabola has no lowest point", name, flat, levels);
+        rc = dlm_notes_add(notes, err, "%s: %zu of %zu levels are left out: their parabola has no lowest point", name, flat,
+                           levels);
     if (!rc && few && !how->best_batch)
-        rc = dlm_notes_add(notes, err, "%s: %zu of %zu levels are left out: fewer than %d %s get there", name, few, levels, PARABOLA,
-                           values);
+        rc = dlm_notes_add(notes, err, "%s: %zu of %zu levels are left out: fewer than %d %s get there", name, few, levels,
+                           PARABOLA, values);
     struct source s = {.how = how, .of = out->of, .sets = sets, .n = n, .n_rows = out->n - first};
     return rc ? rc : find_law(&s, name, by, &out->rows[first], laws, bands, notes, err);
 }
 
-int dlm_optimum_find(const struct dlm_study *s, const struct dlm_optimum_how *how, enum dlm_optimum_of of, struct dlm_optima *out,
-                     struct dlm_laws *laws, struct dlm_notes *notes, struct dlm_error *err)
+int dlm_optimum_find(const struct dlm_study *s, const struct dlm_optimum_how *how, enum dlm_optimum_of of,
+                     struct dlm_optima *out, struct dlm_laws *laws, struct dlm_notes *notes, struct dlm_error *err)
 {
     struct set *sets = NULL;
     size_t n = 0, groups = 0;
@@ -656,9 +655,10 @@ int dlm_optimum_find(const struct dlm_study *s, const struct dlm_optimum_how *ho
     }
     if (!rc && !out->n)
         rc = dlm_fail(err, DLM_EDATA,
-                      of == DLM_OPTIMUM_BATCH ? "no parabola of tokens over batch: at least 3 batches of one size must reach a loss"
-                                              : "no parabola of loss over learning rate: at least 3 rates of one size and batch "
-                                                "must reach the same tokens");
+                      of == DLM_OPTIMUM_BATCH
+                          ? "no parabola of tokens over batch: at least 3 batches of one size must reach a loss"
+                          : "no parabola of loss over learning rate: at least 3 rates of one size and batch "
+                            "must reach the same tokens");
     if (!rc && groups > 1) {
         struct source all = {.how = how, .of = of, .sets = sets, .n = n, .n_rows = out->n};
         rc = find_law(&all, "pooled", s->by, NULL, laws, &bands, notes, err);

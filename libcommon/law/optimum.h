@@ -7,14 +7,14 @@
  * A parabola takes at least three values. Optima outside of those sampled are rows, flagged, and no part of the law. Laws are
  * fitted per group and, where there are several, to all of them as the group `pooled`.
  *
- * In a law each optimum weighs by how well the values of its parabola tell an optimum where the law itself puts it: less towards
- * their ends. Equal weights would draw the law towards the middle of the grid, where optima are not cut off.
+ * In a law each optimum weighs by how well the values of its parabola tell an optimum where the law itself puts it: less
+ * towards their ends. Equal weights would draw the law towards the middle of the grid, where optima are not cut off.
  *
  * Intervals. The grid of values is chosen, not drawn: were single runs drawn again, most parabolas would lose the values that
- * make them. So runs that share a parabola stay together. With ten or more sets of such runs (a size; for rates a size and batch)
- * the sets are drawn again, the spread widened by the root of n/(n - 2) for the law's two terms. With fewer, what is drawn again
- * are the residuals about the parabolas, a run's together at all its levels, widened by the root of n/(n - 3) for the three terms
- * that were fitted to them.
+ * make them. So runs that share a parabola stay together. With ten or more sets of such runs (a size; for rates a size and
+ * batch) the sets are drawn again, the spread widened by the root of n/(n - 2) for the law's two terms. With fewer, what is
+ * drawn again are the residuals about the parabolas, a run's together at all its levels, widened by the root of n/(n - 3) for
+ * the three terms that were fitted to them.
  */
 #ifndef DLM_LAW_OPTIMUM_H
 #define DLM_LAW_OPTIMUM_H
@@ -51,8 +51,8 @@ struct dlm_optimum_how {
 
 /* The study must have been read against x = "tokens", with sizes, batch and lr. Rows and laws (y batch_tok, x tokens; y lr, x
  * batch_tok) both. DLM_EDATA where no parabola has a lowest point. A law that has too few optima is missing and said to be. */
-int dlm_optimum_find(const struct dlm_study *s, const struct dlm_optimum_how *how, enum dlm_optimum_of of, struct dlm_optima *out,
-                     struct dlm_laws *laws, struct dlm_notes *notes, struct dlm_error *err);
+int dlm_optimum_find(const struct dlm_study *s, const struct dlm_optimum_how *how, enum dlm_optimum_of of,
+                     struct dlm_optima *out, struct dlm_laws *laws, struct dlm_notes *notes, struct dlm_error *err);
 int dlm_optimum_write(const struct dlm_optima *o, const struct dlm_study *s, FILE *f, const char *name, struct dlm_error *err);
 void dlm_optimum_release(struct dlm_optima *o);
 

@@ -65,7 +65,4 @@ double dlm_parabola_precision(const double *x, size_t n, double at)
     return b.spread * b.spread / (1 / b.t2 + t * t / b.qq);
 }
 
-double dlm_parabola_at(const struct dlm_parabola *p, double x)
-{
-    return p->y + p->bend * (x - p->x) * (x - p->x);
-}
+double dlm_parabola_at(const struct dlm_parabola *p, double x) { return p->y + p->bend * (x - p->x) * (x - p->x); }

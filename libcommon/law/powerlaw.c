@@ -75,8 +75,8 @@ int dlm_powerlaw_rows(const struct dlm_powerlaw *p, struct dlm_laws *laws, struc
                            "%s: %s against %s: the exponent is not determined by these runs: %.3g, from %.3g to %.3g", p->group,
                            p->y, p->x, k, in[1].lo, in[1].hi);
     else if (!rc && in[1].hi - in[1].lo > fabs(k))
-        rc = dlm_notes_add(notes, err, "%s: %s against %s: the exponent is weakly determined: %.3g, from %.3g to %.3g", p->group,
-                           p->y, p->x, k, in[1].lo, in[1].hi);
+        rc = dlm_notes_add(notes, err, "%s: %s against %s: the exponent is weakly determined: %.3g, from %.3g to %.3g",
+                           p->group, p->y, p->x, k, in[1].lo, in[1].hi);
     return rc;
 }
 

@@ -112,11 +112,13 @@ static int find_in_group(const struct dlm_group *g, const struct dlm_levels *lev
             e[n] = (struct entry){log(r->flops_tok), log(r->batch_tok), &curve[n]}, n++;
     }
     if (!rc && single == g->n)
-        rc = dlm_notes_add(notes, err, "%s: each run is a single point: a loss is only ever reached where it was measured", g->name);
+        rc = dlm_notes_add(notes, err, "%s: each run is a single point: a loss is only ever reached where it was measured",
+                           g->name);
     if (!rc)
         qsort(e, n, sizeof *e, order_entries);
     for (size_t i = 0, end; i < n && !rc; i = end) {
-        struct dlm_reach_size size = {.group = g, .flops_tok = e[i].curve->run->flops_tok, .params = e[i].curve->run->params, .n = 1};
+        struct dlm_reach_size size = {
+            .group = g, .flops_tok = e[i].curve->run->flops_tok, .params = e[i].curve->run->params, .n = 1};
         for (end = i + 1; end < n && e[end].size - e[i].size <= same; end++)
             size.n += e[end].batch - e[end - 1].batch > same;
         if (size.n < least) {
@@ -133,8 +135,8 @@ static int find_in_group(const struct dlm_group *g, const struct dlm_levels *lev
         rc = fill_size(&out->sizes[out->n++], &e[i], end - i, levels, least, err);
     }
     if (!rc && few)
-        rc = dlm_notes_add(notes, err, "%s: %zu size%s left out: fewer than %zu batches", g->name, few, few == 1 ? " is" : "s are",
-                           least);
+        rc = dlm_notes_add(notes, err, "%s: %zu size%s left out: fewer than %zu batches", g->name, few,
+                           few == 1 ? " is" : "s are", least);
     for (size_t i = 0; i < n; i++)
         dlm_curve_release(&curve[i]);
     free(curve);

@@ -7,10 +7,7 @@
 
 enum { N = DLM_ROBUST_TERMS, STEPS = 200 };
 
-size_t dlm_robust_scratch(int n, size_t m)
-{
-    return m * (size_t)(n + 2) * sizeof(double);
-}
+size_t dlm_robust_scratch(int n, size_t m) { return m * (size_t)(n + 2) * sizeof(double); }
 
 static double objective(const struct dlm_robust *p, const double *r, double delta)
 {

@@ -1,6 +1,6 @@
-/* Robust least squares of a few parameters: the lowest Σ w·h(r), h Huber's function, for residuals that a callback computes with
- * their derivatives. For forms that fit.h does not know. Iteratively reweighted Levenberg-Marquardt within bounds; a local search,
- * so callers start it in several places. Keeps no state: threads may share everything but `scratch` and q. */
+/* Robust least squares of a few parameters: the lowest Σ w·h(r), h Huber's function, for residuals that a callback computes
+ * with their derivatives. For forms that fit.h does not know. Iteratively reweighted Levenberg-Marquardt within bounds; a local
+ * search, so callers start it in several places. Keeps no state: threads may share everything but `scratch` and q. */
 #ifndef DLM_LAW_ROBUST_H
 #define DLM_LAW_ROBUST_H
 

@@ -1,4 +1,5 @@
-/* Data-bound laws and annealing recovered from synthetic runs: the worth of repeated tokens, where two groups cross, the factor. */
+/* Data-bound laws and annealing recovered from synthetic runs: the worth of repeated tokens, where two groups cross, the
+ * factor. */
 #include "law/annealing.h"
 #include "law/epochs.h"
 
@@ -11,12 +12,13 @@ static char by[] = "noise", run_name[] = "run", seed_name[] = "seed", seeds[2][2
 static char *kept_names[] = {seed_name};
 
 /* Sizes × amounts of unique tokens, each run seeing them up to `epochs` times; one group or two. */
-static void make(struct dlm_study *s, enum dlm_epochs_form form, const double (*truth)[DLM_EPOCHS_TERMS], size_t groups, double epochs,
-                 double of_run, double of_point, struct dlm_rng *rng)
+static void make(struct dlm_study *s, enum dlm_epochs_form form, const double (*truth)[DLM_EPOCHS_TERMS], size_t groups,
+                 double epochs, double of_run, double of_point, struct dlm_rng *rng)
 {
     enum { SIZES = 4, AMOUNTS = 6, POINTS = 16 };
     const size_t runs = SIZES * AMOUNTS;
-    *s = (struct dlm_study){.n = groups, .n_runs = groups * runs, .n_points = groups * runs * POINTS, .by = by, .fitted = "loss", .has_runs = true};
+    *s = (struct dlm_study){
+        .n = groups, .n_runs = groups * runs, .n_points = groups * runs * POINTS, .by = by, .fitted = "loss", .has_runs = true};
     s->groups = calloc(s->n, sizeof *s->groups);
     s->runs = calloc(s->n_runs, sizeof *s->runs);
     s->points = calloc(s->n_points, sizeof *s->points);
@@ -26,12 +28,26 @@ static void make(struct dlm_study *s, enum dlm_epochs_form form, const double (*
         const double params = 1e7 * pow(3, (double)(i % SIZES)), unique = 1e7 * pow(3, (double)(i / SIZES % AMOUNTS));
         const double *v = truth[i / runs], e = of_run * dlm_rng_normal(rng);
         struct dlm_run *r = &s->runs[i];
-        *r = (struct dlm_run){.name = run_name, .points = &s->points[i * POINTS], .n = POINTS, .params = params, .flops_tok = 6 * params, .batch_tok = NAN, .lr = NAN};
+        *r = (struct dlm_run){.name = run_name,
+                              .points = &s->points[i * POINTS],
+                              .n = POINTS,
+                              .params = params,
+                              .flops_tok = 6 * params,
+                              .batch_tok = NAN,
+                              .lr = NAN};
         for (size_t k = 0; k < POINTS; k++) {
             const double d = unique * 0.2 * pow(epochs / 0.2, (double)k / (POINTS - 1));
             const double l = dlm_epochs_loss(form, v, params, fmin(unique, d), d);
-            r->points[k] = (struct dlm_point){.x = d, .y = l * exp(e + of_point * dlm_rng_normal(rng)), .se = NAN, .flops = 6 * params * d, .tokens = d,
-                                              .params = params, .flops_tok = 6 * params, .unique_tokens = fmin(unique, d), .batch_tok = NAN, .lr = NAN};
+            r->points[k] = (struct dlm_point){.x = d,
+                                              .y = l * exp(e + of_point * dlm_rng_normal(rng)),
+                                              .se = NAN,
+                                              .flops = 6 * params * d,
+                                              .tokens = d,
+                                              .params = params,
+                                              .flops_tok = 6 * params,
+                                              .unique_tokens = fmin(unique, d),
+                                              .batch_tok = NAN,
+                                              .lr = NAN};
         }
     }
     for (size_t i = 0; i < s->n; i++)
@@ -63,16 +79,19 @@ static void check_forms(void)
 {
     const double *v = saturating[0], *w = stretched[0];
     tap_near(dlm_epochs_worth(DLM_EPOCHS_SATURATING, v, 1e8, 1e9, 5e8), 5e8, 1, "less than an epoch is worth itself");
-    tap_near(dlm_epochs_worth(DLM_EPOCHS_SATURATING, v, 1e8, 1e9, 4e9), 1e9 * (1 + 60 * (1 - exp(-3.0 / 60))), 1, "four epochs, saturating");
+    tap_near(dlm_epochs_worth(DLM_EPOCHS_SATURATING, v, 1e8, 1e9, 4e9), 1e9 * (1 + 60 * (1 - exp(-3.0 / 60))), 1,
+             "four epochs, saturating");
     tap_near(dlm_epochs_worth(DLM_EPOCHS_SATURATING, v, 1e8, 1e9, 1e15) / 61e9, 1, 1e-9, "without end they are worth 1 + R");
     const double r = 254.35 * pow(1e9, 0.39) / pow(1e8, 0.55);
-    tap_near(dlm_epochs_worth(DLM_EPOCHS_STRETCHED, w, 1e8, 1e9, 4e9) / (1e9 * pow(4, 1.3) * exp(-pow(3 / r, 0.4))), 1, 1e-9, "four epochs, stretched");
+    tap_near(dlm_epochs_worth(DLM_EPOCHS_STRETCHED, w, 1e8, 1e9, 4e9) / (1e9 * pow(4, 1.3) * exp(-pow(3 / r, 0.4))), 1, 1e-9,
+             "four epochs, stretched");
     double least = INFINITY;
     for (double p = 5; p < 14; p += 0.05)
         for (double e = 0; e < 9; e += 0.01)
             least = fmin(least, dlm_epochs_loss(DLM_EPOCHS_STRETCHED, w, pow(10, p), 1e9, 1e9 * pow(10, e)));
     tap_near(dlm_epochs_bound(DLM_EPOCHS_STRETCHED, w, 1e9), least, 2e-3, "the least over sizes and epochs, stretched");
-    tap_near(dlm_epochs_bound(DLM_EPOCHS_SATURATING, v, 1e9), dlm_epochs_loss(DLM_EPOCHS_SATURATING, v, 1e30, 1e9, 1e20), 1e-6, "and saturating");
+    tap_near(dlm_epochs_bound(DLM_EPOCHS_SATURATING, v, 1e9), dlm_epochs_loss(DLM_EPOCHS_SATURATING, v, 1e30, 1e9, 1e20), 1e-6,
+             "and saturating");
 }
 
 static void check_exact(struct dlm_rng *rng)
@@ -86,7 +105,8 @@ static void check_exact(struct dlm_rng *rng)
         const struct dlm_estimate h = how(0, 0, 1);
         const double(*truth)[DLM_EPOCHS_TERMS] = form ? stretched : saturating;
         make(&s, (enum dlm_epochs_form)form, truth, 1, 100, 0, 0, rng);
-        if (!tap_ok(!dlm_epochs_find(&s, &h, (enum dlm_epochs_form)form, &e, &laws, &notes, &err), "%s form without errors", form ? "stretched" : "saturating"))
+        if (!tap_ok(!dlm_epochs_find(&s, &h, (enum dlm_epochs_form)form, &e, &laws, &notes, &err), "%s form without errors",
+                    form ? "stretched" : "saturating"))
             printf("# %s\n", err.msg);
         else
             for (int k = 0; k < dlm_epochs_count((enum dlm_epochs_form)form); k++)
@@ -118,10 +138,12 @@ static void check_intervals(struct dlm_rng *rng)
         const struct dlm_estimate h = how(thorough ? 400 : 100, (uint64_t)i, 2);
         make(&s, DLM_EPOCHS_SATURATING, (const double(*)[DLM_EPOCHS_TERMS])truth, 2, 100, 0.002, 0.001, rng);
         if (!dlm_epochs_find(&s, &h, DLM_EPOCHS_SATURATING, &e, &laws, &notes, &err)) {
-            const struct dlm_law_row *r = find(&laws, "epochs.saturating", "balanced", "R"), *a = find(&laws, "loss", "balanced", "A");
+            const struct dlm_law_row *r = find(&laws, "epochs.saturating", "balanced", "R"),
+                                     *a = find(&laws, "loss", "balanced", "A");
             covered += r->lo <= 60 && r->hi >= 60;
             bound += a->lo <= 900 * pow(61, -0.32) && a->hi >= 900 * pow(61, -0.32);
-            crossed += e.n_crossovers == 1 && (!e.crossovers[0].determined || (e.crossovers[0].in.lo <= cross && e.crossovers[0].in.hi >= cross));
+            crossed += e.n_crossovers == 1 &&
+                       (!e.crossovers[0].determined || (e.crossovers[0].in.lo <= cross && e.crossovers[0].in.hi >= cross));
             if (!i)
                 printf("# %s\n# R %.3g from %.3g to %.3g\n", notes.n ? notes.at[notes.n - 1] : "", r->value, r->lo, r->hi);
         }
@@ -131,7 +153,8 @@ static void check_intervals(struct dlm_rng *rng)
         synthetic_free(&s);
     }
     tap_ok(covered >= 0.7 * studies && bound >= 0.7 * studies && crossed >= 0.7 * studies,
-           "of %d studies %d intervals of R hold 60, %d the data-bound A, %d do not deny the crossing at %.3g", studies, covered, bound, crossed, cross);
+           "of %d studies %d intervals of R hold 60, %d the data-bound A, %d do not deny the crossing at %.3g", studies,
+           covered, bound, crossed, cross);
 }
 
 static void check_words(struct dlm_rng *rng)
@@ -143,11 +166,14 @@ static void check_words(struct dlm_rng *rng)
     struct dlm_error err;
     const struct dlm_estimate h = how(60, 0, 2);
     make(&s, DLM_EPOCHS_SATURATING, saturating, 1, 1, 0.002, 0, rng);
-    tap_ok(dlm_epochs_find(&s, &h, DLM_EPOCHS_SATURATING, &e, &laws, &notes, &err) == DLM_EDATA && strstr(err.msg, "no run sees its tokens again"), "without a second epoch there is no law: %s", err.msg);
+    tap_ok(dlm_epochs_find(&s, &h, DLM_EPOCHS_SATURATING, &e, &laws, &notes, &err) == DLM_EDATA &&
+               strstr(err.msg, "no run sees its tokens again"),
+           "without a second epoch there is no law: %s", err.msg);
     synthetic_free(&s);
     dlm_notes_release(&notes);
     make(&s, DLM_EPOCHS_SATURATING, saturating, 1, 3, 0.01, 0.002, rng);
-    tap_ok(!dlm_epochs_find(&s, &h, DLM_EPOCHS_SATURATING, &e, &laws, &notes, &err) && noted(&notes, "R, what repeated tokens are worth, is not determined"),
+    tap_ok(!dlm_epochs_find(&s, &h, DLM_EPOCHS_SATURATING, &e, &laws, &notes, &err) &&
+               noted(&notes, "R, what repeated tokens are worth, is not determined"),
            "three epochs do not determine R = 60, and that is said");
     dlm_epochs_release(&e);
     dlm_laws_release(&laws);
@@ -155,13 +181,33 @@ static void check_words(struct dlm_rng *rng)
     synthetic_free(&s);
 }
 
-/* Constant runs of a grid with two seeds, and an annealed run beside each: its last point times the factor (and lr to `slope`). */
+/* Constant runs of a grid with two seeds, and an annealed run beside each: its last point times the factor (and lr to `slope`).
+ */
 static void make_annealed(struct dlm_study *s, double factor, double slope, double noise, struct dlm_rng *rng)
 {
-    static struct synthetic_grid g = {.groups = 2, .sizes = 4, .batches = 3, .rates = 3, .points = 20, .first_size = 1.5e8, .size_step = 2,
-                                      .first_batch = 65536, .batch_step = 2, .rate_step = 2, .first_tokens = 2e8, .tokens_of_run = 2e10, .E = 2.17,
-                                      .a = 222, .alpha = 0.292, .b = 1920, .beta = 0.367, .c_batch = 0.05, .a_batch = 0.0117, .k_batch = 0.7759,
-                                      .c_lr = 0.01, .a_lr = 0.0104, .k_lr = 0.3295};
+    static struct synthetic_grid g = {.groups = 2,
+                                      .sizes = 4,
+                                      .batches = 3,
+                                      .rates = 3,
+                                      .points = 20,
+                                      .first_size = 1.5e8,
+                                      .size_step = 2,
+                                      .first_batch = 65536,
+                                      .batch_step = 2,
+                                      .rate_step = 2,
+                                      .first_tokens = 2e8,
+                                      .tokens_of_run = 2e10,
+                                      .E = 2.17,
+                                      .a = 222,
+                                      .alpha = 0.292,
+                                      .b = 1920,
+                                      .beta = 0.367,
+                                      .c_batch = 0.05,
+                                      .a_batch = 0.0117,
+                                      .k_batch = 0.7759,
+                                      .c_lr = 0.01,
+                                      .a_lr = 0.0104,
+                                      .k_lr = 0.3295};
     struct dlm_study c;
     synthetic_make(&c, &g, rng);
     *s = c;
@@ -214,14 +260,19 @@ static void check_annealing(struct dlm_rng *rng)
     struct dlm_error err;
     struct dlm_estimate h = how(200, 0, 2);
     make_annealed(&s, 1 / 1.0245, 0, 0.001, rng);
-    tap_ok(!dlm_annealing_find(&s, &h, DLM_SMOOTH_LOCAL, &a, &laws, &notes, &err) && a.n == 3 && a.rows[0].pairs == 36 && a.rows[2].pairs == 72, "each annealed run has its partner");
+    tap_ok(!dlm_annealing_find(&s, &h, DLM_SMOOTH_LOCAL, &a, &laws, &notes, &err) && a.n == 3 && a.rows[0].pairs == 36 &&
+               a.rows[2].pairs == 72,
+           "each annealed run has its partner");
     tap_near(a.rows[0].factor, 1 / 1.0245, 0.001, "the factor");
-    tap_ok(a.rows[2].in.lo <= 1 / 1.0245 + 2e-4 && a.rows[2].in.hi >= 1 / 1.0245 - 2e-4 && a.rows[2].in.hi - a.rows[2].in.lo < 0.002, "its interval: %.5f to %.5f", a.rows[2].in.lo, a.rows[2].in.hi);
+    tap_ok(a.rows[2].in.lo <= 1 / 1.0245 + 2e-4 && a.rows[2].in.hi >= 1 / 1.0245 - 2e-4 &&
+               a.rows[2].in.hi - a.rows[2].in.lo < 0.002,
+           "its interval: %.5f to %.5f", a.rows[2].in.lo, a.rows[2].in.hi);
     tap_ok(noted(&notes, "does not move the best learning rate"), "it moves no optimum, and that is said");
     h.bootstrap.threads = 3;
     dlm_annealing_release(&a);
     dlm_annealing_find(&s, &h, DLM_SMOOTH_LOCAL, &a, &again, &notes, &err);
-    tap_ok(find(&laws, "annealing", "pooled", "factor")->lo == find(&again, "annealing", "pooled", "factor")->lo, "three threads give what two give");
+    tap_ok(find(&laws, "annealing", "pooled", "factor")->lo == find(&again, "annealing", "pooled", "factor")->lo,
+           "three threads give what two give");
     dlm_annealing_release(&a);
     dlm_laws_release(&laws);
     dlm_laws_release(&again);
@@ -230,7 +281,8 @@ static void check_annealing(struct dlm_rng *rng)
         if (i % 2 && i < 20)
             s.runs[i].kept[0] = seeds[1];
     dlm_annealing_find(&s, &h, DLM_SMOOTH_LOCAL, &a, &laws, &notes, &err);
-    tap_ok(a.rows[0].pairs == 26 && a.rows[0].lone == 10 && noted(&notes, "10 annealed runs are left out"), "another seed is no partner");
+    tap_ok(a.rows[0].pairs == 26 && a.rows[0].lone == 10 && noted(&notes, "10 annealed runs are left out"),
+           "another seed is no partner");
     dlm_annealing_release(&a);
     dlm_laws_release(&laws);
     dlm_notes_release(&notes);

@@ -8,12 +8,25 @@
 #include <string.h>
 
 /* One size whose loss is a power of tokens, so that the critical batch is one of loss: exponent -k/beta. */
-static const struct synthetic_grid grid = {
-    .groups = 1, .sizes = 1, .batches = 9, .rates = 1, .points = 40,
-    .first_size = 1.5e8, .size_step = 2, .first_batch = 32768, .batch_step = 1.6, .rate_step = 2,
-    .first_tokens = 2e8, .tokens_of_run = 5e9,
-    .b = 60, .beta = 0.14,
-    .a_batch = 0.0117, .k_batch = 0.7759, .a_lr = 0.0104, .k_lr = 0.3295, .kappa = 0.5};
+static const struct synthetic_grid grid = {.groups = 1,
+                                           .sizes = 1,
+                                           .batches = 9,
+                                           .rates = 1,
+                                           .points = 40,
+                                           .first_size = 1.5e8,
+                                           .size_step = 2,
+                                           .first_batch = 32768,
+                                           .batch_step = 1.6,
+                                           .rate_step = 2,
+                                           .first_tokens = 2e8,
+                                           .tokens_of_run = 5e9,
+                                           .b = 60,
+                                           .beta = 0.14,
+                                           .a_batch = 0.0117,
+                                           .k_batch = 0.7759,
+                                           .a_lr = 0.0104,
+                                           .k_lr = 0.3295,
+                                           .kappa = 0.5};
 
 static int fit(const struct dlm_study *s, uint64_t n, int threads, uint64_t seed, struct dlm_isoloss *o, struct dlm_laws *laws,
                struct dlm_notes *notes)
@@ -123,7 +136,8 @@ static void check_intervals(struct dlm_rng *rng)
         synthetic_free(&s);
     }
     tap_ok(fitted == studies && covered >= 0.79 * studies && kappa_covered >= 0.79 * studies,
-           "of %d studies the intervals of the exponent cover it %d times, those of kappa %d times (mean %.3g, sd %.2g, mean width "
+           "of %d studies the intervals of the exponent cover it %d times, those of kappa %d times (mean %.3g, sd %.2g, mean "
+           "width "
            "%.2g)",
            studies, covered, kappa_covered, mean, sqrt(fmax(square - mean * mean, 0)), width);
 }

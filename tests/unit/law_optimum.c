@@ -9,19 +9,52 @@
 #include <string.h>
 
 /* Of one size in 5, batches from 16 K to 1 M tokens; curves of 30 points from 0.2 G to 20 G tokens. */
-static const struct synthetic_grid batch_grid = {
-    .groups = 1, .sizes = 5, .batches = 7, .rates = 1, .points = 30,
-    .first_size = 1.5e8, .size_step = 2, .first_batch = 16384, .batch_step = 2, .rate_step = 2,
-    .first_tokens = 2e8, .tokens_of_run = 2e10,
-    .E = 2.17, .a = 222, .alpha = 0.292, .b = 1920, .beta = 0.367,
-    .c_batch = 0.05, .a_batch = 0.0117, .k_batch = 0.7759, .a_lr = 0.0104, .k_lr = 0.3295};
+static const struct synthetic_grid batch_grid = {.groups = 1,
+                                                 .sizes = 5,
+                                                 .batches = 7,
+                                                 .rates = 1,
+                                                 .points = 30,
+                                                 .first_size = 1.5e8,
+                                                 .size_step = 2,
+                                                 .first_batch = 16384,
+                                                 .batch_step = 2,
+                                                 .rate_step = 2,
+                                                 .first_tokens = 2e8,
+                                                 .tokens_of_run = 2e10,
+                                                 .E = 2.17,
+                                                 .a = 222,
+                                                 .alpha = 0.292,
+                                                 .b = 1920,
+                                                 .beta = 0.367,
+                                                 .c_batch = 0.05,
+                                                 .a_batch = 0.0117,
+                                                 .k_batch = 0.7759,
+                                                 .a_lr = 0.0104,
+                                                 .k_lr = 0.3295};
 
-static const struct synthetic_grid rate_grid = {
-    .groups = 1, .sizes = 5, .batches = 7, .rates = 3, .points = 30,
-    .first_size = 1.5e8, .size_step = 2, .first_batch = 16384, .batch_step = 2, .rate_step = 2,
-    .first_tokens = 2e8, .tokens_of_run = 2e10,
-    .E = 2.17, .a = 222, .alpha = 0.292, .b = 1920, .beta = 0.367,
-    .c_batch = 0.05, .a_batch = 0.0117, .k_batch = 0.7759, .c_lr = 0.01, .a_lr = 0.0104, .k_lr = 0.3295};
+static const struct synthetic_grid rate_grid = {.groups = 1,
+                                                .sizes = 5,
+                                                .batches = 7,
+                                                .rates = 3,
+                                                .points = 30,
+                                                .first_size = 1.5e8,
+                                                .size_step = 2,
+                                                .first_batch = 16384,
+                                                .batch_step = 2,
+                                                .rate_step = 2,
+                                                .first_tokens = 2e8,
+                                                .tokens_of_run = 2e10,
+                                                .E = 2.17,
+                                                .a = 222,
+                                                .alpha = 0.292,
+                                                .b = 1920,
+                                                .beta = 0.367,
+                                                .c_batch = 0.05,
+                                                .a_batch = 0.0117,
+                                                .k_batch = 0.7759,
+                                                .c_lr = 0.01,
+                                                .a_lr = 0.0104,
+                                                .k_lr = 0.3295};
 
 static const struct dlm_law_row *find(const struct dlm_laws *l, const char *group, const char *term)
 {
@@ -30,9 +63,10 @@ static const struct dlm_law_row *find(const struct dlm_laws *l, const char *grou
 
 static struct dlm_optimum_how how(uint64_t n, uint64_t seed, int threads)
 {
-    return (struct dlm_optimum_how){
-        .estimate = {.huber = 1e-3, .bootstrap = {.n = n, .seed = seed, .level = 0.95, .threads = threads}, .budgets = {.n = 8}},
-        .levels = {.n = 8}};
+    return (struct dlm_optimum_how){.estimate = {.huber = 1e-3,
+                                                 .bootstrap = {.n = n, .seed = seed, .level = 0.95, .threads = threads},
+                                                 .budgets = {.n = 8}},
+                                    .levels = {.n = 8}};
 }
 
 static int fit(const struct dlm_study *s, const struct dlm_optimum_how *h, enum dlm_optimum_of of, struct dlm_optima *o,
@@ -52,7 +86,8 @@ static void check_parabolas(void)
     struct dlm_parabola p;
     for (int i = 0; i < 4; i++)
         y[i] = 3 + 0.25 * (x[i] - 1.5) * (x[i] - 1.5);
-    tap_ok(dlm_parabola_fit(&p, x, y, NULL, 4) && fabs(p.x - 1.5) < 1e-12 && fabs(p.y - 3) < 1e-12 && fabs(p.bend - 0.25) < 1e-12,
+    tap_ok(dlm_parabola_fit(&p, x, y, NULL, 4) && fabs(p.x - 1.5) < 1e-12 && fabs(p.y - 3) < 1e-12 &&
+               fabs(p.bend - 0.25) < 1e-12,
            "a parabola through its own points");
     tap_near(dlm_parabola_at(&p, 4), 3 + 0.25 * 6.25, 1e-12, "and between them");
     y[1] += 100;
@@ -98,8 +133,8 @@ static void check_exact(void)
     synthetic_free(&s);
 }
 
-static void check_coverage(enum dlm_optimum_of of, const struct synthetic_grid *grid, const char *group, double want, double lowest,
-                           struct dlm_rng *rng)
+static void check_coverage(enum dlm_optimum_of of, const struct synthetic_grid *grid, const char *group, double want,
+                           double lowest, struct dlm_rng *rng)
 {
     const bool thorough = getenv("DLM_TEST_LONG") != NULL;
     const int studies = thorough ? 1000 : 60;
@@ -127,8 +162,8 @@ static void check_coverage(enum dlm_optimum_of of, const struct synthetic_grid *
     }
     tap_ok(fitted == studies && covered >= lowest * studies,
            "%s, %s: %d of %d intervals of k cover %g (mean %.4g, sd %.3g, mean width %.3g)",
-           of == DLM_OPTIMUM_BATCH ? "best batch" : "best rate", group, covered, studies, want, mean, sqrt(square - mean * mean),
-           width);
+           of == DLM_OPTIMUM_BATCH ? "best batch" : "best rate", group, covered, studies, want, mean,
+           sqrt(square - mean * mean), width);
 }
 
 int main(void)

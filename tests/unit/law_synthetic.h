@@ -1,11 +1,12 @@
-/* Synthetic studies with known laws, for the tests of the analyses: a grid of groups, sizes, batches and learning rates, each run
- * a curve whose loss is
+/* Synthetic studies with known laws, for the tests of the analyses: a grid of groups, sizes, batches and learning rates, each
+ * run a curve whose loss is
  *
- *   L = (E + a·M^-alpha + b·D*^-beta)·exp(c_lr·(log η - log η*)²)·exp(error of the run)·exp(error of the point),   η* = A_lr·B^k_lr
+ *   L = (E + a·M^-alpha + b·D*^-beta)·exp(c_lr·(log η - log η*)²)·exp(error of the run)·exp(error of the point),   η* =
+ * A_lr·B^k_lr
  *
- * where D* solves log D = log D* + c_batch·(log B - log B*)², B* = A_batch·D*^k_batch: at equal loss, log tokens over log batch is a
- * parabola with its lowest point at B*, D*. With kappa > 0 an iso-loss curve instead: (S/S_min - 1)(B/B_min - 1) = kappa, S = D/B,
- * whose least tokens lie at the same B*, D*. */
+ * where D* solves log D = log D* + c_batch·(log B - log B*)², B* = A_batch·D*^k_batch: at equal loss, log tokens over log batch
+ * is a parabola with its lowest point at B*, D*. With kappa > 0 an iso-loss curve instead: (S/S_min - 1)(B/B_min - 1) = kappa,
+ * S = D/B, whose least tokens lie at the same B*, D*. */
 #ifndef DLM_TESTS_LAW_SYNTHETIC_H
 #define DLM_TESTS_LAW_SYNTHETIC_H
 
@@ -17,8 +18,9 @@
 
 struct synthetic_grid {
     size_t groups, sizes, batches, rates, points;
-    double first_size, size_step, first_batch, batch_step, rate_step; /* rates about each batch's own best, or shifted by one step */
-    double first_tokens, tokens_of_run;                               /* a run's curve: evenly in log */
+    double first_size, size_step, first_batch, batch_step,
+        rate_step;                      /* rates about each batch's own best, or shifted by one step */
+    double first_tokens, tokens_of_run; /* a run's curve: evenly in log */
     double E, a, alpha, b, beta;
     double c_batch, a_batch, k_batch, c_lr, a_lr, k_lr, kappa;
     double of_run, of_point; /* standard deviations of errors in log loss */
@@ -66,10 +68,11 @@ __attribute__((unused)) static void synthetic_make(struct dlm_study *s, const st
         abort();
     for (size_t i = 0; i < s->n_runs; i++) {
         const size_t rate = i % g->rates, batch = i / g->rates % g->batches, size = i / g->rates / g->batches % g->sizes;
-        const double m = g->first_size * pow(g->size_step, (double)size), b = g->first_batch * pow(g->batch_step, (double)batch);
+        const double m = g->first_size * pow(g->size_step, (double)size),
+                     b = g->first_batch * pow(g->batch_step, (double)batch);
         const double best = g->a_lr * pow(b, g->k_lr), err = g->of_run * dlm_rng_normal(rng);
         const double lr = exp(log(0.5) + log(g->rate_step) * (round((log(best) - log(0.5)) / log(g->rate_step)) + (double)rate -
-                                                             (double)(g->rates / 2)));
+                                                              (double)(g->rates / 2)));
         const double off = log((g->rates > 1 ? lr : best) / best);
         struct dlm_run *r = &s->runs[i];
         *r = (struct dlm_run){.name = run_name,
