@@ -35,10 +35,11 @@ static bool recipe_given, unique_given, noise_given, batch_given, lr_given, seq_
 static struct dlm_texts law_files;
 static uint64_t resamples = 1000;
 static double level = 0.95, huber = 1e-3;
-static int by, smooth;
+static int interval, by, smooth;
 static const char *annealed;
 static int form;
 static bool annealed_given, form_given, optima, optima_given, best_batch, best_batch_given, critical, critical_given, losses_given, smooth_given, paper_filter, paper_filter_given;
+static bool skip_bad, skip_bad_given, interval_given;
 static bool offset, raw, x_given, y_given, offset_given, raw_given, by_given, budgets_given, law_given, compute_given,
     group_given, where_given, bootstrap_given, level_given, huber_given;
 
@@ -52,6 +53,8 @@ static const struct dlm_option options[] = {
     {"paper-filter", 0, DLM_OPT_FLAG,  NULL,
      "keep 5e17 to 2e20 FLOPs, 5,000 < steps <= 80,000, loss < 4, batch < 1024 sequences", &paper_filter, 0, 0, NULL,
      &paper_filter_given},
+    {"skip-bad",  0,   DLM_OPT_FLAG,   NULL,   "pass over rows that cannot be read, and say how many", &skip_bad, 0, 0, NULL,
+     &skip_bad_given},
     {NULL, 0, DLM_OPT_GROUP, NULL, "Curves:", NULL, 0, 0, NULL, NULL},
     {"smooth",    0,   DLM_OPT_CHOICE, "HOW",  "curves by local lines, or each by C + B t^-b (local)", &smooth, 0, 0,
      "local|power", &smooth_given},
@@ -80,6 +83,8 @@ static const struct dlm_option options[] = {
      &annealed_given},
     {"bootstrap", 0,   DLM_OPT_COUNT,  "N",    "resamples for the intervals; 0: none (1000)", &resamples, 0, 10e6, NULL,
      &bootstrap_given},
+    {"interval",  0,   DLM_OPT_CHOICE, "KIND", "loss, power, surface, plot: percentiles, or bias-corrected and accelerated ones (percentile)",
+     &interval, 0, 0, "percentile|bca", &interval_given},
     {"level",     0,   DLM_OPT_REAL,   "P",    "level of the intervals (0.95)", &level, 0.01, 0.9999, NULL, &level_given},
     {"huber",     0,   DLM_OPT_REAL,   "D",    "residual of log y beyond which errors count linearly (1e-3)", &huber, 1e-9, 1e3,
      NULL, &huber_given},
@@ -391,7 +396,7 @@ static int write_plot(struct call *c, FILE *f, const char *name, struct dlm_erro
     return c->drawn ? dlm_plot_draw(&c->view, c->format, f, err) : dlm_chart_draw(&c->view, f, name, err);
 }
 
-#define ROWS "group where paper-filter "
+#define ROWS "group where paper-filter skip-bad "
 #define FITS ROWS "bootstrap level huber "
 
 #define PLAN "law flops format tokens-available noise batch lr seq-len vocab-size devices peak-flops mfu"
@@ -399,20 +404,20 @@ static int write_plot(struct call *c, FILE *f, const char *name, struct dlm_erro
 /* clang-format off */
 static const struct task tasks[] = {
     {"curve",   ROWS "by budgets losses smooth", "",       false, begin_curve,   find_curve,   write_curve},
-    {"loss",    FITS "by budgets",         "",                  false, begin_loss,    find_loss,    write_laws},
+    {"loss",    FITS "interval by budgets", "",                  false, begin_loss,    find_loss,    write_laws},
     {"isoflop", FITS "raw budgets",        "",                  false, begin_isoflop, find_isoflop, write_isoflop},
     {"batch",   FITS "losses smooth optima", "",           false, begin_batches, find_batch,   write_optima},
     {"lr",      FITS "budgets smooth optima best-batch", "", false, begin_rates, find_lr,      write_optima},
     {"isoloss", FITS "losses smooth critical", "",         false, begin_batches, find_isoloss, write_isoloss},
     {"epochs",  FITS "form",               "",                  false, begin_epochs,  find_epochs,  write_laws},
     {"annealing", FITS "smooth annealed",  "annealed",          false, begin_annealing, find_annealing, write_laws},
-    {"power",   FITS "x-column y-column offset", "x-column y-column", false, begin_power, find_power, write_laws},
-    {"surface", FITS "x-column",           "",                  false, begin_surface, find_surface, write_laws},
+    {"power",   FITS "interval x-column y-column offset", "x-column y-column", false, begin_power, find_power, write_laws},
+    {"surface", FITS "interval x-column",  "",                  false, begin_surface, find_surface, write_laws},
     {"predict", "law flops",               "law flops",         true,  begin_budgets, NULL,         write_predict},
     {"plan",    PLAN,                      "law flops",         true,  begin_plan,    NULL,         write_plan},
     {"databound", "law flops noise tokens-available", "law flops tokens-available", true, begin_budgets, NULL, write_databound},
     {"laws",    "law",                     "",                  true,  NULL,          NULL,         write_published},
-    {"plot",    FITS "by budgets law",     "",                  false, begin_plot,    find_plot,    write_plot},
+    {"plot",    FITS "interval by budgets law", "",                  false, begin_plot,    find_plot,    write_plot},
 };
 /* clang-format on */
 enum { TASKS = sizeof tasks / sizeof *tasks };
@@ -491,6 +496,12 @@ static void say_study(const struct dlm_study *s)
                   s->has_runs ? train : "");
     if (s->dropped)
         dlm_frame_say(&command, "%zu rows without all that is fitted are left out", s->dropped);
+    if (s->skipped)
+        dlm_frame_say(&command, "%zu bad row%s skipped; the first: %s", s->skipped, s->skipped == 1 ? " is" : "s are",
+                      s->first_skipped);
+    if (s->averaged)
+        dlm_frame_say(&command, "%zu run%s more than %d rows: those within %d %% of each other in %s are averaged", s->averaged,
+                      s->averaged == 1 ? " has" : "s have", DLM_STUDY_ROWS, 100 / DLM_STUDY_STEPS, "x");
     if (s->repeats && common.verbose)
         dlm_frame_say(&command, "%zu repeated rows count once", s->repeats);
 }
@@ -509,6 +520,7 @@ int main(int argc, char **argv)
                              .bootstrap = {.n = resamples,
                                            .seed = common.seed,
                                            .level = level,
+                                           .kind = (enum dlm_interval_kind)interval,
                                            .tick = tick,
                                            .tick_ctx = &progress,
                                            .threads = (int)(common.threads ? common.threads : (uint64_t)dlm_build_cores())}},
@@ -516,6 +528,7 @@ int main(int argc, char **argv)
                                  .n_paths = (size_t)(argc - first),
                                  .group = group,
                                  .where = where,
+                                 .skip_bad = skip_bad,
                                  .x = "flops"}};
     check(dlm_budgets_parse(budgets, &c.how.budgets, &err), &err);
     check(dlm_levels_parse(losses, &c.levels, &err), &err);

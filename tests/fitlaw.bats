@@ -248,6 +248,71 @@ setup() {
     run --separate-stderr dlm-fitlaw loss bad.tsv; fails_with 1 "bad.tsv"
 }
 
+@test "fitlaw: a run with two different facts is an error that names both places" {
+    study masked 4 6 1 | awk -F'\t' '$2 != "train"' > good.tsv
+    for fact in '5 params' '3 noise' '4 objective' '7 batch_tok'; do
+        set -- $fact
+        awk -F'\t' -v OFS='\t' -v c="$1" 'NR == 5 { $c = c == 5 || c == 7 ? 12345 : "other" } 1' good.tsv > bad.tsv
+        run --separate-stderr dlm-fitlaw loss bad.tsv
+        fails_with 1 "'bad.tsv': line 5, column '$2': (12345|other), but line 2 of 'bad.tsv' has [0-9a-z]+ for the same run 'masked-0'"
+        run --separate-stderr dlm-fitlaw loss --skip-bad bad.tsv
+        fails_with 1 "column '$2'"
+    done
+    awk -F'\t' -v OFS='\t' 'NR > 1 { $8 += 1000; $3 = "uniform" } 1' good.tsv > again.tsv
+    run --separate-stderr dlm-fitlaw loss good.tsv again.tsv
+    fails_with 1 "'again.tsv': line 2, column 'noise': uniform, but line 2 of 'good.tsv' has masked"
+    # two spellings of one number are one fact, and what was not measured is none
+    awk -F'\t' -v OFS='\t' 'NR == 5 { $5 = $5 "e0" } NR == 6 { $7 = "NA" } 1' good.tsv > same.tsv
+    dlm-fitlaw loss -q --bootstrap 50 good.tsv > want
+    dlm-fitlaw loss -q --bootstrap 50 same.tsv | cmp - want
+}
+
+@test "fitlaw: --skip-bad passes over rows, counts them, and does not pass over files" {
+    study masked 4 12 1 | awk -F'\t' '$2 != "train"' > good.tsv
+    awk -F'\t' -v OFS='\t' '{ print } NR == 4 { $12 = "low"; $8 += 1; print; NF = 7; print } NR == 9 { $12 = "nan"; $8 += 1; print; $12 = 0; $8 += 1; print }
+        NR == 12 { $10 = "-" $10; $8 += 1; print } NR == 20 { $8 = "x"; print }' good.tsv > bad.tsv
+    run --separate-stderr dlm-fitlaw loss bad.tsv; fails_with 1 "'bad.tsv': line 5, column 'elbo': 'low' is not a number"
+    dlm-fitlaw loss -q --bootstrap 50 good.tsv > want
+    dlm-fitlaw loss --skip-bad --bootstrap 50 bad.tsv 2> said | cmp - want
+    grep -q "6 bad rows are skipped; the first: 'bad.tsv': line 5, column 'elbo': 'low' is not a number" said
+    dlm-fitlaw surface --skip-bad --bootstrap 0 bad.tsv 2>&1 > /dev/null | grep -q '6 bad rows'
+    [ "$(dlm-fitlaw loss --skip-bad --bootstrap 0 good.tsv 2>&1 > /dev/null | grep -c bad)" = 0 ]
+    run --separate-stderr dlm-fitlaw loss --skip-bad good.tsv /nowhere/x.tsv; fails_with 1 "cannot open"
+    cut -f1-10 good.tsv > bad.tsv
+    run --separate-stderr dlm-fitlaw loss --skip-bad bad.tsv; fails_with 1 "neither a column 'elbo' nor 'loss'"
+    cut -f1-9 good.tsv > bad.tsv
+    run --separate-stderr dlm-fitlaw loss --skip-bad bad.tsv; fails_with 1 "no column 'flops'"
+    awk -F'\t' -v OFS='\t' 'NR > 1 { $12 = "x" } 1' good.tsv > bad.tsv
+    run --separate-stderr dlm-fitlaw loss --skip-bad bad.tsv; fails_with 1 "'bad.tsv': no row"
+}
+
+@test "fitlaw: a run of very many rows is averaged, however the rows are ordered" {
+    awk 'BEGIN { srand(3); OFS = "\t"; print "run", "flops", "loss"
+        for (r = 0; r < 6; r++) for (i = 1; i <= (r ? 2500 : 1999); i++) { c = 1e16 * 10 ^ r * i / 2500; printf "r%d\t%.9g\t%.9g\n", r, c, (2066 * c ^ -.18 + 2.3) * (1 + .001 * (rand() - .5)) } }' > many.tsv
+    dlm-fitlaw power -x flops -y loss --offset --bootstrap 0 many.tsv -o law.tsv 2> said
+    grep -q '5 runs have more than 2000 rows: those within 1 % of each other in x are averaged' said
+    near "$(get law.tsv power all k value)" -0.18 0.003
+    near "$(get law.tsv power all E value)" 2.3 0.03
+    awk -v n="$(get law.tsv power all k n)" 'BEGIN { exit !(n > 2000 + 5 * 200 && n < 2000 + 5 * 800) }'
+    (head -1 many.tsv; tail -n +2 many.tsv | shuf --random-source=many.tsv) | dlm-fitlaw power -q -x flops -y loss --offset --bootstrap 0 > shuffled.tsv
+    near "$(get shuffled.tsv power all k value)" "$(get law.tsv power all k value)" 1e-6
+    [ "$(get shuffled.tsv power all k n)" = "$(get law.tsv power all k n)" ]
+}
+
+@test "fitlaw: both kinds of intervals" {
+    power_law 0.57 0.0176 40 0.1 > p.tsv
+    dlm-fitlaw power -q -x x -y y p.tsv > plain
+    dlm-fitlaw power -q -x x -y y --interval percentile p.tsv | cmp - plain
+    dlm-fitlaw power -q -x x -y y --interval bca -j1 p.tsv > bca
+    dlm-fitlaw power -q -x x -y y --interval bca -j3 p.tsv | cmp - bca
+    run ! cmp -s plain bca
+    cut -f1-4,7 plain > a
+    cut -f1-4,7 bca | cmp - a
+    near "$(get bca power all k lo)" "$(get plain power all k lo)" 0.01
+    near "$(get bca power all k hi)" "$(get plain power all k hi)" 0.01
+    run --separate-stderr dlm-fitlaw isoflop --interval bca p.tsv; fails_with 2 "--interval does not belong to 'isoflop'"
+}
+
 @test "fitlaw: too few points say how many are needed" {
     power_law 0.5 1 2 0 | sed 's/x\ty/flops\tloss/' > two.tsv
     run --separate-stderr dlm-fitlaw loss two.tsv; fails_with 1 "group 'all': 2 points: loss has 3 parameters and needs at least as many"
