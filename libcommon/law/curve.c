@@ -373,6 +373,11 @@ static bool passed_on(const struct dlm_study *s, size_t column)
 
 int dlm_curve_write(const struct dlm_curves *c, const struct dlm_study *s, FILE *f, const char *name, struct dlm_error *err)
 {
+    bool *on = calloc(s->n_kept + 1, sizeof *on);
+    if (!on)
+        return dlm_fail(err, DLM_ENOMEM, "out of memory");
+    for (size_t k = 0; k < s->n_kept; k++)
+        on[k] = passed_on(s, k);
     errno = 0;
     fputs("run\t", f);
     dlm_columns_names(f, s->by);
@@ -383,7 +388,7 @@ int dlm_curve_write(const struct dlm_curves *c, const struct dlm_study *s, FILE 
             tab = "\t";
         }
     for (size_t k = 0; k < s->n_kept; k++)
-        if (passed_on(s, k))
+        if (on[k])
             fprintf(f, "\t%s", s->kept[k]);
     fputc('\n', f);
     for (size_t i = 0; i < c->n; i++) {
@@ -402,9 +407,10 @@ int dlm_curve_write(const struct dlm_curves *c, const struct dlm_study *s, FILE 
             tab = "\t";
         }
         for (size_t k = 0; k < s->n_kept; k++)
-            if (passed_on(s, k))
+            if (on[k])
                 fprintf(f, "\t%s", r->run->kept && r->run->kept[k] ? r->run->kept[k] : "NA");
         fputc('\n', f);
     }
+    free(on);
     return ferror(f) ? dlm_fail_errno(err, DLM_EIO, "cannot write '%s'", name) : 0;
 }
