@@ -35,7 +35,7 @@ static bool recipe_given, unique_given, noise_given, batch_given, lr_given, seq_
 static struct dlm_texts law_files;
 static uint64_t resamples = 1000;
 static double level = 0.95, huber = 1e-3;
-static int interval, by, smooth;
+static int interval = DLM_INTERVAL_BCA, by, smooth;
 static const char *annealed;
 static int form;
 static bool annealed_given, form_given, optima, optima_given, best_batch, best_batch_given, critical, critical_given, losses_given, smooth_given, paper_filter, paper_filter_given;
@@ -83,7 +83,7 @@ static const struct dlm_option options[] = {
      &annealed_given},
     {"bootstrap", 0,   DLM_OPT_COUNT,  "N",    "resamples for the intervals; 0: none (1000)", &resamples, 0, 10e6, NULL,
      &bootstrap_given},
-    {"interval",  0,   DLM_OPT_CHOICE, "KIND", "loss, power, surface, plot: percentiles, or bias-corrected and accelerated ones (percentile)",
+    {"interval",  0,   DLM_OPT_CHOICE, "KIND", "loss, power, surface, plot: percentiles, or bias-corrected and accelerated ones (bca)",
      &interval, 0, 0, "percentile|bca", &interval_given},
     {"level",     0,   DLM_OPT_REAL,   "P",    "level of the intervals (0.95)", &level, 0.01, 0.9999, NULL, &level_given},
     {"huber",     0,   DLM_OPT_REAL,   "D",    "residual of log y beyond which errors count linearly (1e-3)", &huber, 1e-9, 1e3,
