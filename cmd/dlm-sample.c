@@ -5,6 +5,7 @@
 #include "base/output.h"
 #include "model/checkpoint.h"
 #include "run/device.h"
+#include "run/quality.h"
 #include "run/restore.h"
 #include "run/sample.h"
 #include "run/transcript.h"
@@ -19,11 +20,11 @@ enum { SAMPLER_BLOCK = 2, BLOCK = 32 };
 
 static struct dlm_common common;
 static struct dlm_compute_options compute;
-static uint64_t count = 1, length, steps = 128, batch, top_k, block, gap = 1;
+static uint64_t count = 1, length, steps = 128, batch, top_k, block, ahead, gap = 1, levels = 8;
 static int sampler, schedule, format;
 static double temperature, top_p = 1;
-static const char *prompt_text, *field, *revised;
-static bool stats_wanted, infill, gap_given, watch, sampler_given, steps_given, schedule_given, temperature_given;
+static const char *prompt_text, *field, *revised, *judge_checkpoint;
+static bool stats_wanted, levels_given, infill, gap_given, watch, sampler_given, steps_given, schedule_given, temperature_given;
 
 /* clang-format off */
 static const struct dlm_option options[] = {
@@ -31,6 +32,7 @@ static const struct dlm_option options[] = {
     {"length",      'l', DLM_OPT_COUNT,  "LENGTH", "tokens of a text, its prompt included (the model's context)", &length, 1, 1e9, NULL, NULL},
     {"sampler",     0,   DLM_OPT_CHOICE, "NAME",   "ancestral, adaptive, or block: adaptive in blocks of 32 (ancestral)", &sampler, 0, 0, "ancestral|adaptive|block", &sampler_given},
     {"block",       0,   DLM_OPT_COUNT,  "LEN",    "from left to right in blocks of LEN tokens, until one holds the end id", &block, 1, 1e9, NULL, NULL},
+    {"ahead",       0,   DLM_OPT_COUNT,  "LEN",    "with blocks: tokens of noise behind a block that its steps see (0)", &ahead, 0, 1e9, NULL, NULL},
     {"steps",       0,   DLM_OPT_COUNT,  "T",      "denoising steps of a text; its blocks share them (128)", &steps, 1, 1e9, NULL, &steps_given},
     {"schedule",    0,   DLM_OPT_CHOICE, "NAME",   "how alpha rises over ancestral steps: linear or cosine (linear)", &schedule, 0, 0, "linear|cosine", &schedule_given},
     {"prompt",      0,   DLM_OPT_TEXT,   "TEXT",   "every text begins with this", &prompt_text, 0, 0, NULL, NULL},
@@ -44,7 +46,9 @@ static const struct dlm_option options[] = {
     {"batch",       0,   DLM_OPT_COUNT,  "N",      "at most N texts at a time; no text depends on it", &batch, 1, 1e9, NULL, NULL},
     {"format",      0,   DLM_OPT_CHOICE, "NAME",   "text, jsonl or tokens (text)", &format, 0, 0, "text|jsonl|tokens", NULL},
     {"watch",       0,   DLM_OPT_FLAG,   NULL,     "show the text as it comes out of the noise; on a terminal only", &watch, 0, 0, NULL, NULL},
-    {"stats",       0,   DLM_OPT_FLAG,   NULL,     "TSV of steps, model calls and tokens per second on standard error", &stats_wanted, 0, 0, NULL, NULL},
+    {"stats",       0,   DLM_OPT_FLAG,   NULL,     "TSV on standard error: steps, calls, tokens per second, variety, likelihood", &stats_wanted, 0, 0, NULL, NULL},
+    {"judge-checkpoint", 0, DLM_OPT_TEXT, "DIR",   "with --stats: the texts' likelihood under this model, too", &judge_checkpoint, 0, 0, NULL, NULL},
+    {"levels",      0,   DLM_OPT_COUNT,  "K",      "with --stats: noise levels of a likelihood (8)", &levels, 1, 1e6, NULL, &levels_given},
     DLM_OPTIONS_COMPUTE(compute),
     DLM_OPTIONS_COMMON(common),
 };
@@ -86,8 +90,12 @@ static void check_options(char **files, int n_files)
         dlm_frame_misuse(&command, "--revise takes adaptive steps; --sampler does not apply");
     if (watch && !isatty(STDERR_FILENO))
         dlm_frame_misuse(&command, "--watch needs a terminal on standard error");
+    if (!stats_wanted && (judge_checkpoint || levels_given))
+        dlm_frame_misuse(&command, "--%s goes with --stats", judge_checkpoint ? "judge-checkpoint" : "levels");
     if (sampler == SAMPLER_BLOCK && !block)
         block = BLOCK;
+    if (ahead && !block)
+        dlm_frame_misuse(&command, "--ahead goes with --block or --sampler block");
     if (sampler == SAMPLER_BLOCK || revised)
         sampler = DLM_SAMPLE_ADAPTIVE;
     if (sampler == DLM_SAMPLE_ADAPTIVE && schedule_given)
@@ -106,6 +114,7 @@ static int plan_of(struct dlm_sample_plan *p, const struct dlm_config *c, struct
         .order = c->causal ? DLM_SAMPLE_AUTOREGRESSIVE : (enum dlm_sample_order)sampler,
         .length = length ? length : c->context,
         .block = block,
+        .ahead = ahead,
         .steps = (uint32_t)steps,
         .cosine = schedule == 1,
         .choose = {.temperature = temperature_given ? temperature : sampler == DLM_SAMPLE_ADAPTIVE ? 0 : 1, .top_k = top_k, .top_p = top_p},
@@ -181,10 +190,55 @@ static void begin_text(uint32_t *ids, uint8_t *given, size_t *own, size_t N, con
     *own = own_length() ? prefix : N;
 }
 
+/* What --stats tells of the texts: their variety, and their likelihood under the model itself and under a judge. */
+struct marks {
+    struct dlm_quality quality;
+    struct dlm_restored judge;
+    struct dlm_scorer *scorer[2]; /* itself, the judge */
+    struct dlm_mean_nats nats[2];
+};
+
+static int open_marks(struct marks *k, const struct dlm_backend *b, const struct dlm_restored *model, size_t N, enum dlm_dtype act, struct dlm_error *err)
+{
+    struct dlm_score_plan plan = {.noise = model->noise, .seed = common.seed, .levels = (uint32_t)levels, .length = N};
+    int rc = dlm_scorer_new(&k->scorer[0], b, model->network, &plan, err);
+    if (rc || !judge_checkpoint)
+        return rc;
+    const struct dlm_network_plan shape = {.batch = dlm_score_batch(N), .seq_len = N, .act = act, .head_rows = dlm_score_head_rows()};
+    if ((rc = dlm_restore_open(&k->judge, judge_checkpoint, b, &shape, true, err)))
+        return rc;
+    if (dlm_vocab_fingerprint(k->judge.vocab) != dlm_vocab_fingerprint(model->vocab))
+        return dlm_fail(err, DLM_EDATA, "'%s' and '%s' have different vocabularies: one cannot judge the other's tokens", judge_checkpoint,
+                        compute.checkpoint);
+    plan.noise = k->judge.noise;
+    return dlm_scorer_new(&k->scorer[1], b, k->judge.network, &plan, err);
+}
+
+static int mark(struct marks *k, const struct dlm_vocab *v, const uint32_t *ids, size_t n, const struct dlm_prompt *prompt, struct dlm_error *err)
+{
+    const size_t before = prompt && !own_length() ? prompt->n : 0;
+    const struct dlm_piece piece = {.ids = ids, .n = own_length() ? n : dlm_transcript_end(v, ids, n, before), .before = before};
+    int rc = dlm_quality_add(&k->quality, ids, piece.n, before, err);
+    for (int i = 0; i < 2 && !rc && k->scorer[i] && piece.n > before; i++) {
+        struct dlm_score score;
+        if (!(rc = dlm_scorer_run(k->scorer[i], &piece, &score, err)))
+            dlm_mean_nats_add(&k->nats[i], score.nats, piece.n - before);
+    }
+    return rc;
+}
+
+static void close_marks(struct marks *k)
+{
+    for (int i = 0; i < 2; i++)
+        dlm_scorer_free(k->scorer[i]);
+    dlm_restore_close(&k->judge);
+    dlm_quality_release(&k->quality);
+}
+
 /* Item k is text k % count of prompt k / count. A group lies within one chunk, so that an item's place in the model call is
  * its own. */
 static int sample_all(struct dlm_sampler *s, const struct dlm_sample_plan *p, const struct dlm_prompts *prompts, struct dlm_transcript *t,
-                      struct dlm_sample_stats *stats, struct dlm_error *err)
+                      struct dlm_sample_stats *stats, struct marks *marks, struct dlm_error *err)
 {
     size_t N = p->length, chunk = dlm_sample_chunk(N), at_once = batch && batch < chunk ? batch : chunk;
     uint64_t total = count * (prompts->n ? prompts->n : 1), calls = own_length() || block ? total : (total + at_once - 1) / at_once;
@@ -205,6 +259,8 @@ static int sample_all(struct dlm_sampler *s, const struct dlm_sample_plan *p, co
             dlm_watch_erase(&((struct view *)p->watch_ctx)->watch);
         for (size_t i = 0; !rc && i < n; i++)
             rc = dlm_transcript_add(t, first + i, ids + i * N, own[i], prompt_of(prompts, first + i), err);
+        for (size_t i = 0; !rc && stats_wanted && i < n; i++)
+            rc = mark(marks, t->vocab, ids + i * N, own[i], prompt_of(prompts, first + i), err);
         fflush(t->file); /* finished texts are seen at once; a failure shows at the end */
     }
     dlm_progress_release(&progress);
@@ -214,17 +270,34 @@ static int sample_all(struct dlm_sampler *s, const struct dlm_sample_plan *p, co
     return rc;
 }
 
-static void write_stats(const struct dlm_sample_plan *p, const struct dlm_sample_stats *s, uint64_t texts, const char *dtype, const char *device)
+static void put(double v)
+{
+    if (v == v)
+        fprintf(stderr, "\t%.6g", v);
+    else
+        fputs("\tNA", stderr);
+}
+
+static void write_stats(const struct dlm_sample_plan *p, const struct dlm_sample_stats *s, const struct marks *k, const char *dtype, const char *device)
 {
     static const char *const names[] = {"ancestral", "adaptive", "autoregressive"};
     char in_blocks[24] = "NA";
     if (p->block)
         snprintf(in_blocks, sizeof in_blocks, "%zu", p->block);
     fprintf(stderr,
-            "sampler\ttexts\tlength\tsteps\tmodel_calls\ttokens\tseconds\ttok_s\tdtype\tdevice\tblock\n"
-            "%s\t%" PRIu64 "\t%zu\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%.6g\t%.6g\t%s\t%s\t%s\n",
-            names[p->order], texts, p->length, s->steps, s->model_calls, s->tokens, s->seconds,
+            "sampler\ttexts\tlength\tsteps\tmodel_calls\ttokens\tseconds\ttok_s\tdtype\tdevice\tblock\t"
+            "entropy\tdistinct_1\tdistinct_2\tdistinct_3\telbo\telbo_se\tjudge_elbo\tjudge_elbo_se\n"
+            "%s\t%" PRIu64 "\t%zu\t%" PRIu64 "\t%" PRIu64 "\t%" PRIu64 "\t%.6g\t%.6g\t%s\t%s\t%s",
+            names[p->order], k->quality.texts, p->length, s->steps, s->model_calls, s->tokens, s->seconds,
             s->seconds > 0 ? (double)s->tokens / s->seconds : 0, dtype, device, in_blocks);
+    put(dlm_quality_entropy(&k->quality));
+    for (int n = 1; n <= DLM_QUALITY_GRAMS; n++)
+        put(dlm_quality_distinct(&k->quality, n));
+    for (int i = 0; i < 2; i++) {
+        put(dlm_mean_nats_value(&k->nats[i]));
+        put(dlm_mean_nats_se(&k->nats[i]));
+    }
+    fputc('\n', stderr);
 }
 
 int main(int argc, char **argv)
@@ -243,6 +316,7 @@ int main(int argc, char **argv)
     struct dlm_transcript transcript = {0};
     struct dlm_sample_stats stats = {0};
     struct view view = {.prompts = &prompts};
+    struct marks marks = {0};
     enum dlm_dtype act = DLM_F32;
     int rc = dlm_device_open(&b, compute.device, (int)common.threads, &err);
     if (!rc && !dlm_checkpoint_exists(compute.checkpoint))
@@ -253,8 +327,9 @@ int main(int argc, char **argv)
         rc = plan_of(&plan, &config, &err);
     if (!rc) {
         act = dlm_device_dtype(&b, compute.dtype, true);
+        const size_t chunk = dlm_sample_chunk(plan.length), scored = stats_wanted ? dlm_score_batch(plan.length) : 0;
         const struct dlm_network_plan shape = {
-            .batch = dlm_sample_chunk(plan.length), .seq_len = plan.length, .act = act, .head_rows = dlm_sample_head_rows(&plan)};
+            .batch = chunk > scored ? chunk : scored, .seq_len = plan.length, .act = act, .head_rows = dlm_sample_head_rows(&plan)};
         rc = dlm_restore_open(&model, compute.checkpoint, &b, &shape, true, &err);
     }
     if (!rc) {
@@ -270,18 +345,21 @@ int main(int argc, char **argv)
     }
     if (!rc)
         rc = dlm_sampler_new(&s, &b, model.network, &plan, &err);
+    if (!rc && stats_wanted)
+        rc = open_marks(&marks, &b, &model, plan.length, act, &err);
     if (!rc)
         rc = (format == DLM_TRANSCRIPT_TOKENS ? dlm_output_open_binary : dlm_output_open)(&out, common.output, &err);
     if (!rc)
         rc = dlm_transcript_open(&transcript, out.file, dlm_output_name(&out), (enum dlm_transcript_format)format, model.vocab, common.seed, &err);
     if (!rc)
-        rc = sample_all(s, &plan, &prompts, &transcript, &stats, &err);
+        rc = sample_all(s, &plan, &prompts, &transcript, &stats, &marks, &err);
     if (!rc)
         rc = dlm_transcript_finish(&transcript, &err);
     if (!rc)
         rc = dlm_output_commit(&out, &err);
     if (!rc && stats_wanted)
-        write_stats(&plan, &stats, count * (prompts.n ? prompts.n : 1), dlm_device_dtype_name(act), b.k->name);
+        write_stats(&plan, &stats, &marks, dlm_device_dtype_name(act), b.k->name);
+    close_marks(&marks);
     dlm_transcript_release(&transcript);
     dlm_sampler_free(s);
     dlm_prompts_release(&prompts);

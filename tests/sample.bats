@@ -107,7 +107,7 @@ sample() {
 
 @test "--stats counts steps, calls and tokens" {
     run -0 --separate-stderr sample -c masked -n 2 --prompt abcd --stats
-    [ "${stderr_lines[0]}" = "$(printf 'sampler\ttexts\tlength\tsteps\tmodel_calls\ttokens\tseconds\ttok_s\tdtype\tdevice\tblock')" ]
+    [ "${stderr_lines[0]}" = "$(printf 'sampler\ttexts\tlength\tsteps\tmodel_calls\ttokens\tseconds\ttok_s\tdtype\tdevice\tblock\tentropy\tdistinct_1\tdistinct_2\tdistinct_3\telbo\telbo_se\tjudge_elbo\tjudge_elbo_se')" ]
     [[ ${stderr_lines[1]} == "ancestral"$'\t'"2"$'\t'"24"$'\t'"8"$'\t'[1-8]$'\t'"40"$'\t'* ]]
     run -0 --separate-stderr dlm-sample -j 1 -c masked --sampler adaptive --steps 500 --stats
     calls=$(cut -f 5 <<<"${stderr_lines[1]}")
@@ -180,6 +180,66 @@ sample() {
     grep -q $'\033\[J' seen
 }
 
+# stat NAME: a figure of the row in $stderr.
+stat() {
+    awk -F'\t' -v name="$1" 'NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i } END { print $at[name] }' <<<"$stderr"
+}
+
+@test "--stats tells variety and likelihood, and a judge judges" {
+    run -0 --separate-stderr sample -c balanced -n 4 --stats
+    [ "$(stat judge_elbo)" = NA ]
+    elbo=$(stat elbo)
+    awk -v e="$elbo" -v s="$(stat elbo_se)" -v h="$(stat entropy)" -v d="$(stat distinct_1)" 'BEGIN { exit !(e > 0 && s > 0 && h > 0 && h <= log(24) && d > 0 && d <= 1) }'
+    run -0 --separate-stderr sample -c balanced -n 4 --stats --judge-checkpoint balanced # itself: the same draws
+    [ "$(stat judge_elbo)" = "$elbo" ] && [ "$(stat elbo)" = "$elbo" ]
+    run -0 --separate-stderr sample -c balanced -n 4 --stats --judge-checkpoint ar
+    awk -v e="$(stat judge_elbo)" 'BEGIN { exit !(e > 0) }'
+    [ "$(stat elbo)" = "$elbo" ]
+    run -0 --separate-stderr sample -c balanced -n 4 --stats --levels 2
+    [ "$(stat elbo)" != "$elbo" ]
+    run -0 --separate-stderr sample -c balanced -n 1 --stats # one text has no standard error
+    [ "$(stat elbo_se)" = NA ]
+    run --separate-stderr sample -c balanced --judge-checkpoint ar; fails_with 2 'judge-checkpoint goes with --stats'
+    run --separate-stderr sample -c balanced --levels 3; fails_with 2 'levels goes with --stats'
+    run --separate-stderr sample -c balanced --stats --judge-checkpoint absent; fails_with 1 "'absent'"
+}
+
+@test "a model that knows three sentences by heart gives them back from every sampler, and repairs copies" {
+    for i in $(seq 200); do
+        printf 'a fox ran north\nbig dogs sleep.\nmy hat is green\n' # a sequence each, with its end id
+    done >lines
+    dlm-tokenize --train -V 260 --split line -o heart.json lines -q
+    dlm-tokenize -t heart.json --split line lines -q | dlm-shard -n 16 --val 0 -o heart -q
+    learn=(-d heart --width 64 --layers 2 --heads 2 --batch 16 --warmup 40 --unique-tokens 9600 -j 1 -q --metrics /dev/null)
+    dlm-train "${learn[@]}" -o heart.d --noise balanced --max-empty 0 --schedule wsd --steps 3000 --lr 1
+    dlm-train "${learn[@]}" -o heart.ar --objective ar --steps 400 --lr 0.5
+    known() { # known COUNT: so many of a hundred texts are sentences, and all three are among them, but where only one may be
+        sort -u lines | grep -xFcf - texts >n
+        [ "$(cat n)" -ge "$1" ] || { echo "$(cat n) of $(wc -l <texts)"; head -n 5 texts; return 1; }
+    }
+    dlm-sample -j 1 -c heart.d -n 100 --steps 64 >texts
+    known 90
+    [ "$(grep -xFf lines texts | sort -u | wc -l)" -eq 3 ]
+    dlm-sample -j 1 -c heart.d -n 100 --steps 64 --block 8 --ahead 8 >texts
+    known 90
+    dlm-sample -j 1 -c heart.d -n 100 --steps 64 --sampler adaptive >texts
+    known 90
+    dlm-sample -j 1 -c heart.d -n 100 --steps 64 --sampler block --block 4 --ahead 12 >texts
+    known 90
+    dlm-sample -j 1 -c heart.ar -n 100 >texts
+    known 90
+    for prompt in 'a f' 'big' 'my hat'; do
+        for c in heart.d heart.ar; do
+            [ "$(dlm-sample -j 1 -c $c --prompt "$prompt")" = "$(grep -m 1 "^$prompt" lines)" ]
+        done
+    done
+    [ "$(dlm-sample -j 1 -c heart.d --infill --prompt 'my <|mask|><|mask|><|mask|> is gr<|mask|>en')" = 'my hat is green' ]
+    for copy in 'a fix ran north' 'big dogs slexp.' 'my hat it green'; do
+        printf %s "$copy" | dlm-sample -j 1 -c heart.d --revise - --steps 16
+    done >texts
+    sort -u lines | cmp - <(sort texts)
+}
+
 @test "misuse is named" {
     while IFS='|' read -r args want; do
         run --separate-stderr dlm-sample $args
@@ -200,6 +260,7 @@ sample() {
 -c balanced --block 0|--block
 -c balanced --infill|--infill needs --prompt or --jsonl
 -c balanced --gap 3 --prompt x|--gap goes with --infill
+-c balanced --ahead 3|--ahead goes with --block
 -c balanced --infill --prompt x --length 5|--length does not apply to --infill
 -c balanced --infill --prompt x --block 5|blocks do not apply to --infill
 -c balanced --revise x --sampler block|blocks do not apply to --revise

@@ -218,7 +218,8 @@ struct run {
     uint64_t first;
     size_t slot, n; /* rows slot … slot + n - 1 of the chunk */
     size_t lo, hi;  /* positions */
-    enum { CHUNK, ALONE, BEHIND } call; /* all rows of the chunk; one text of hi positions; positions [lo, hi) of one, behind what is cached */
+    size_t end;     /* of what is computed: hi, or further */
+    enum { CHUNK, ALONE, BEHIND } call; /* all rows of the chunk; one text of hi positions; positions [lo, end) of one, behind what is cached */
     uint32_t steps;
     struct dlm_sample_stats *stats;
     struct dlm_progress *progress;
@@ -296,7 +297,7 @@ static int forward(struct dlm_sampler *s, struct run *r, struct dlm_error *err)
 {
     if (r->current)
         return 0;
-    const size_t row = r->slot * s->N, n = r->hi - r->lo;
+    const size_t row = r->slot * s->N, n = r->end - r->lo;
     const dlm_ptr noisy = dlm_ptr_at(s->d_noisy, row);
     if (r->call == CHUNK)
         s->b.k->upload(s->b.dev, s->d_ids, s->z, s->C * s->N * sizeof *s->z);
@@ -495,7 +496,7 @@ static int run_alone(struct dlm_sampler *s, const struct run *group, size_t i, s
     r.first += i;
     r.slot = c;
     r.n = 1;
-    r.hi = length;
+    r.hi = r.end = length;
     r.call = ALONE;
     if (s->done[c]) /* nothing is open */
         return 0;
@@ -505,6 +506,7 @@ static int run_alone(struct dlm_sampler *s, const struct run *group, size_t i, s
     for (size_t lo = prefix; lo < length; lo += step) {
         r.lo = lo;
         r.hi = length - lo < step ? length : lo + step;
+        r.end = length - r.hi < s->p.ahead ? length : r.hi + s->p.ahead;
         r.current = false;
         r.steps = (uint32_t)(((uint64_t)s->p.steps * (r.hi - lo) + length - prefix - 1) / (length - prefix));
         s->moved[c] = true;
@@ -636,7 +638,7 @@ int dlm_sampler_run(struct dlm_sampler *s, uint64_t first, size_t n, uint32_t *i
 {
     const size_t N = s->N;
     const bool left_to_right = s->p.order == DLM_SAMPLE_AUTOREGRESSIVE;
-    struct run r = {.first = first, .slot = first % s->C, .n = n, .hi = N, .steps = s->p.steps, .stats = stats, .progress = progress};
+    struct run r = {.first = first, .slot = first % s->C, .n = n, .hi = N, .end = N, .steps = s->p.steps, .stats = stats, .progress = progress};
     assert(r.slot + n <= s->C && first + n <= (uint64_t)1 << 32 && !(length && left_to_right));
     double t0 = dlm_progress_now();
     int rc = begin(s, &r, ids, given, length, err);

@@ -6,7 +6,7 @@
  * (clean sees clean, noisy sees all). The mask id is never in a finished text.
  *
  * Block by block, what is finished is a clean prefix whose keys and values are computed once a block and kept; so are those of a prompt where a call
- * holds one text. Logits are those of the whole text up to the block's end. An autoregressive network is sampled from left to right on cached
+ * holds one text. Logits are those of the whole text up to the block's end, or to `ahead` positions behind it. An autoregressive network is sampled from left to right on cached
  * keys and values.
  */
 #ifndef DLM_RUN_SAMPLE_H
@@ -28,6 +28,7 @@ struct dlm_sample_plan {
     struct dlm_noise noise;
     size_t length;            /* N: positions of a text, prompt included; the network's seq_len */
     size_t block;             /* positions denoised together, from left to right; a block that holds the end id is the last. 0: all of them */
+    size_t ahead;             /* positions of noise behind a block that its steps see, as far as the text reaches */
     uint32_t steps;           /* T ≥ 1, of a text: blocks share them by length, none gets less than one */
     bool cosine;              /* α along half a cosine, slow at both ends, else linear */
     struct dlm_choose choose;

@@ -73,13 +73,19 @@ static void put_json(FILE *f, const char *text, size_t len)
     putc('"', f);
 }
 
+size_t dlm_transcript_end(const struct dlm_vocab *v, const uint32_t *ids, size_t n, size_t prompt)
+{
+    const uint32_t end = dlm_vocab_specials(v).end;
+    while (prompt < n && ids[prompt] != end)
+        prompt++;
+    return prompt;
+}
+
 int dlm_transcript_add(struct dlm_transcript *t, uint64_t index, const uint32_t *ids, size_t n, const struct dlm_prompt *prompt,
                        struct dlm_error *err)
 {
     uint32_t end = dlm_vocab_specials(t->vocab).end;
-    size_t stop = prompt ? prompt->n : 0;
-    while (stop < n && ids[stop] != end)
-        stop++;
+    size_t stop = dlm_transcript_end(t->vocab, ids, n, prompt ? prompt->n : 0);
     if (t->format == DLM_TRANSCRIPT_TOKENS) {
         int rc = dlm_stream_write(t->stream, ids, stop, err);
         if (!rc && end != DLM_NO_ID)

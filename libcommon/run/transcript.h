@@ -28,6 +28,8 @@ struct dlm_transcript {
 /* `name` stands in errors. */
 int dlm_transcript_open(struct dlm_transcript *t, FILE *file, const char *name, enum dlm_transcript_format format, const struct dlm_vocab *v,
                         uint64_t seed, struct dlm_error *err);
+/* Where the text ids (n) ends: before the first end id that follows its `prompt` given ids. */
+size_t dlm_transcript_end(const struct dlm_vocab *v, const uint32_t *ids, size_t n, size_t prompt);
 /* Sample number `index`: ids (n), the first prompt->n of which were given; prompt may be NULL. What the file did not take
  * shows when it is closed. */
 int dlm_transcript_add(struct dlm_transcript *t, uint64_t index, const uint32_t *ids, size_t n, const struct dlm_prompt *prompt,

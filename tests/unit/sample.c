@@ -212,7 +212,7 @@ static void enumerate_blocks(struct dlm_network *m, const struct dlm_sample_plan
         uint8_t noisy[N];
         for (size_t i = 0; i < N; i++)
             noisy[i] = i >= lo;
-        tabulate(m, false, noisy, hi);
+        tabulate(m, false, noisy, hi + p->ahead < N ? hi + p->ahead : N);
         carry(p, (uint32_t)((p->steps * (hi - lo) + N - prefix - 1) / (N - prefix)), noisy, lo, hi, now);
         memset(open, 0, sizeof open);
         for (int s = 0; s < STATES; s++) {
@@ -391,7 +391,8 @@ static void windows(uint64_t seed)
         const char *noise;
         size_t block, prefix;
         uint32_t steps;
-    } runs[] = {{"masked", 1, 0, 6}, {"balanced", 2, 0, 5}, {"uniform", 1, 1, 4}, {"mix:0.4", 2, 1, 3}, {"balanced", 7, 1, 3}};
+        size_t ahead;
+    } runs[] = {{"masked", 1, 0, 6, 0}, {"balanced", 2, 0, 5, 0}, {"uniform", 1, 1, 4, 0}, {"mix:0.4", 2, 1, 3, 0}, {"balanced", 7, 1, 3, 0}, {"balanced", 1, 0, 4, 1}, {"uniform", 1, 0, 3, 9}};
     uint32_t *ids = calloc(COUNT * N, sizeof *ids);
     uint8_t *given = calloc(COUNT * N, 1);
     static double p[STATES];
@@ -399,7 +400,7 @@ static void windows(uint64_t seed)
         exit(1);
     for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
         struct dlm_network *m = network(N, false, seed + i);
-        struct dlm_sample_plan plan = {.noise = noise(runs[i].noise), .length = N, .block = runs[i].block, .steps = runs[i].steps,
+        struct dlm_sample_plan plan = {.noise = noise(runs[i].noise), .length = N, .block = runs[i].block, .ahead = runs[i].ahead, .steps = runs[i].steps,
                                        .choose = {1, 0, 1}, .seed = seed + 200 + i, .threads = 1};
         struct dlm_sampler *s = sampler(m, &plan);
         size_t prompt[COUNT];
@@ -410,7 +411,7 @@ static void windows(uint64_t seed)
         }
         struct dlm_sample_stats stats = texts(s, N, 0, COUNT, COUNT, ids, prompt);
         char what[80];
-        snprintf(what, sizeof what, "blocks of %zu behind %zu, %s", runs[i].block, runs[i].prefix, runs[i].noise);
+        snprintf(what, sizeof what, "blocks of %zu behind %zu, %zu ahead, %s", runs[i].block, runs[i].prefix, runs[i].ahead, runs[i].noise);
         enumerate_blocks(m, &plan, runs[i].prefix, front, p);
         compare(ids, COUNT, p, what);
         tap_ok(!any_mask(ids, COUNT * N) && stats.tokens <= COUNT * (N - runs[i].prefix), "%s: no mask remains, tokens are counted", what);
