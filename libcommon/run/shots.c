@@ -20,11 +20,11 @@ void dlm_shots_release(struct dlm_shots *s)
     *s = (struct dlm_shots){0};
 }
 
-/* The parts of a solved item: what stands before the answer, the answer, what stands behind it. */
+/* The parts of a solved item: what stands before the answer, the answer (or the way to it, where that is told), what stands behind it. */
 static int solve(const json_t *object, struct dlm_span part[3], struct dlm_error *err)
 {
     static const char *const before[] = {"context", "prefix", "prompt", NULL};
-    const json_t *choices = json_object_get(object, "choices"), *answer = json_object_get(object, "answer");
+    const json_t *choices = json_object_get(object, "choices"), *answer = json_object_get(object, "answer"), *solution = json_object_get(object, "solution");
     int rc = dlm_span_first(object, before, &part[0], err);
     if (!rc)
         rc = dlm_span_of(object, choices ? "completion" : "suffix", false, &part[2], err);
@@ -36,6 +36,8 @@ static int solve(const json_t *object, struct dlm_span part[3], struct dlm_error
         if (!json_is_integer(answer) || json_integer_value(answer) < 0 || (size_t)json_integer_value(answer) >= json_array_size(choices))
             return dlm_fail(err, DLM_EDATA, "'answer' is not the index of one of the choices");
         answer = json_array_get(choices, (size_t)json_integer_value(answer));
+    } else if (solution) {
+        answer = solution;
     } else if (json_is_array(answer)) {
         answer = json_array_get(answer, 0);
     }

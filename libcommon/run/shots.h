@@ -1,7 +1,8 @@
 /* Examples put before a question: K lines of a file of solved items, as text.
  *
  * Which ones is drawn for each item from (seed, hash of its line), so that order and number of the items change nothing; a line that is the item itself is
- * never among them. A solved item reads as its parts in order with the right answer in its place; examples end with an empty line.
+ * never among them. A solved item reads as its parts in order with the right answer in its place, or its
+ * "solution" where it has one; examples end with an empty line.
  */
 #ifndef DLM_RUN_SHOTS_H
 #define DLM_RUN_SHOTS_H
