@@ -8,8 +8,8 @@
 #include <fcntl.h>
 #include <math.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -20,25 +20,32 @@ const char *dlm_verdict_name(enum dlm_verdict v)
     return names[v];
 }
 
-static void limit(int what, uint64_t most)
+/* A shell that limits itself and then becomes the judge's; where the system's own limit is lower, that one holds. $0 is the command. */
+static int start(const struct dlm_judge *j, int in, int nowhere, pid_t *child, struct dlm_error *err)
 {
-    const struct rlimit r = {most, most};
-    setrlimit((__rlimit_resource_t)what, &r); /* where the system's own limit is lower, that one holds */
-}
-
-/* The child: nothing here but calls that are safe between fork and exec. */
-_Noreturn static void become(const struct dlm_judge *j, int in, int nowhere)
-{
-    setpgid(0, 0);
-    dup2(in, STDIN_FILENO);
-    dup2(nowhere, STDOUT_FILENO);
+    char script[256];
+    posix_spawn_file_actions_t files;
+    posix_spawnattr_t how;
+    snprintf(script, sizeof script, "ulimit -c 0 2>/dev/null || :; ulimit -t %llu 2>/dev/null || :; ulimit -v %llu 2>/dev/null || :; exec /bin/sh -c \"$0\"",
+             (unsigned long long)ceil(j->seconds), (unsigned long long)((j->memory + 1023) / 1024));
+    char *const arguments[] = {"sh", "-c", script, (char *)j->command, NULL};
+    errno = posix_spawn_file_actions_init(&files);
+    if (errno)
+        return dlm_fail_errno(err, DLM_EIO, "cannot run the judge");
+    if ((errno = posix_spawnattr_init(&how))) {
+        posix_spawn_file_actions_destroy(&files);
+        return dlm_fail_errno(err, DLM_EIO, "cannot run the judge");
+    }
+    int why = posix_spawnattr_setflags(&how, POSIX_SPAWN_SETPGROUP);
+    why = why ? why : posix_spawn_file_actions_adddup2(&files, in, STDIN_FILENO);
+    why = why ? why : posix_spawn_file_actions_adddup2(&files, nowhere, STDOUT_FILENO);
     if (!j->loud)
-        dup2(nowhere, STDERR_FILENO);
-    limit(RLIMIT_CPU, (uint64_t)ceil(j->seconds));
-    limit(RLIMIT_AS, j->memory);
-    limit(RLIMIT_CORE, 0);
-    execl("/bin/sh", "sh", "-c", j->command, (char *)NULL);
-    _exit(127);
+        why = why ? why : posix_spawn_file_actions_adddup2(&files, nowhere, STDERR_FILENO);
+    why = why ? why : posix_spawn(child, "/bin/sh", &files, &how, arguments, environ);
+    posix_spawn_file_actions_destroy(&files);
+    posix_spawnattr_destroy(&how);
+    errno = why;
+    return why ? dlm_fail_errno(err, DLM_EIO, "cannot run the judge") : 0;
 }
 
 /* Wait for the child, asking ever more seldom, until the deadline. 1: it has ended; 0: it has not; < 0: stopped. */
@@ -62,12 +69,10 @@ static int await(pid_t child, double deadline, int *status, struct dlm_error *er
 static int judge(const struct dlm_judge *j, int in, int nowhere, enum dlm_verdict *out, struct dlm_error *err)
 {
     int status = 0;
-    const pid_t child = fork();
-    if (child < 0)
-        return dlm_fail_errno(err, DLM_EIO, "cannot run the judge");
-    if (!child)
-        become(j, in, nowhere);
-    setpgid(child, child); /* here too, so that the group is there whoever comes first */
+    pid_t child;
+    int rc = start(j, in, nowhere, &child, err);
+    if (rc)
+        return rc;
     const int ended = await(child, dlm_progress_now() + j->seconds, &status, err);
     kill(-child, SIGKILL);
     if (ended <= 0)
