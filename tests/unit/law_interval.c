@@ -201,6 +201,7 @@ static void check_words(struct dlm_rng *rng)
     make(&y, 1, 12, 1, &dlm_form_loss, flat, 0.02, 0, rng);
     fit(&y, &dlm_form_loss, &how, &laws, &notes);
     tap_ok(noted(&notes, "B is not determined"), "a law without a level says that B is not determined");
+    tap_ok(noted(&notes, "A is barely determined"), "and that A is barely, since it goes with the exponent");
     dlm_notes_release(&notes);
     dlm_laws_release(&laws);
 
