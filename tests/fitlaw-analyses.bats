@@ -147,7 +147,12 @@ setup() {
     paste <(column_of best.tsv tokens) <(column_of best.tsv batch_tok) | awk '{ r = log($2 / (.0117 * $1 ^ .7759)) / log(2); if (r < -1.2 || r > 1.2) exit 1 }'
     awk -F'\t' 'NR == 1 || $1 !~ /-0$/' m.tsv > two.tsv
     run --separate-stderr dlm-fitlaw lr two.tsv; fails_with 1 'at least 3 rates of one size and batch'
-    dlm-fitlaw predict -q -l law.tsv -C 1e20 > predicted
+    # a batch stands for its best rate: those of the runs in the middle
+    dlm-fitlaw batch -q --optima --bootstrap 0 m.tsv > b.tsv
+    awk -F'\t' 'NR > 1 && $1 ~ /-1$/ { print $9 }' m.tsv | sort -u > middle
+    column_of b.tsv lr | sort -u > used
+    [ -s used ]
+    [ -z "$(comm -13 middle used)" ]
 }
 
 @test "isoloss: curves, and the law of the critical batch" {
