@@ -297,8 +297,6 @@ static int fill_cell(struct cell *c, const struct dlm_reach_size *size, double h
     values_of(q, v);
     /* For the three terms that were fitted, and by about what Student's t asks of so few degrees of freedom. */
     const double left = (double)(c->n - CURVE), widened = sqrt((double)c->n / left) * (1 + 1.5 / left);
-    /* For the three terms that were fitted, and by about what Student's t asks of so few degrees of freedom. */
-    const double left = (double)(c->n - CURVE), widened = sqrt((double)c->n / left) * (1 + 1.5 / left);
     for (size_t i = 0; i < c->n; i++)
         c->residual[i] = widened * c->steep[i] * (c->ls[i] - log(dlm_isoloss_steps(v, exp(c->lb[i]))));
     return 0;
