@@ -1,9 +1,7 @@
-/* Cutting text into pieces: a chain of regular expressions run by PCRE2's JIT.
- *
- * A step is entered through next_match() alone; a hand-written scanner for a named pattern takes that place.
- */
+/* Cutting text into pieces: a hand-written scanner, or a chain of regular expressions run by PCRE2's JIT. */
 #include "text/split.h"
 
+#include "text/scan.h"
 #include "text/utf8.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
@@ -14,7 +12,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
-enum { MAX_STEPS = 16, JIT_STACK_START = 64 << 10, JIT_STACK_MAX = 32 << 20 };
+enum { MAX_STEPS = 16, JIT_STACK_START = 64 << 10, JIT_STACK_MAX = 32 << 20, MANY = 256 };
 
 #define CONTRACTIONS "'s|'t|'re|'ve|'m|'ll|'d"
 #define O200K_HEAD "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
@@ -22,11 +20,16 @@ enum { MAX_STEPS = 16, JIT_STACK_START = 64 << 10, JIT_STACK_MAX = 32 << 20 };
 
 static const struct {
     const char *name, *regex;
+    enum dlm_scan scan;
 } named[] = {
-    {"gpt2", CONTRACTIONS "| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"},
-    {"cl100k", "(?i:" CONTRACTIONS ")|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
-    {"o200k", "[^\\r\\n\\p{L}\\p{N}]?" O200K_HEAD "*" O200K_TAIL "+(?i:" CONTRACTIONS ")?|[^\\r\\n\\p{L}\\p{N}]?" O200K_HEAD "+" O200K_TAIL
-              "*(?i:" CONTRACTIONS ")?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
+    {"gpt2", CONTRACTIONS "| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", DLM_SCAN_GPT2},
+    {"cl100k",
+     "(?i:" CONTRACTIONS ")|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+     DLM_SCAN_CL100K},
+    {"o200k",
+     "[^\\r\\n\\p{L}\\p{N}]?" O200K_HEAD "*" O200K_TAIL "+(?i:" CONTRACTIONS ")?|[^\\r\\n\\p{L}\\p{N}]?" O200K_HEAD "+" O200K_TAIL
+              "*(?i:" CONTRACTIONS ")?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+     DLM_SCAN_O200K},
 };
 enum { N_NAMED = sizeof named / sizeof *named };
 /* Steps that a Digits pre-tokenizer stands for; they never look ahead, so they may be cut like the named ones. */
@@ -37,6 +40,7 @@ struct dlm_split {
     pcre2_code *code[MAX_STEPS];
     bool whole[MAX_STEPS], jit[MAX_STEPS];
     bool nfc, may_cut;
+    enum dlm_scan scan; /* instead of the only step */
 };
 
 struct dlm_split_scratch {
@@ -49,7 +53,7 @@ struct dlm_split_scratch {
 struct run {
     const struct dlm_split *split;
     struct dlm_split_scratch *scratch;
-    dlm_piece_fn *piece;
+    dlm_pieces_fn *pieces;
     void *to;
     struct dlm_error *err;
 };
@@ -170,7 +174,10 @@ int dlm_split_new(struct dlm_split **out, const struct dlm_split_step *steps, si
         return dlm_fail(err, DLM_ENOMEM, "out of memory");
     s->nfc = nfc;
     s->may_cut = n > 0;
-    for (size_t i = 0; i < n; i++) {
+    for (int i = 0; n == 1 && i < N_NAMED; i++)
+        if (!strcmp(steps[0].regex, named[i].regex))
+            s->scan = named[i].scan; /* it leaves nothing out, so it does not matter whether the step is whole */
+    for (size_t i = 0; i < n && !s->scan; i++) {
         int rc = compile(s, &steps[i], err);
         if (rc) {
             dlm_split_free(s);
@@ -251,7 +258,7 @@ static int next_match(const struct run *r, size_t i, const uint8_t *text, size_t
 static int run_step(const struct run *r, size_t i, const uint8_t *text, size_t len, size_t stop)
 {
     if (i == r->split->n)
-        return r->piece(r->to, text, len < stop ? len : stop, r->err);
+        return r->pieces(r->to, text, len, &(size_t){len < stop ? len : stop}, 1, r->err);
     size_t kept = 0; /* all before it has been passed on */
     for (size_t at = 0; kept < stop;) {
         size_t b = len, e = len;
@@ -281,6 +288,27 @@ static int run_step(const struct run *r, size_t i, const uint8_t *text, size_t l
     return 0;
 }
 
+/* The same by a scanner, some pieces at a time. */
+static int run_scan(const struct run *r, const uint8_t *text, size_t len, size_t stop)
+{
+    size_t ends[MANY];
+    int rc = 0;
+    for (size_t at = 0, n; at < stop && !rc;) {
+        n = dlm_scan_pieces(r->split->scan, text + at, 0, len - at, stop - at, ends, MANY);
+        size_t last = ends[n - 1];
+        if (last > stop - at)
+            ends[n - 1] = stop - at;
+        rc = r->pieces(r->to, text + at, len - at, ends, n, r->err);
+        at += last;
+    }
+    return rc;
+}
+
+static int run_steps(const struct run *r, const uint8_t *text, size_t len, size_t stop)
+{
+    return r->split->scan ? run_scan(r, text, len, stop) : run_step(r, 0, text, len, stop);
+}
+
 static int run_valid(const struct run *r, const uint8_t *text, size_t len, size_t stop)
 {
     bool ascii = true;
@@ -288,21 +316,21 @@ static int run_valid(const struct run *r, const uint8_t *text, size_t len, size_
         for (size_t i = 0; i < stop && ascii; i++)
             ascii = text[i] < 0x80;
     if (!r->split->nfc || ascii)
-        return run_step(r, 0, text, len, stop);
+        return run_steps(r, text, len, stop);
     utf8proc_uint8_t *nfc = NULL;
     utf8proc_ssize_t n = utf8proc_map(text, (utf8proc_ssize_t)len, &nfc, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
     if (n < 0)
         return n == UTF8PROC_ERROR_NOMEM ? dlm_fail(r->err, DLM_ENOMEM, "out of memory")
                                          : dlm_fail(r->err, DLM_EDATA, "normalising the text failed: %s", utf8proc_errmsg(n));
-    int rc = run_step(r, 0, nfc, (size_t)n, (size_t)n - (len - stop)); /* the context is ASCII: it stays as long as it was */
+    int rc = run_steps(r, nfc, (size_t)n, (size_t)n - (len - stop)); /* the context is ASCII: it stays as long as it was */
     free(nfc);
     return rc;
 }
 
-int dlm_split_run(const struct dlm_split *s, struct dlm_split_scratch *k, const void *text, size_t len, size_t context,
-                  dlm_piece_fn *piece, void *to, struct dlm_error *err)
+int dlm_split_run_many(const struct dlm_split *s, struct dlm_split_scratch *k, const void *text, size_t len, size_t context,
+                       dlm_pieces_fn *pieces, void *to, struct dlm_error *err)
 {
-    struct run r = {s, k, piece, to, err};
+    struct run r = {s, k, pieces, to, err};
     const uint8_t *t = text;
     for (size_t at = 0; at < len;) {
         size_t n = dlm_utf8_prefix(t + at, len + context - at);
@@ -316,13 +344,35 @@ int dlm_split_run(const struct dlm_split *s, struct dlm_split_scratch *k, const 
         while (bad < len && !dlm_utf8_char(t + bad, len + context - bad))
             bad++;
         if (bad > at) {
-            int rc = piece(to, t + at, bad - at, err);
+            int rc = pieces(to, t + at, len - at, &(size_t){bad - at}, 1, err);
             if (rc)
                 return rc;
             at = bad;
         }
     }
     return 0;
+}
+
+struct one_by_one {
+    dlm_piece_fn *piece;
+    void *to;
+};
+
+static int each(void *to, const uint8_t *text, size_t room, const size_t *ends, size_t n, struct dlm_error *err)
+{
+    const struct one_by_one *o = to;
+    int rc = 0;
+    (void)room;
+    for (size_t i = 0, from = 0; i < n && !rc; from = ends[i++])
+        rc = o->piece(o->to, text + from, ends[i] - from, err);
+    return rc;
+}
+
+int dlm_split_run(const struct dlm_split *s, struct dlm_split_scratch *k, const void *text, size_t len, size_t context,
+                  dlm_piece_fn *piece, void *to, struct dlm_error *err)
+{
+    struct one_by_one o = {piece, to};
+    return dlm_split_run_many(s, k, text, len, context, each, &o, err);
 }
 
 bool dlm_split_may_cut(const struct dlm_split *s)

@@ -8,6 +8,8 @@
  * Expressions are PCRE2's, with \s, \w, ^ and $ meaning what they mean to Oniguruma (Hugging Face's engine): white space is the
  * property White_Space, a word character is Alphabetic, M, Nd or Pc, and anchors match at lines.
  *
+ * A named pattern that is the only step is scanned by hand (scan.h), with the same result.
+ *
  * A split is immutable and may be shared; each thread has its own scratch.
  */
 #ifndef DLM_TEXT_SPLIT_H
@@ -46,6 +48,11 @@ typedef int dlm_piece_fn(void *to, const uint8_t *piece, size_t len, struct dlm_
 /* Call `piece` for each piece of text[0..len), in order, none empty. The `context` bytes that follow are only looked at. */
 int dlm_split_run(const struct dlm_split *s, struct dlm_split_scratch *k, const void *text, size_t len, size_t context,
                   dlm_piece_fn *piece, void *to, struct dlm_error *err);
+
+/* The same by the run: pieces end at ends[0 … n) within text, the first begins at text[0], and text[0..room) may be read. */
+typedef int dlm_pieces_fn(void *to, const uint8_t *text, size_t room, const size_t *ends, size_t n, struct dlm_error *err);
+int dlm_split_run_many(const struct dlm_split *s, struct dlm_split_scratch *k, const void *text, size_t len, size_t context,
+                       dlm_pieces_fn *pieces, void *to, struct dlm_error *err);
 
 /* True when a text may be cut at dlm_split_cut's places, the letter after the cut given as context of the part before it,
  * without changing a piece. That holds for the named patterns: in no piece does a letter follow a line feed, and one character

@@ -1,0 +1,18 @@
+/* Cutting text into pieces by hand, for the patterns gpt2, cl100k and o200k: what their expressions match, without a matcher.
+ *
+ * The matches of these three lie side by side, so a piece is known by its end alone. Every scan is linear in what it passes,
+ * however often a piece has to give characters back.
+ */
+#ifndef DLM_TEXT_SCAN_H
+#define DLM_TEXT_SCAN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum dlm_scan { DLM_SCAN_NONE, DLM_SCAN_GPT2, DLM_SCAN_CL100K, DLM_SCAN_O200K };
+
+/* The ends of the pieces of text[0..len), well-formed UTF-8, that begin at or after `at`, which is the beginning of one, and before
+ * `stop` ≤ len; at most `max` of them, in order, the last perhaps beyond `stop`. Returns how many. */
+size_t dlm_scan_pieces(enum dlm_scan pattern, const uint8_t *text, size_t at, size_t len, size_t stop, size_t *ends, size_t max);
+
+#endif
