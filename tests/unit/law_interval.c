@@ -73,9 +73,10 @@ static int fit(const struct synthetic *y, const struct dlm_form *form, const str
     return rc;
 }
 
-/* Of 60 studies whose intervals hold with 0.95, fewer than 50 cover with a probability of 1 in 2000: a band that is missed only
- * by a broken interval. `make check-long` does 1,000 studies of 1,000 resamples of both kinds, and wants 93 to 97 of 100 of the
- * kind that is the default, 91 to 99 of the other. */
+/* Of 40 studies whose intervals hold with 0.95, fewer than 32 cover with a probability of 1 in 5000: a band that is missed only by a
+ * broken interval. `make check-long` does 1,000 studies of 1,000 resamples of both kinds, and wants 93 to 97 of 100 of the default,
+ * bca, and 93 to 98.5 of percentiles. Measured: bca 952 to 953 (power), 953 to 957 (with offset), 948 to 952 (loss), 932 to 960
+ * (surface); percentiles 964 to 967, 978 to 981, 975 to 983, 962 to 979, as the bias of the constrained fits counts twice in them. */
 static void check_coverage(const char *what, const struct dlm_form *form, const double *truth, size_t points, double of_run,
                            int studies, struct dlm_rng *rng)
 {
@@ -110,8 +111,8 @@ static void check_coverage(const char *what, const struct dlm_form *form, const 
     }
     for (int kind = 0; kind < 2; kind++)
         for (int k = 0; k < form->n; k++) {
-            const double share = (double)covered[kind][k] / studies, wide = kind ? 0.02 : 0;
-            tap_ok(fitted == 2 * studies && (thorough ? share >= 0.93 - wide && share <= 0.97 + wide : share >= 5.0 / 6),
+            const double share = (double)covered[kind][k] / studies;
+            tap_ok(fitted == 2 * studies && (thorough ? share >= 0.93 && share <= (kind ? 0.97 : 0.985) : share >= 0.8),
                    "%s: %d of %d %s intervals of %s cover", what, covered[kind][k], studies, kinds[kind], form->term[k]);
         }
 }
@@ -212,6 +213,46 @@ static void check_words(struct dlm_rng *rng)
     dlm_laws_release(&laws);
 }
 
+/* The intervals of values that are known: quantiles of 0..n-1, and Efron's correction where the estimate lies off the median. */
+static double identity(const void *ctx, const double *row, size_t i)
+{
+    (void)ctx;
+    return row[i];
+}
+
+static void check_intervals(struct dlm_rng *rng)
+{
+    enum { DRAWS = 10001, LEFT = 4 };
+    static double at[DRAWS];
+    double left[LEFT] = {1, 2, 3, 4}, skew[LEFT] = {0, 0, 0, 8}, estimate = 5000;
+    struct dlm_error err;
+    struct dlm_interval in, direct;
+    struct dlm_bootstrap b = {.n = DRAWS, .level = 0.9, .threads = 2};
+    struct dlm_draws d = {.n = DRAWS, .width = 1, .good = DRAWS, .at = at, .n_left = LEFT, .left = left, .estimate = &estimate};
+    for (size_t i = 0; i < DRAWS; i++)
+        at[i] = (double)i;
+    for (size_t i = DRAWS - 1; i > 0; i--) {
+        size_t j = dlm_rng_below(rng, i + 1);
+        double t = at[i];
+        at[i] = at[j];
+        at[j] = t;
+    }
+    dlm_draws_interval(&b, &d, 0, &in, &err);
+    dlm_bootstrap_interval(&b, at, 1, 0, &direct, &err);
+    tap_ok(fabs(in.lo - 500) < 1e-6 && fabs(in.hi - 9500) < 1e-6 && direct.lo == in.lo && direct.hi == in.hi,
+           "percentiles of 0 to 10000: %g to %g", in.lo, in.hi);
+    b.kind = DLM_INTERVAL_BCA;
+    dlm_draws_interval(&b, &d, 0, &in, &err);
+    tap_ok(fabs(in.lo - 500) < 1 && fabs(in.hi - 9500) < 1, "no bias and no acceleration: bca is the same: %g to %g", in.lo, in.hi);
+    estimate = 8413.5; /* z0 = 1: Phi(2 - 1.6449) and Phi(2 + 1.6449) */
+    dlm_draws_intervals_of(&b, &d, identity, NULL, 1, &in, &err);
+    tap_ok(fabs(in.lo - 6387) < 3 && fabs(in.hi - 9998.7) < 1, "an estimate above the median: %g to %g", in.lo, in.hi);
+    estimate = 5000;
+    d.left = skew; /* d = 2, 2, 2, -6: a = -192/(6·48^1.5) = -0.0962; Phi of z/(1 - a z) at ∓1.6449 */
+    dlm_draws_interval(&b, &d, 0, &in, &err);
+    tap_ok(fabs(in.lo - 253.1) < 2 && fabs(in.hi - 9222.5) < 2, "an accelerated one: %g to %g", in.lo, in.hi);
+}
+
 static void check_curves(void)
 {
     double lx[50], ly[50];
@@ -240,10 +281,11 @@ int main(void)
     struct dlm_rng rng;
     dlm_rng_init(&rng, tap_seed(), 1, DLM_RNG_TEST);
     check_curves();
-    check_coverage("power", &dlm_form_power, (const double[]){30, -0.05}, 1, 0.03, 60, &rng);
-    check_coverage("power with offset", &dlm_form_power_offset, (const double[]){2066, -0.18, 2.3}, 1, 0.01, 60, &rng);
-    check_coverage("loss", &dlm_form_loss, (const double[]){2066, 0.18, 2.3}, 1, 0.01, 60, &rng);
-    check_coverage("surface", &dlm_form_surface, (const double[]){2.17, 222, 0.292, 1920, 0.367}, 4, 0.005, 24, &rng);
+    check_intervals(&rng);
+    check_coverage("power", &dlm_form_power, (const double[]){30, -0.05}, 1, 0.03, 40, &rng);
+    check_coverage("power with offset", &dlm_form_power_offset, (const double[]){2066, -0.18, 2.3}, 1, 0.01, 40, &rng);
+    check_coverage("loss", &dlm_form_loss, (const double[]){2066, 0.18, 2.3}, 1, 0.01, 40, &rng);
+    check_coverage("surface", &dlm_form_surface, (const double[]){2.17, 222, 0.292, 1920, 0.367}, 4, 0.005, 16, &rng);
     check_keys(&rng);
     check_words(&rng);
     return tap_end();
