@@ -106,6 +106,7 @@ static void check_exact(void)
     synthetic_free(&s);
 }
 
+/* Of 200 studies the intervals covered 195 (exponent) and 185 (kappa). */
 static void check_intervals(struct dlm_rng *rng)
 {
     const bool thorough = getenv("DLM_TEST_LONG") != NULL;
@@ -135,7 +136,8 @@ static void check_intervals(struct dlm_rng *rng)
         dlm_notes_release(&notes);
         synthetic_free(&s);
     }
-    tap_ok(fitted == studies && covered >= 0.79 * studies && kappa_covered >= 0.79 * studies,
+    tap_ok(fitted == studies && covered >= (thorough ? 0.88 : 0.79) * studies &&
+               kappa_covered >= (thorough ? 0.88 : 0.79) * studies,
            "of %d studies the intervals of the exponent cover it %d times, those of kappa %d times (mean %.3g, sd %.2g, mean "
            "width "
            "%.2g)",
