@@ -4,7 +4,7 @@
 #   make check    every test
 #   make          build;   make install PREFIX=/usr/local DESTDIR=…
 #
-# User variables: CC CFLAGS LDFLAGS ARCH PREFIX DESTDIR ONEDNN SAN V. Nothing is probed: what is missing fails with its name.
+# User variables: CC CFLAGS LDFLAGS ARCH PREFIX DESTDIR ONEDNN MPI MPICC SAN V. Nothing is probed: what is missing fails with its name.
 
 CC       = gcc
 CFLAGS   = -O2 -g
@@ -13,6 +13,8 @@ ARCH     = native
 PREFIX   = /usr/local
 DESTDIR  =
 ONEDNN   = 1
+MPI      = 1
+MPICC    = mpicc
 SAN      =
 
 VERSION  = 0.1.0
@@ -21,6 +23,8 @@ Q        = $(if $(V),,@)
 
 COMMANDS = dlm-tokenize dlm-shard dlm-train dlm-eval dlm-sample dlm-fitlaw
 BINS     = $(COMMANDS:%=$B/%)
+# loaded at run time, where a launcher started several processes
+MODULES  = $(if $(filter 0,$(MPI)),,$B/lib/dlm/dlm-mpi.so)
 
 WARN     = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla -Werror
 COMMA   := ,
@@ -46,7 +50,7 @@ KEROBJ   = $(KERSRC:%.c=$B/%.o)
 # tokenize, shard and fitlaw link no kernels
 PLAINOBJ = $(filter-out $B/libcommon/model/% $B/libcommon/run/%,$(LIBOBJ))
 
-all: $(BINS)
+all: $(BINS) $(MODULES)
 
 $B/%.o: %.c
 	@mkdir -p $(@D)
@@ -65,6 +69,11 @@ $B/dlm-train $B/dlm-eval $B/dlm-sample: $B/%: $B/cmd/%.o $B/cmd/frame.o $B/libdl
 	$(if $Q,@echo "  LD $@")
 	$Q$(CC) $(CFLAGS) $(SANFLAGS) -fopenmp $(LDFLAGS) -o $@ $^ $(KERLIBS) $(LIBS)
 
+$B/lib/dlm/dlm-mpi.so: libcommon/run/mpi/exchange.c libcommon/run/exchange.h
+	@mkdir -p $(@D)
+	$(if $Q,@echo "  LD $@")
+	$Q$(MPICC) $(CFLAGS) -std=gnu11 $(WARN) -Ilibcommon -shared -fPIC -o $@ $<
+
 # --- tests: C programs in tests/unit print TAP, tests/*.bats drive the commands ---------------------------------------------------
 
 UNITSRC  = $(wildcard tests/unit/*.c)
@@ -81,7 +90,7 @@ prepare:
 	@.ci/prepare
 check: prepare
 	@$(MAKE) --no-print-directory check-built
-check-built: $(BINS) units
+check-built: $(BINS) $(MODULES) units
 	@tests/run $B $(ONLY)
 check-long: prepare
 	@DLM_TEST_LONG=1 $(MAKE) --no-print-directory check-built
@@ -91,9 +100,12 @@ demo: prepare
 	@$(MAKE) --no-print-directory all
 	@examples/demo $(CURDIR)/$B
 
-bench: prepare
-	@$(MAKE) --no-print-directory $B/bench/train
-	@$B/bench/train
+# Every benchmark, one after the other, each a table; or one: make bench-sample.
+BENCHES  = $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/*.c))
+bench: $(BENCHES:%=bench-%)
+bench-%: prepare
+	@$(MAKE) --no-print-directory $B/bench/$*
+	@$B/bench/$*
 $B/bench/%: tests/bench/%.c $B/libdlm.a
 	@mkdir -p $(@D)
 	$(if $Q,@echo "  LD $@")
@@ -104,10 +116,12 @@ $B/bench/%: tests/bench/%.c $B/libdlm.a
 bindir   = $(DESTDIR)$(PREFIX)/bin
 mandir   = $(DESTDIR)$(PREFIX)/share/man
 compdir  = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+moddir   = $(DESTDIR)$(PREFIX)/lib/dlm
 exdir    = $(DESTDIR)$(PREFIX)/share/doc/dlm/examples
 install: all
-	install -d $(bindir) $(mandir)/man1 $(mandir)/man5 $(mandir)/man7 $(compdir) $(exdir)
+	install -d $(bindir) $(mandir)/man1 $(mandir)/man5 $(mandir)/man7 $(compdir) $(exdir) $(moddir)
 	install -m 755 $(BINS) $(bindir)
+	$(if $(MODULES),install -m 644 $(MODULES) $(moddir))
 	install -m 644 man/*.1 $(mandir)/man1
 	install -m 644 man/*.5 $(mandir)/man5
 	install -m 644 man/*.7 $(mandir)/man7
@@ -115,7 +129,7 @@ install: all
 	for c in $(filter-out dlm-train,$(COMMANDS)); do ln -sf dlm-train $(compdir)/$$c; done
 	install -m 644 examples/study.mk $(exdir)
 uninstall:
-	rm -f $(COMMANDS:%=$(bindir)/%) $(COMMANDS:%=$(compdir)/%) $(exdir)/study.mk
+	rm -f $(COMMANDS:%=$(bindir)/%) $(COMMANDS:%=$(compdir)/%) $(exdir)/study.mk $(moddir)/dlm-mpi.so
 	for m in man/*.[157]; do rm -f $(mandir)/man$${m##*.}/$${m#man/}; done
 
 clean:

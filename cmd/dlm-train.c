@@ -78,7 +78,7 @@ static const struct dlm_option options[] = {
     {"save-every",    0,   DLM_OPT_COUNT,  "N",       "a checkpoint each N steps (1000; 0: only at the end)", S(save_every), 0, 1e15, NULL, G(save_every)},
     {"keep",          0,   DLM_OPT_COUNT,  "K",       "keep the K checkpoints before the latest as CKPT.STEP (0)", S(keep), 0, 1e6, NULL, G(keep)},
     {"state-dtype",   0,   DLM_OPT_CHOICE, "TYPE",    "of the weights in checkpoints: f32 or bf16; resuming is exact with either (f32)", S(state_dtype), 0, 0, "f32|bf16", G(state_dtype)},
-    {"ema",           0,   DLM_OPT_LATER,  "BETA",    "", NULL, 0, 0, NULL, NULL},
+    {"ema",           0,   DLM_OPT_REAL,   "BETA",    "score and save the average of the weights with this decay (0: off)", S(ema), 0, 0.9999999, NULL, G(ema)},
     {NULL, 0, DLM_OPT_GROUP, NULL, "Common:", NULL, 0, 0, NULL, NULL},
     DLM_OPTIONS_DEVICE(compute),
     DLM_OPTIONS_COMMON(common),

@@ -276,9 +276,17 @@ static int write_all(const char *dir, const struct dlm_checkpoint_write *w, stru
     if (!rc)
         rc = write_tensors(dir, "model.safetensors", w->layout, (const float *const[]){w->weights}, (const char *const[]){""},
                            (const enum dlm_st_type[]){w->bf16 ? DLM_ST_BF16 : DLM_ST_F32}, 1, err);
-    if (!rc && w->mu && w->nu)
-        rc = write_tensors(dir, "optimizer.safetensors", w->layout, (const float *const[]){w->mu, w->nu, w->weights}, (const char *const[]){".mu", ".nu", ".low"},
-                           (const enum dlm_st_type[]){DLM_ST_F32, DLM_ST_F32, DLM_ST_I16}, w->bf16 ? 3 : 2, err);
+    if (!rc && w->mu && w->nu) {
+        const float *data[4] = {w->mu, w->nu};
+        const char *suffix[4] = {".mu", ".nu"};
+        enum dlm_st_type type[4] = {DLM_ST_F32, DLM_ST_F32};
+        size_t n = 2;
+        if (w->bf16)
+            data[n] = w->weights, suffix[n] = ".low", type[n++] = DLM_ST_I16;
+        if (w->raw)
+            data[n] = w->raw, suffix[n] = ".raw", type[n++] = DLM_ST_F32;
+        rc = write_tensors(dir, "optimizer.safetensors", w->layout, data, suffix, type, n, err);
+    }
     return rc ? rc : dlm_output_sync_dir(dir, err);
 }
 
@@ -751,14 +759,19 @@ int dlm_checkpoint_weights(const char *ckpt, const struct dlm_layout *l, float *
     return weights(ckpt, l, w, err);
 }
 
-int dlm_checkpoint_moments(const char *ckpt, const struct dlm_layout *l, float *w, float *mu, float *nu, struct dlm_error *err)
+int dlm_checkpoint_moments(const char *ckpt, const struct dlm_layout *l, float *w, float *raw, float *mu, float *nu, struct dlm_error *err)
 {
     char *path;
-    struct wanted want[] = {{l, ".mu", mu, false}, {l, ".nu", nu, false}, {l, ".low", w, true}};
+    struct wanted want[4] = {{l, ".mu", mu, false}, {l, ".nu", nu, false}};
+    size_t n = 2;
+    if (w)
+        want[n++] = (struct wanted){l, ".low", w, true};
+    if (raw)
+        want[n++] = (struct wanted){l, ".raw", raw, false};
     int rc = check_there(ckpt, err);
     if (rc || (rc = file_of(ckpt, "optimizer.safetensors", &path, err)))
         return rc;
-    rc = read_one(path, want, w ? 3 : 2, err);
+    rc = read_one(path, want, n, err);
     free(path);
     return rc;
 }

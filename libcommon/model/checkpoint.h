@@ -14,7 +14,8 @@
 struct dlm_checkpoint_write {
     const struct dlm_config *config;
     const struct dlm_layout *layout;
-    const float *weights;             /* (layout total) */
+    const float *weights;             /* (layout total) what is scored, sampled from and published */
+    const float *raw;                 /* (layout total) what training goes on from, as TENSOR.raw, where `weights` is their average; else NULL */
     const float *mu, *nu;             /* (layout total) moments, or both NULL for no optimizer.safetensors; names are TENSOR.mu, TENSOR.nu */
     const char *tokenizer;            /* tokenizer.json bytes, or NULL */
     size_t tokenizer_len;
@@ -46,8 +47,8 @@ int dlm_checkpoint_fits(const char *ckpt, const struct dlm_layout *l, struct dlm
 /* Read model.safetensors, or the shards of model.safetensors.index.json, into w (layout total). Missing, extra, mis-shaped and non-finite are errors. */
 int dlm_checkpoint_weights(const char *ckpt, const struct dlm_layout *l, float *w, struct dlm_error *err);
 /* Read optimizer.safetensors. `w` NULL, or, for a checkpoint saved as bf16, what dlm_checkpoint_weights has read: it becomes the float32 weights again,
- * to the bit. */
-int dlm_checkpoint_moments(const char *ckpt, const struct dlm_layout *l, float *w, float *mu, float *nu, struct dlm_error *err);
+ * to the bit. `raw` NULL, or, for one saved with raw weights, where they go. */
+int dlm_checkpoint_moments(const char *ckpt, const struct dlm_layout *l, float *w, float *raw, float *mu, float *nu, struct dlm_error *err);
 /* Read a whole small file of the checkpoint ("state.json", "tokenizer.json", "metrics.tsv"); the caller frees *text, NUL-terminated. */
 int dlm_checkpoint_text(const char *ckpt, const char *file, char **text, size_t *len, struct dlm_error *err);
 

@@ -8,6 +8,7 @@
 #include "diffuse/example.h"
 #include "model/checkpoint.h"
 #include "model/count.h"
+#include "run/average.h"
 #include "run/device.h"
 #include "run/evaluate.h"
 #include "run/group.h"
@@ -34,13 +35,14 @@ struct trainer {
     struct dlm_count count;
     struct dlm_network *network;
     struct dlm_optimizer optimizer;
+    struct dlm_average average; /* --ema */
     struct dlm_pass pass;
     struct dlm_journal journal;
     struct dlm_curriculum noise;
     size_t N, micro;
     uint64_t unique;        /* sequences that a pass over the data shows */
     char noise_name[CANONICAL], eval_noise_name[CANONICAL];
-    float *host[3];         /* (layout total) each: weights, μ, ν on their way to and from checkpoints */
+    float *host[4];         /* (layout total) each: weights, μ, ν, average (--ema) on their way to and from checkpoints */
     uint64_t *scratch;      /* (N) */
     uint64_t saved_step;    /* of what CKPT holds; UINT64_MAX: nothing */
     double t0, seconds0;    /* clock at start; training seconds before it */
@@ -235,7 +237,9 @@ static int write_val_row(struct trainer *t, struct dlm_error *err)
                                        .seed = VAL_SEED, .noise = dlm_curriculum_at(&t->noise, 1), .autoregressive = t->config.causal};
     struct dlm_evaluation e;
     double began = dlm_progress_now();
+    dlm_average_swap(&t->average, t->network, t->host[0], t->host[1]);
     int rc = dlm_evaluate(t->network, &t->pass, &plan, NULL, &e, err);
+    dlm_average_swap(&t->average, t->network, t->host[0], t->host[1]);
     if (rc)
         return rc;
     struct dlm_metric m = row_of(t, "val", t->eval_noise_name);
@@ -264,12 +268,18 @@ static int keep_earlier(const struct trainer *t, struct dlm_error *err)
     return rc;
 }
 
+/* How many arrays a checkpoint holds. */
+static int arrays(const struct trainer *t)
+{
+    return t->average.beta > 0 ? 4 : 3;
+}
+
 static int save(struct trainer *t, struct dlm_error *err)
 {
     const struct dlm_kernels *k = t->backend.k;
     const struct dlm_layout *l = dlm_network_layout(t->network);
-    dlm_ptr from[3] = {dlm_network_weights(t->network), t->optimizer.mu, t->optimizer.nu};
-    for (int i = 0; i < 3; i++)
+    dlm_ptr from[4] = {dlm_network_weights(t->network), t->optimizer.mu, t->optimizer.nu, t->average.at};
+    for (int i = 0; i < arrays(t); i++)
         k->download(t->backend.dev, t->host[i], from[i], l->total * sizeof(float));
     int rc = dlm_network_sync(t->network, err);
     if (rc || t->group.rank)
@@ -280,9 +290,13 @@ static int save(struct trainer *t, struct dlm_error *err)
         return dlm_fail(err, DLM_ENOMEM, "no memory for the training state");
     size_t len;
     const char *json = dlm_vocab_json(dlm_shards_vocab(t->shards), &len);
-    struct dlm_checkpoint_write w = {.config = &t->config, .layout = l, .weights = t->host[0], .mu = t->host[1], .nu = t->host[2], .tokenizer = json,
+    struct dlm_checkpoint_write w = {.config = &t->config, .layout = l, .weights = t->host[0], .raw = NULL, .mu = t->host[1], .nu = t->host[2], .tokenizer = json,
                                      .tokenizer_len = len, .state = state, .metrics = t->journal.text, .metrics_len = t->journal.len,
                                      .bf16 = t->state.settings.state_dtype == DLM_STATE_BF16};
+    if (arrays(t) > 3) { /* the average is what others shall load */
+        w.weights = t->host[3];
+        w.raw = t->host[0];
+    }
     rc = keep_earlier(t, err);
     if (!rc)
         rc = dlm_checkpoint_save(t->job->ckpt, &w, err);
@@ -296,11 +310,16 @@ static int save(struct trainer *t, struct dlm_error *err)
 static int load(struct trainer *t, const char *ckpt, bool moments, struct dlm_error *err)
 {
     const struct dlm_layout *l = dlm_network_layout(t->network);
-    dlm_ptr to[3] = {dlm_network_weights(t->network), t->optimizer.mu, t->optimizer.nu};
+    const bool averaged = t->average.beta > 0, bf16 = t->state.settings.state_dtype == DLM_STATE_BF16;
+    dlm_ptr weights = dlm_network_weights(t->network), to[4] = {weights, t->optimizer.mu, t->optimizer.nu};
     int rc = dlm_checkpoint_weights(ckpt, l, t->host[0], err);
     if (!rc && moments)
-        rc = dlm_checkpoint_moments(ckpt, l, t->state.settings.state_dtype == DLM_STATE_BF16 ? t->host[0] : NULL, t->host[1], t->host[2], err);
-    for (int i = 0; !rc && i < (moments ? 3 : 1); i++)
+        rc = dlm_checkpoint_moments(ckpt, l, bf16 ? t->host[0] : NULL, averaged ? t->host[3] : NULL, t->host[1], t->host[2], err);
+    if (moments && averaged) { /* the checkpoint's weights are the average */
+        to[0] = t->average.at;
+        to[3] = weights;
+    }
+    for (int i = 0; !rc && i < (moments ? arrays(t) : 1); i++)
         t->backend.k->upload(t->backend.dev, to[i], t->host[i], l->total * sizeof(float));
     return rc;
 }
@@ -393,6 +412,7 @@ static int step(struct trainer *t, struct dlm_error *err)
     struct dlm_schedule schedule = schedule_of(s);
     double scale = s->clip > 0 && norm > s->clip ? s->clip / norm : 1;
     dlm_optimizer_step(&t->optimizer, t->network, s, k, dlm_schedule_at(&schedule, k, s->steps), scale);
+    dlm_average_step(&t->average, t->network, k);
     t->state.step = k;
     t->window_steps_seen++;
     return dlm_network_sync(t->network, err);
@@ -541,7 +561,8 @@ static int adopt_changes(struct trainer *t, struct dlm_error *err)
 static int check_memory(const struct trainer *t, const struct dlm_network_plan *plan, struct dlm_error *err)
 {
     struct dlm_network_memory m = dlm_network_memory_of(&t->backend, &t->config, plan);
-    double need = (double)m.weights + (double)m.gradients + (double)m.packs + (double)m.activations + (double)m.head + 5 * (double)m.weights;
+    double need = (double)m.weights + (double)m.gradients + (double)m.packs + (double)m.activations + (double)m.head +
+                  (t->state.settings.ema > 0 ? 7 : 5) * (double)m.weights;
     double have = (double)dlm_build_memory();
     if (need <= have)
         return 0;
@@ -636,7 +657,8 @@ static int allocate(struct trainer *t, struct dlm_error *err)
     rc = rc ? rc : dlm_network_new(&t->network, &t->backend, &t->config, &plan, err);
     rc = rc ? rc : dlm_optimizer_new(&t->optimizer, &t->backend, t->network, err);
     rc = rc ? rc : dlm_pass_new(&t->pass, &t->backend, &t->config, most, t->N, err);
-    for (int i = 0; !rc && i < 3; i++)
+    rc = rc ? rc : dlm_average_new(&t->average, &t->backend, t->network, s->ema, err);
+    for (int i = 0; !rc && i < arrays(t); i++)
         if (!(t->host[i] = calloc(dlm_network_layout(t->network)->total, sizeof(float))))
             rc = dlm_fail(err, DLM_ENOMEM, "no memory for a copy of the weights");
     if (!rc && !(t->scratch = calloc(t->N, sizeof *t->scratch)))
@@ -659,6 +681,8 @@ static int set_weights(struct trainer *t, bool resume, struct dlm_error *err)
     }
     if (rc || (rc = dlm_group_broadcast(&t->group, weights, l->total, 0, err)))
         return rc;
+    if (!resume && t->average.beta > 0) /* until the first step there is nothing else to average */
+        t->backend.k->copy(t->backend.dev, t->average.at, weights, l->total * sizeof(float));
     dlm_network_refresh(t->network);
     return dlm_network_sync(t->network, err);
 }
@@ -710,13 +734,14 @@ int dlm_train(const struct dlm_train_job *job, struct dlm_error *err)
         rc = rc2;
         *err = second;
     }
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         free(t.host[i]);
     free(t.scratch);
     dlm_pass_release(&t.pass);
+    dlm_average_release(&t.average);
     dlm_optimizer_release(&t.optimizer);
     dlm_network_free(t.network);
-    dlm_group_close(&t.group);
+    dlm_group_close(&t.group, !rc);
     dlm_device_close(&t.backend);
     dlm_shards_close(t.shards);
     dlm_settings_release(&t.state.settings);

@@ -133,7 +133,7 @@ static int version_of(const char *path)
     if (version < 0 || dlm_checkpoint_config(path, &c, &err) || c.width != config.width || dlm_checkpoint_weights(path, &layout, a, &err))
         return -1;
     (void)contents(version);
-    if (memcmp(a, weights, layout.total * sizeof *a) || dlm_checkpoint_moments(path, &layout, NULL, a, b, &err))
+    if (memcmp(a, weights, layout.total * sizeof *a) || dlm_checkpoint_moments(path, &layout, NULL, NULL, a, b, &err))
         return -1;
     return memcmp(a, mu, layout.total * sizeof *a) || memcmp(b, nu, layout.total * sizeof *b) ? -1 : version;
 }
@@ -258,12 +258,12 @@ static void test_bf16(void)
     if (!whole)
         abort();
     tap_ok(!dlm_checkpoint_config(ckpt, &c, &err), "with config");
-    tap_ok(!dlm_checkpoint_weights(ckpt, &layout, whole, &err) && !dlm_checkpoint_moments(ckpt, &layout, whole, a, b, &err) &&
+    tap_ok(!dlm_checkpoint_weights(ckpt, &layout, whole, &err) && !dlm_checkpoint_moments(ckpt, &layout, whole, NULL, a, b, &err) &&
                !memcmp(whole, weights, layout.total * sizeof *whole) && !memcmp(a, mu, layout.total * sizeof *a) && !memcmp(b, nu, layout.total * sizeof *b),
            "the optimizer's file makes weights and moments whole again, to the bit");
-    tap_ok(dlm_checkpoint_moments(ckpt, &layout, whole, a, b, &err) == DLM_EDATA && strstr(err.msg, "completes a BF16 tensor"), "but not weights that are whole: %s",
+    tap_ok(dlm_checkpoint_moments(ckpt, &layout, whole, NULL, a, b, &err) == DLM_EDATA && strstr(err.msg, "completes a BF16 tensor"), "but not weights that are whole: %s",
            err.msg);
-    tap_ok(dlm_checkpoint_moments(ckpt, &layout, NULL, a, b, &err) == DLM_EDATA && strstr(err.msg, ".low' has no place"), "nobody asked for the rest: %s", err.msg);
+    tap_ok(dlm_checkpoint_moments(ckpt, &layout, NULL, NULL, a, b, &err) == DLM_EDATA && strstr(err.msg, ".low' has no place"), "nobody asked for the rest: %s", err.msg);
     struct dlm_st_file f;
     const struct dlm_st_entry *e;
     bool types = !dlm_st_open(&f, file(ckpt, "optimizer.safetensors"), &err);
@@ -280,14 +280,14 @@ static void test_bf16(void)
     dlm_st_close(&f);
     w.bf16 = false;
     tap_ok(!dlm_checkpoint_save(ckpt, &w, &err) && !dlm_checkpoint_weights(ckpt, &layout, whole, &err) &&
-               dlm_checkpoint_moments(ckpt, &layout, whole, a, b, &err) == DLM_EDATA && strstr(err.msg, ".low' is missing"),
+               dlm_checkpoint_moments(ckpt, &layout, whole, NULL, a, b, &err) == DLM_EDATA && strstr(err.msg, ".low' is missing"),
            "a float32 checkpoint has no such rest: %s", err.msg);
     free(whole);
     w = contents(1);
     w.mu = w.nu = NULL;
     w.state = w.metrics = w.tokenizer = NULL;
     tap_ok(!dlm_checkpoint_save(ckpt, &w, &err) && entries(ckpt) == 2, "weights and shape alone are two files");
-    tap_ok(dlm_checkpoint_moments(ckpt, &layout, NULL, a, b, &err) == DLM_EIO, "moments that are not there: %s", err.msg);
+    tap_ok(dlm_checkpoint_moments(ckpt, &layout, NULL, NULL, a, b, &err) == DLM_EIO, "moments that are not there: %s", err.msg);
     char *text;
     size_t len;
     tap_ok(dlm_checkpoint_text(ckpt, "state.json", &text, &len, &err) == DLM_EIO, "nor a state: %s", err.msg);
@@ -504,7 +504,7 @@ static void test_tensors(void)
 
     nu[layout.tensors[2].offset] = -1;
     struct dlm_checkpoint_write w = {.config = &config, .layout = &layout, .weights = weights, .mu = mu, .nu = nu};
-    tap_ok(!dlm_checkpoint_save(ckpt, &w, &err) && dlm_checkpoint_moments(ckpt, &layout, NULL, a, b, &err) == DLM_EDATA &&
+    tap_ok(!dlm_checkpoint_save(ckpt, &w, &err) && dlm_checkpoint_moments(ckpt, &layout, NULL, NULL, a, b, &err) == DLM_EDATA &&
            strstr(err.msg, layout.tensors[2].name), "a negative second moment: %s", err.msg);
     if (truncate(file(ckpt, "model.safetensors"), 5000))
         abort();

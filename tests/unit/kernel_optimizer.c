@@ -103,6 +103,21 @@ static void check_reference(void)
     json_decref(list);
 }
 
+static void check_average(size_t n)
+{
+    double *x = random_array(n, 0, 1, DLM_F32), *mean = random_array(n, 0, 1, DLM_F32), *want = check_memory(n * sizeof *want);
+    const double share = 0.3f;
+    struct buffer bx = put(x, n, DLM_F32), bm = put(mean, n, DLM_F32);
+    for (int turn = 0; turn < 3; turn++)
+        K->average(D, bm.at, bx.at, n, (float)share);
+    for (size_t i = 0; i < n; i++)
+        want[i] = x[i] + pow(1 - share, 3) * (mean[i] - x[i]);
+    double *got = take(bm), *kept = take(bx);
+    tap_ok(all_near(got, want, n, NULL, 1e-6) && !memcmp(kept, x, n * sizeof *x), "the mean of %zu elements moves by its share of the way, three times", n);
+    drop(bx), drop(bm);
+    free(x), free(mean), free(want), free(got), free(kept);
+}
+
 static void check_sum(size_t n)
 {
     double *x = check_memory(n * sizeof *x), want = 0;
@@ -144,6 +159,7 @@ int main(void)
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         check_laprop(sizes[i]);
         check_adamw(sizes[i]);
+        check_average(sizes[i]);
         check_sum(sizes[i]);
     }
     check_sum(0);

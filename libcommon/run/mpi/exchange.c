@@ -1,0 +1,95 @@
+/* The exchange over MPI: the module dlm-mpi.so. Knows MPI and nothing of training.
+ *
+ * A sum is reduced to rank 0 and sent out from there, not reduced everywhere at once: MPI does not promise that every rank would round alike, and
+ * weights that differ in a bit on two ranks drift apart.
+ */
+#include "run/exchange.h"
+
+#include <limits.h>
+#include <mpi.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { PIECE = 1 << 22 }; /* elements at a time: counts are ints */
+
+static char said[MPI_MAX_ERROR_STRING + 32];
+static int own_rank;
+
+static bool well(int rc)
+{
+    char text[MPI_MAX_ERROR_STRING];
+    int len = 0;
+    if (rc == MPI_SUCCESS)
+        return true;
+    if (MPI_Error_string(rc, text, &len) != MPI_SUCCESS)
+        snprintf(text, sizeof text, "error %d", rc);
+    for (char *p = text; *p; p++)
+        *p = *p == '\n' ? ' ' : *p;
+    snprintf(said, sizeof said, "MPI: %s", text);
+    return false;
+}
+
+static bool join(int *rank, int *size, char *word, size_t word_size)
+{
+    int level, ready = 0;
+    if (!well(MPI_Initialized(&ready)) || (!ready && !well(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level))) ||
+        !well(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN)) || !well(MPI_Comm_rank(MPI_COMM_WORLD, rank)) ||
+        !well(MPI_Comm_size(MPI_COMM_WORLD, size))) {
+        snprintf(word, word_size, "%s", said);
+        return false;
+    }
+    own_rank = *rank;
+    return true;
+}
+
+static bool sum(void *x, size_t n, size_t item, MPI_Datatype type)
+{
+    for (size_t at = 0; at < n; at += PIECE) {
+        int some = (int)(n - at < PIECE ? n - at : PIECE);
+        char *p = (char *)x + at * item;
+        if (!well(MPI_Reduce(own_rank ? p : MPI_IN_PLACE, p, some, type, MPI_SUM, 0, MPI_COMM_WORLD)) || !well(MPI_Bcast(p, some, type, 0, MPI_COMM_WORLD)))
+            return false;
+    }
+    return true;
+}
+
+static bool sum_f32(float *x, size_t n)
+{
+    return sum(x, n, sizeof *x, MPI_FLOAT);
+}
+
+static bool sum_f64(double *x, size_t n)
+{
+    return sum(x, n, sizeof *x, MPI_DOUBLE);
+}
+
+static bool broadcast(void *x, size_t bytes, int root)
+{
+    for (size_t at = 0; at < bytes; at += PIECE)
+        if (!well(MPI_Bcast((char *)x + at, (int)(bytes - at < PIECE ? bytes - at : PIECE), MPI_BYTE, root, MPI_COMM_WORLD)))
+            return false;
+    return true;
+}
+
+static void leave(void)
+{
+    MPI_Finalize();
+}
+
+static const char *word(void)
+{
+    return said;
+}
+
+const struct dlm_exchange *dlm_exchange(void);
+const struct dlm_exchange *dlm_exchange(void)
+{
+    static struct dlm_exchange e = {.join = join, .sum_f32 = sum_f32, .sum_f64 = sum_f64, .broadcast = broadcast, .leave = leave, .word = word};
+    static char name[MPI_MAX_LIBRARY_VERSION_STRING];
+    int len = 0;
+    if (MPI_Get_library_version(name, &len) != MPI_SUCCESS)
+        strcpy(name, "MPI");
+    name[strcspn(name, ",\n")] = 0;
+    e.name = name;
+    return &e;
+}
