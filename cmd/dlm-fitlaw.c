@@ -19,6 +19,7 @@
 #include "law/databound.h"
 #include "law/predict.h"
 #include "law/published.h"
+#include "law/view.h"
 #include "law/recipe.h"
 
 #include <math.h>
@@ -140,7 +141,7 @@ struct call {
     struct dlm_isoloss isoloss;
     struct dlm_epochs epochs;
     struct dlm_annealing annealing;
-    struct dlm_view view;
+    struct dlm_figure figure;
     double *flops; /* --flops */
     size_t n_flops;
     enum dlm_plot_format format;
@@ -388,12 +389,12 @@ static void begin_plot(struct call *c)
 static int find_plot(struct call *c, struct dlm_error *err)
 {
     int rc = law_files.n ? 0 : find_loss(c, err);
-    return rc ? rc : dlm_view_init(&c->view, &c->study, &c->laws, by ? "tokens" : "flops", err);
+    return rc ? rc : dlm_view_loss(&c->figure, &c->study, &c->laws, by ? "tokens" : "flops", err);
 }
 
 static int write_plot(struct call *c, FILE *f, const char *name, struct dlm_error *err)
 {
-    return c->drawn ? dlm_plot_draw(&c->view, c->format, f, err) : dlm_chart_draw(&c->view, f, name, err);
+    return c->drawn ? dlm_plot_draw(&c->figure, c->format, f, err) : dlm_chart_draw(&c->figure, f, name, err);
 }
 
 #define ROWS "group where paper-filter skip-bad "
@@ -559,6 +560,7 @@ int main(int argc, char **argv)
         dlm_frame_say(&command, "%s", c.notes.at[i]);
     dlm_notes_release(&c.notes);
     dlm_curves_release(&c.curves);
+    dlm_figure_release(&c.figure);
     dlm_levels_release(&c.levels);
     dlm_isoflop_release(&c.profiles);
     dlm_optimum_release(&c.optima);

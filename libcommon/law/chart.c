@@ -1,6 +1,6 @@
-/* A drawing of loss laws with characters.
+/* A figure drawn with characters.
  *
- * Each group has a letter: small for the points of its runs, large for its law, with gaps beyond the data. Both axes are
+ * Each colour has a letter: small for measured points, large for laws and optima, with gaps beyond the data. Both axes are
  * logarithmic. Only ASCII, so that no terminal or mail needs more.
  */
 #include "law/chart.h"
@@ -12,18 +12,18 @@
 enum { WIDTH = 63, HEIGHT = 20, LABEL = 8 };
 
 struct canvas {
-    const struct dlm_view *v;
+    const struct dlm_figure *v;
     char at[HEIGHT][WIDTH + 1];
 };
 
-static int column(const struct dlm_view *v, double x)
+static int column(const struct dlm_figure *v, double x)
 {
-    return (int)floor(log(x / v->x0) / log(v->x1 / v->x0) * (WIDTH - 1) + 0.5);
+    return (int)floor(fmin(fmax(log(x / v->x0) / log(v->x1 / v->x0), -1), 2) * (WIDTH - 1) + 0.5);
 }
 
-static int row(const struct dlm_view *v, double y)
+static int row(const struct dlm_figure *v, double y)
 {
-    return (int)floor(log(v->y1 / y) / log(v->y1 / v->y0) * (HEIGHT - 1) + 0.5);
+    return (int)floor(fmin(fmax(log(v->y1 / y) / log(v->y1 / v->y0), -1), 2) * (HEIGHT - 1) + 0.5);
 }
 
 static void put(struct canvas *c, int x, int y, char mark)
@@ -32,82 +32,96 @@ static void put(struct canvas *c, int x, int y, char mark)
         c->at[y][x] = mark;
 }
 
-static void draw_law(struct canvas *c, size_t g)
+/* A line through its points, with no holes where it is steep; a dashed one with two holes of three. */
+static void draw_line(struct canvas *c, const struct dlm_series *s)
 {
-    int before = -1;
-    for (int x = 0; x < WIDTH; x++) {
-        struct dlm_prediction p;
-        bool inside;
-        double at = c->v->x0 * pow(c->v->x1 / c->v->x0, (double)x / (WIDTH - 1));
-        if (!dlm_view_law(c->v, g, at, &p, &inside) || (!inside && x % 3))
-            continue;
-        int y = row(c->v, p.value);
-        char mark = (char)('A' + g % 26);
-        put(c, x, y, mark);
-        for (int k = before + 1; inside && before >= 0 && k < y; k++) /* no holes where the curve is steep */
-            put(c, x, k, mark);
-        before = inside ? y : -1;
+    const char mark = (char)('A' + s->colour % 26);
+    for (size_t i = 0; i + 1 < s->n; i++) {
+        int x0 = column(c->v, s->at[i][0]), x1 = column(c->v, s->at[i + 1][0]);
+        double l0 = log(s->at[i][1]), l1 = log(s->at[i + 1][1]);
+        int before = row(c->v, s->at[i][1]);
+        for (int x = x0; x <= x1; x++) {
+            double part = x1 > x0 ? (double)(x - x0) / (x1 - x0) : 1;
+            int y = row(c->v, exp(l0 + part * (l1 - l0)));
+            if (s->form == DLM_SERIES_DASHED && x % 3)
+                continue;
+            put(c, x, y, mark);
+            for (int k = before + 1; s->form == DLM_SERIES_LINE && k < y; k++)
+                put(c, x, k, mark);
+            before = y;
+        }
     }
 }
 
-/* Marks below the axis at powers of ten, or at the ends where there is none. */
+/* Short and exact enough to read: 2.5, 1e18, 3.2e+07. */
+static int number(char *to, size_t size, double v)
+{
+    double power = log10(v);
+    if (fabs(power - floor(power + 0.5)) < 1e-9 && (v >= 1e4 || v < 1e-2))
+        return snprintf(to, size, "1e%d", (int)floor(power + 0.5));
+    return snprintf(to, size, v >= 1e4 || v < 1e-2 ? "%.1e" : "%.3f", v);
+}
+
 static void draw_x_axis(const struct canvas *c, FILE *f)
 {
-    char line[LABEL + WIDTH + 16], text[16];
+    char line[LABEL + WIDTH + 16], text[32];
+    double at[64];
+    bool decades;
+    size_t n = dlm_figure_ticks(c->v->x0, c->v->x1, at, sizeof at / sizeof *at, &decades);
+    int end = 0;
     memset(line, ' ', sizeof line);
-    int end = 0, first = (int)ceil(log10(c->v->x0)), last = (int)floor(log10(c->v->x1)), step = (last - first) / 8 + 1;
     fprintf(f, "%*s+", LABEL, "");
     for (int x = 0; x < WIDTH; x++) {
         bool tick = false;
-        for (int d = first; d <= last; d += step)
-            tick |= column(c->v, pow(10, d)) == x;
+        for (size_t i = 0; i < n; i++)
+            tick |= column(c->v, at[i]) == x;
         fputc(tick ? '+' : '-', f);
     }
     fputc('\n', f);
-    for (int d = first; d <= last; d += step) {
-        int n = snprintf(text, sizeof text, "1e%d", d), at = LABEL + 1 + column(c->v, pow(10, d)) - n / 2;
-        if (at > end && at + n < (int)sizeof line) {
-            memcpy(line + at, text, (size_t)n);
-            end = at + n;
+    for (size_t i = 0; i < n; i++) {
+        int len = number(text, sizeof text, at[i]), from = LABEL + 1 + column(c->v, at[i]) - len / 2;
+        if (from > end && from + len < LABEL + WIDTH + 4) {
+            memcpy(line + from, text, (size_t)len);
+            end = from + len;
         }
-    }
-    if (first > last) {
-        end = snprintf(line, sizeof line, "%*s%-*.3g%.3g", LABEL + 1, "", WIDTH - 8, c->v->x0, c->v->x1);
     }
     fprintf(f, "%.*s\n", end, line);
 }
 
-int dlm_chart_draw(const struct dlm_view *v, FILE *f, const char *name, struct dlm_error *err)
+int dlm_chart_draw(const struct dlm_figure *v, FILE *f, const char *name, struct dlm_error *err)
 {
     struct canvas c = {.v = v};
-    const struct dlm_study *s = v->study;
     memset(c.at, ' ', sizeof c.at);
-    for (size_t g = 0; g < s->n; g++)
-        for (size_t i = 0; i < s->groups[g].n; i++)
-            for (size_t k = 0; k < s->groups[g].runs[i].n; k++) {
-                const struct dlm_point *p = &s->groups[g].runs[i].points[k];
-                put(&c, column(v, p->x), row(v, p->y), (char)('a' + g % 26));
-            }
-    for (size_t g = 0; g < s->n; g++)
-        draw_law(&c, g);
+    for (int laws = 0; laws < 3; laws++)
+        for (size_t i = 0; i < v->n; i++) {
+            const struct dlm_series *s = &v->series[i];
+            bool line = s->form == DLM_SERIES_LINE || s->form == DLM_SERIES_DASHED, best = s->form == DLM_SERIES_BEST;
+            if (s->form == DLM_SERIES_BAND || (best ? 2 : line ? 1 : 0) != laws)
+                continue;
+            for (size_t k = 0; k < s->n && !line; k++)
+                put(&c, column(v, s->at[k][0]), row(v, s->at[k][1]), best ? '*' : (char)('a' + s->colour % 26));
+            if (line)
+                draw_line(&c, s);
+        }
     errno = 0;
-    fprintf(f, "%*s  %s, nats per token\n", LABEL, "", s->fitted);
+    if (*v->title)
+        fprintf(f, "%*s  %s\n", LABEL, "", v->title);
+    fprintf(f, "%*s  %s\n", LABEL, "", v->y_label);
     for (int y = 0; y < HEIGHT; y++) {
+        char text[32];
         c.at[y][WIDTH] = 0;
         for (int x = WIDTH - 1; x >= 0 && c.at[y][x] == ' '; x--)
             c.at[y][x] = 0;
+        number(text, sizeof text, v->y1 * pow(v->y0 / v->y1, (double)y / (HEIGHT - 1)));
         if (y % 4 == 0 || y == HEIGHT - 1)
-            fprintf(f, "%*.3f +%s\n", LABEL - 1, v->y1 * pow(v->y0 / v->y1, (double)y / (HEIGHT - 1)), c.at[y]);
+            fprintf(f, "%*s +%s\n", LABEL - 1, text, c.at[y]);
         else
             fprintf(f, "%*s|%s\n", LABEL, "", c.at[y]);
     }
     draw_x_axis(&c, f);
-    fprintf(f, "%*s  %s  (small letters: runs, large: law, dotted beyond)\n", LABEL, "",
-            strcmp(v->x, "tokens") ? "C, training FLOPs" : "D, training tokens");
-    for (size_t g = 0; g < s->n; g++) {
-        char caption[512];
-        dlm_view_caption(v, g, caption, sizeof caption);
-        fprintf(f, "%*c %s\n", LABEL, (char)('A' + g % 26), caption);
-    }
+    fprintf(f, "%*s  %s  (small letters: measured, large: law, dotted beyond)\n", LABEL, "", v->x_label);
+    for (size_t i = 0; i < v->n; i++)
+        if (v->series[i].label)
+            fprintf(f, "%*c %s\n", LABEL, (char)('A' + v->series[i].colour % 26), v->series[i].label);
     return ferror(f) ? dlm_fail_errno(err, DLM_EIO, "cannot write '%s'", name) : 0;
 }

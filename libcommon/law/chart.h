@@ -1,11 +1,11 @@
-/* A drawing of loss laws with characters, for a terminal: 72 columns, no program needed. */
+/* A figure drawn with characters, for a terminal: 72 columns, no program needed. */
 #ifndef DLM_LAW_CHART_H
 #define DLM_LAW_CHART_H
 
-#include "law/view.h"
+#include "law/figure.h"
 
 #include <stdio.h>
 
-int dlm_chart_draw(const struct dlm_view *v, FILE *f, const char *name, struct dlm_error *err);
+int dlm_chart_draw(const struct dlm_figure *v, FILE *f, const char *name, struct dlm_error *err);
 
 #endif

@@ -1,7 +1,7 @@
-/* A drawing of loss laws through gnuplot.
+/* A figure drawn through gnuplot.
  *
- * The runs stand in light lines, each group's law in a strong one, dashed beyond its data, over the band of its interval. Names
- * of groups go into single-quoted strings with quotes doubled, in which gnuplot expands nothing.
+ * Measured curves stand in light lines, laws in strong ones, dashed beyond their data, over the bands of their intervals. Labels
+ * go into single-quoted strings with quotes doubled, in which gnuplot expands nothing.
  */
 #include "law/plot.h"
 
@@ -17,7 +17,7 @@
 
 extern char **environ;
 
-enum { STEPS = 120, POINTS_OF_RUN = 300 };
+enum { POINTS_OF_RUN = 300 };
 
 /* Okabe and Ito's colours, told apart by everyone. */
 static const char *const colours[] = {"#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D31"};
@@ -45,22 +45,56 @@ static void quote(FILE *f, const char *s)
     fputc('\'', f);
 }
 
-/* One run as a curve, thinned evenly in log x. */
-static void put_run(FILE *f, const struct dlm_view *v, const struct dlm_run *r)
+/* Axes, their marks and names. */
+static void put_window(FILE *f, const struct dlm_figure *v)
 {
-    double last = 0, step = pow(v->x1 / v->x0, 1.0 / POINTS_OF_RUN);
-    for (size_t i = 0; i < r->n; i++)
-        if (r->points[i].x >= last * step || i + 1 == r->n) {
-            last = r->points[i].x;
-            fprintf(f, "%.9g %.9g\n", r->points[i].x, r->points[i].y);
-        }
-    fputs("\n", f);
+    double at[64];
+    for (int axis = 0; axis < 2; axis++) {
+        char a = axis ? 'y' : 'x';
+        bool decades;
+        double low = axis ? v->y0 : v->x0, high = axis ? v->y1 : v->x1;
+        size_t n = dlm_figure_ticks(low, high, at, sizeof at / sizeof *at, &decades);
+        fprintf(f, "set %crange [%.9g:%.9g]\nset format %c '%s'\n", a, low, high, a,
+                decades ? "10^{%T}" : low >= 1e4 || high < 1e-3 ? "%.1t×10^{%T}" : "%g");
+        fprintf(f, "set %ctics (", a);
+        for (size_t i = 0; i < n; i++)
+            fprintf(f, "%s%.9g", i ? "," : "", at[i]);
+        fputs(")\n", f);
+    }
+    fputs("set xlabel ", f);
+    quote(f, v->x_label);
+    fputs(" textcolor rgb '#333333'\nset ylabel ", f);
+    quote(f, v->y_label);
+    fputs(" textcolor rgb '#333333'\n", f);
+    if (*v->title) {
+        fputs("set title ", f);
+        quote(f, v->title);
+        fputs(" noenhanced textcolor rgb '#222222'\n", f);
+    }
 }
 
-int dlm_plot_script(const struct dlm_view *v, enum dlm_plot_format format, FILE *f, struct dlm_error *err)
+/* The points of a series, a curve of very many thinned evenly in log x. */
+static void put_points(FILE *f, const struct dlm_figure *v, const struct dlm_series *s)
 {
-    const struct dlm_study *s = v->study;
-    bool any_band = false;
+    double last = 0, step = pow(v->x1 / v->x0, 1.0 / POINTS_OF_RUN);
+    for (size_t i = 0; i < s->n; i++) {
+        const double *p = s->at[i];
+        if (s->form == DLM_SERIES_RUN && p[0] < last * step && p[0] > last && i + 1 < s->n)
+            continue;
+        if (s->form == DLM_SERIES_RUN && p[0] < last) /* another run begins */
+            fputs("\n", f);
+        last = p[0];
+        fprintf(f, "%.9g %.9g ", p[0], p[1]);
+        if (isnan(p[2]))
+            fprintf(f, s->form == DLM_SERIES_BAND ? "NaN NaN\n" : "%.9g %.9g\n", p[1], p[1]);
+        else
+            fprintf(f, "%.9g %.9g\n", p[2], p[3]);
+    }
+}
+
+int dlm_plot_script(const struct dlm_figure *v, enum dlm_plot_format format, FILE *f, struct dlm_error *err)
+{
+    size_t labels = 0, longest = 0, drawn = 0;
     errno = 0;
     switch (format) {
     case DLM_PLOT_SVG:
@@ -71,60 +105,51 @@ int dlm_plot_script(const struct dlm_view *v, enum dlm_plot_format format, FILE 
         break;
     case DLM_PLOT_PDF: fputs("set terminal pdfcairo size 24cm,16cm background rgb 'white' font 'DejaVu Sans,12'\n", f); break;
     }
-    for (size_t g = 0; g < s->n; g++) {
-        fprintf(f, "$runs%zu << EOD\n", g);
-        for (size_t i = 0; i < s->groups[g].n; i++)
-            put_run(f, v, &s->groups[g].runs[i]);
-        fprintf(f, "EOD\n$law%zu << EOD\n", g);
-        for (int i = 0; i <= STEPS; i++) { /* x, inside, beyond, lo, hi */
-            struct dlm_prediction p;
-            bool inside;
-            double x = v->x0 * pow(v->x1 / v->x0, (double)i / STEPS);
-            if (!dlm_view_law(v, g, x, &p, &inside))
-                continue;
-            fprintf(f, "%.9g ", x);
-            fprintf(f, inside ? "%.9g NaN " : "NaN %.9g ", p.value);
-            if (isfinite(p.lo) && isfinite(p.hi))
-                fprintf(f, "%.9g %.9g\n", p.lo, p.hi);
-            else
-                fputs("NaN NaN\n", f);
-            any_band |= isfinite(p.lo);
-        }
+    fputs("set encoding utf8\n", f);
+    for (size_t i = 0; i < v->n; i++) {
+        fprintf(f, "$s%zu << EOD\n", i);
+        put_points(f, v, &v->series[i]);
         fputs("EOD\n", f);
+        if (v->series[i].label) {
+            size_t len = strlen(v->series[i].label);
+            labels++;
+            longest = len > longest ? len : longest;
+        }
     }
+    fputs("set logscale xy\nset border 3 lc rgb '#555555' lw 1\nset tics nomirror out textcolor rgb '#333333'\n"
+          "set grid xtics ytics lc rgb '#e6e6e6' lw 1 dt 1\n",
+          f);
+    put_window(f, v);
+    /* above the drawing, where it hides nothing: short labels side by side */
+    size_t columns = longest <= 12 ? 5 : longest <= 26 ? 3 : longest <= 45 ? 2 : 1;
     fprintf(f,
-            "set logscale xy\nset xrange [%.9g:%.9g]\nset yrange [%.9g:%.9g]\n"
-            "set border 3 lc rgb '#555555' lw 1\nset tics nomirror out textcolor rgb '#333333'\n"
-            "set grid xtics ytics lc rgb '#e6e6e6' lw 1 dt 1\nset format x '10^{%%T}'\n",
-            v->x0, v->x1, v->y0, v->y1);
-    /* Losses span less than a decade, so powers of ten would mark nothing: even steps, at least seven of them. */
-    double step = 5;
-    static const double steps[] = {5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001};
-    for (size_t i = 0; i < sizeof steps / sizeof *steps && (v->y1 - v->y0) / step < 7; i++)
-        step = steps[i];
-    fputs("set format y '%g'\nset ytics (", f);
-    for (int i = (int)ceil(v->y0 / step), n = 0; i * step <= v->y1 && n < 50; i++, n++)
-        fprintf(f, "%s%.9g", n ? "," : "", i * step);
-    fputs(")\n", f);
-    fprintf(f, "set xlabel '%s' textcolor rgb '#333333'\nset ylabel '%s (nats per token)' textcolor rgb '#333333'\n",
-            strcmp(v->x, "tokens") ? "training compute C (FLOPs)" : "training tokens D",
-            strstr(s->fitted, "elbo") ? "ELBO" : "loss");
-    fprintf(f,
-            "set key above left Left reverse vertical maxrows %zu samplen 2 spacing 1.2 noenhanced textcolor rgb '#222222'\nset "
-            "style fill transparent solid 0.15 noborder\nplot \\\n",
-            s->n);
-    for (size_t g = 0; g < s->n; g++) {
-        const char *c = colours[g % (sizeof colours / sizeof *colours)];
-        char caption[512];
-        if (any_band)
-            fprintf(f, "  $law%zu using 1:4:5 with filledcurves lc rgb '%s' notitle, \\\n", g, c);
-        fprintf(f, "  $runs%zu using 1:2 with linespoints lc rgb '#a0%s' lw 1 pt 7 ps 0.25 notitle, \\\n", g, c + 1);
-        fprintf(f, "  $law%zu using 1:3 with lines lc rgb '%s' dt (6,4) lw 1.5 notitle, \\\n", g, c);
-        dlm_view_caption(v, g, caption, sizeof caption);
-        fprintf(f, "  $law%zu using 1:2 with lines lc rgb '%s' lw 2.5 title ", g, c);
-        quote(f, caption);
-        fputs(g + 1 < s->n ? ", \\\n" : "\n", f);
+            "set key above left Left reverse horizontal maxcols %zu samplen 2 spacing 1.2 noenhanced textcolor rgb '#222222'\n"
+            "set style fill transparent solid 0.15 noborder\nplot \\\n",
+            columns);
+    for (size_t i = 0; i < v->n; i++) {
+        const struct dlm_series *s = &v->series[i];
+        const char *c = colours[s->colour % (sizeof colours / sizeof *colours)];
+        if (!s->n)
+            continue;
+        if (drawn++)
+            fputs(", \\\n", f);
+        fprintf(f, "  $s%zu using ", i);
+        switch (s->form) {
+        case DLM_SERIES_BAND: fprintf(f, "1:3:4 with filledcurves lc rgb '%s'", c); break;
+        case DLM_SERIES_RUN: fprintf(f, "1:2 with linespoints lc rgb '#a0%s' lw 1 pt 7 ps 0.25", c + 1); break;
+        case DLM_SERIES_LINE: fprintf(f, "1:2 with lines lc rgb '%s' lw 2.5", c); break;
+        case DLM_SERIES_DASHED: fprintf(f, "1:2 with lines lc rgb '%s' dt (6,4) lw 1.5", c); break;
+        case DLM_SERIES_POINTS: fprintf(f, "1:2:3:4 with yerrorbars lc rgb '%s' lw 1.2 pt 7 ps 0.6", c); break;
+        case DLM_SERIES_BEST: fprintf(f, "1:2:3:4 with yerrorbars lc rgb '%s' lw 1.5 pt 7 ps 1.3", c); break;
+        }
+        if (s->label) {
+            fputs(" title ", f);
+            quote(f, s->label);
+        } else {
+            fputs(" notitle", f);
+        }
     }
+    fputs("\n", f);
     return ferror(f) ? dlm_fail_errno(err, DLM_EIO, "cannot write the program for gnuplot") : 0;
 }
 
@@ -161,7 +186,7 @@ static int run_gnuplot(FILE *script, FILE *said, FILE *to, struct dlm_error *err
     return 0;
 }
 
-int dlm_plot_draw(const struct dlm_view *v, enum dlm_plot_format format, FILE *to, struct dlm_error *err)
+int dlm_plot_draw(const struct dlm_figure *v, enum dlm_plot_format format, FILE *to, struct dlm_error *err)
 {
     FILE *script = tmpfile(), *said = tmpfile();
     int rc;

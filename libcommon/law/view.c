@@ -1,57 +1,334 @@
-/* What a drawing of loss laws shows; see view.h. */
+/* Figures of a study; see view.h. */
 #include "law/view.h"
 
+#include "law/lawfile.h"
+#include "law/parabola.h"
+
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
-static const struct dlm_law_row *term(const struct dlm_view *v, size_t g, const char *name)
+enum { STEPS = 120 };
+
+/* One law of a group, to be drawn. */
+struct drawn {
+    const struct dlm_laws *laws;
+    const char *law, *group, *y, *x;
+    double low, high; /* its data; NAN: unknown */
+};
+
+static bool find_drawn(struct drawn *d)
 {
-    return dlm_laws_find(v->laws, "loss", v->study->groups[g].name, name, NULL, v->x);
+    const struct dlm_law_row *any = NULL;
+    for (size_t i = 0; i < d->laws->n && !any; i++) {
+        const struct dlm_law_row *r = &d->laws->at[i];
+        if (!strcmp(r->group, d->group) && !strcmp(r->x, d->x) && (!d->y || !strcmp(r->y, d->y)) &&
+            !strncmp(r->law, d->law, strlen(d->law)))
+            any = r;
+    }
+    if (!any)
+        return false;
+    d->y = any->y;
+    const struct dlm_law_row *a = dlm_laws_find(d->laws, d->law, d->group, "x_min", d->y, d->x),
+                             *b = dlm_laws_find(d->laws, d->law, d->group, "x_max", d->y, d->x);
+    d->low = a ? a->value : NAN;
+    d->high = b ? b->value : NAN;
+    return true;
 }
 
-bool dlm_view_law(const struct dlm_view *v, size_t g, double x, struct dlm_prediction *out, bool *inside)
+static bool law_at(const struct drawn *d, double x, struct dlm_prediction *p)
 {
-    const struct dlm_law_row *low = term(v, g, "x_min"), *high = term(v, g, "x_max"), *b = term(v, g, "B");
-    *inside = low && high && x >= low->value * (1 - 1e-9) && x <= high->value * (1 + 1e-9);
-    return b && dlm_laws_predict(v->laws, "loss", v->study->groups[g].name, b->y, v->x, x, out) && isfinite(out->value);
+    return dlm_laws_predict(d->laws, d->law, d->group, d->y, d->x, x, p) && isfinite(p->value) && p->value > 0;
+}
+
+/* Band, line within the data, dashed beyond. */
+static int put_law(struct dlm_figure *f, const struct drawn *d, double x0, double x1, unsigned colour, const char *label,
+                   struct dlm_error *err)
+{
+    static const enum dlm_series_form forms[] = {DLM_SERIES_BAND, DLM_SERIES_DASHED, DLM_SERIES_DASHED, DLM_SERIES_LINE};
+    const double low = isnan(d->low) ? x0 : d->low, high = isnan(d->high) ? x1 : d->high;
+    const double from[] = {x0, x0, high, low}, to[] = {x1, low, x1, high};
+    int rc = 0;
+    for (int k = 0; k < 4 && !rc; k++) {
+        if (!(to[k] > from[k]))
+            continue;
+        rc = dlm_figure_series(f, forms[k], colour, err, k == 3 ? "%s" : NULL, label);
+        for (int i = 0; i <= STEPS && !rc; i++) {
+            struct dlm_prediction p;
+            double x = from[k] * pow(to[k] / from[k], (double)i / STEPS);
+            if (law_at(d, x, &p) && (k || isfinite(p.lo)))
+                rc = dlm_figure_point(f, x, p.value, p.lo, p.hi, err);
+        }
+    }
+    return rc;
+}
+
+static int put_runs(struct dlm_figure *f, const struct dlm_group *g, unsigned colour, const char *label, struct dlm_error *err)
+{
+    int rc = 0;
+    for (size_t i = 0; i < g->n && !rc; i++) {
+        rc = dlm_figure_series(f, DLM_SERIES_RUN, colour, err, label && !i ? "%s" : NULL, label);
+        for (size_t k = 0; k < g->runs[i].n && !rc; k++)
+            rc = dlm_figure_point(f, g->runs[i].points[k].x, g->runs[i].points[k].y, NAN, NAN, err);
+    }
+    return rc;
+}
+
+static void name_loss_axes(struct dlm_figure *f, const char *fitted, const char *x)
+{
+    f->x_label = strcmp(x, "tokens") ? "C, training FLOPs" : "D, training tokens";
+    f->y_label = strstr(fitted, "elbo") ? "ELBO, nats per token" : "loss, nats per token";
+}
+
+static void interval_text(char *to, size_t size, const struct dlm_law_row *r)
+{
+    *to = 0;
+    if (r && isfinite(r->lo))
+        snprintf(to, size, " [%.3g, %.3g]", r->lo, r->hi);
+}
+
+static void caption_loss(const struct drawn *d, char *to, size_t size)
+{
+    const struct dlm_law_row *a = dlm_laws_find(d->laws, "loss", d->group, "A", d->y, d->x),
+                             *beta = dlm_laws_find(d->laws, "loss", d->group, "beta", d->y, d->x),
+                             *b = dlm_laws_find(d->laws, "loss", d->group, "B", d->y, d->x);
+    char in[64];
+    interval_text(in, sizeof in, beta);
+    if (a && beta && b)
+        snprintf(to, size, "%s: L = %.3g + %.3g %s^-%.3g %s", d->group, b->value, a->value, strcmp(d->x, "tokens") ? "C" : "D",
+                 beta->value, in);
+    else
+        snprintf(to, size, "%s", d->group);
+}
+
+static void caption_power(const struct drawn *d, const char *y, const char *x, char *to, size_t size)
+{
+    const struct dlm_law_row *k = dlm_laws_find(d->laws, "power", d->group, "k", d->y, d->x);
+    char in[64];
+    interval_text(in, sizeof in, k);
+    if (k)
+        snprintf(to, size, "%s: %s ~ %s^%.3g%s", d->group, y, x, k->value, in);
+    else
+        snprintf(to, size, "%s", d->group);
 }
 
 /* The window follows the laws: from a little before the range they were fitted on to ten times beyond it, and as high as the
  * curves there need; the beginning of training, far above, would leave no room for what matters. */
-int dlm_view_init(struct dlm_view *v, const struct dlm_study *s, const struct dlm_laws *l, const char *x, struct dlm_error *err)
+int dlm_view_loss(struct dlm_figure *f, const struct dlm_study *s, const struct dlm_laws *l, const char *x, struct dlm_error *err)
 {
-    *v = (struct dlm_view){s, l, x, INFINITY, 0, INFINITY, 0};
-    bool any = false, inside;
     struct dlm_prediction p;
+    bool any = false;
+    *f = (struct dlm_figure){.x0 = INFINITY, .y0 = INFINITY};
     for (size_t g = 0; g < s->n; g++) {
-        const struct dlm_law_row *low = term(v, g, "x_min"), *high = term(v, g, "x_max");
-        if (!low || !high || !(low->value > 0) || !(high->value >= low->value) || !dlm_view_law(v, g, low->value, &p, &inside))
+        struct drawn d = {.laws = l, .law = "loss", .group = s->groups[g].name, .x = x};
+        if (!find_drawn(&d) || !(d.low > 0) || !(d.high >= d.low) || !law_at(&d, d.low, &p))
             continue;
         any = true;
-        v->x0 = fmin(v->x0, low->value / 3);
-        v->x1 = fmax(v->x1, high->value * 10);
-        v->y1 = fmax(v->y1, p.value * 1.2);
-        if (dlm_view_law(v, g, high->value * 10, &p, &inside))
-            v->y0 = fmin(v->y0, (p.lo > 0.8 * p.value ? p.lo : p.value) * 0.98);
+        f->x0 = fmin(f->x0, d.low / 3);
+        f->x1 = fmax(f->x1, d.high * 10);
+        f->y1 = fmax(f->y1, p.value * 1.2);
+        if (law_at(&d, d.high * 10, &p))
+            f->y0 = fmin(f->y0, (p.lo > 0.8 * p.value ? p.lo : p.value) * 0.98);
     }
     if (!any)
         return dlm_fail(err, DLM_EDATA, "no loss law against %s for any of these groups", x);
-    for (size_t i = 0; i < s->n_points; i++)
-        if (s->points[i].x >= v->x0)
-            v->y0 = fmin(v->y0, s->points[i].y * 0.98);
-    if (!(v->y1 > v->y0 * 1.01))
-        v->y1 = v->y0 * 1.01;
-    return 0;
+    for (size_t i = 0; i < s->n; i++)
+        for (size_t r = 0; r < s->groups[i].n; r++)
+            for (size_t k = 0; k < s->groups[i].runs[r].n; k++)
+                if (s->groups[i].runs[r].points[k].x >= f->x0)
+                    f->y0 = fmin(f->y0, s->groups[i].runs[r].points[k].y * 0.98);
+    if (!(f->y1 > f->y0 * 1.01))
+        f->y1 = f->y0 * 1.01;
+    name_loss_axes(f, s->fitted, x);
+    int rc = 0;
+    for (size_t g = 0; g < s->n && !rc; g++)
+        rc = put_runs(f, &s->groups[g], (unsigned)g, NULL, err);
+    for (size_t g = 0; g < s->n && !rc; g++) {
+        struct drawn d = {.laws = l, .law = "loss", .group = s->groups[g].name, .x = x};
+        char text[512];
+        if (!find_drawn(&d))
+            continue;
+        caption_loss(&d, text, sizeof text);
+        rc = put_law(f, &d, f->x0, f->x1, (unsigned)g, text, err);
+    }
+    return rc;
 }
 
-void dlm_view_caption(const struct dlm_view *v, size_t g, char *to, size_t size)
+int dlm_view_curves(struct dlm_figure *f, const struct dlm_study *s, const char *x, struct dlm_error *err)
 {
-    const struct dlm_law_row *a = term(v, g, "A"), *beta = term(v, g, "beta"), *b = term(v, g, "B");
-    int n = snprintf(to, size, "%s", v->study->groups[g].name);
-    if (n < 0 || (size_t)n >= size || !a || !beta || !b)
-        return;
-    n += snprintf(to + n, size - (size_t)n, ": L = %.3g + %.3g %s^-%.3g", b->value, a->value, strcmp(v->x, "tokens") ? "C" : "D",
-                  beta->value);
-    if ((size_t)n < size && !isnan(beta->lo))
-        snprintf(to + n, size - (size_t)n, "  [%.3g, %.3g]", beta->lo, beta->hi);
+    *f = (struct dlm_figure){0};
+    name_loss_axes(f, s->fitted, x);
+    int rc = 0;
+    for (size_t g = 0; g < s->n && !rc; g++)
+        rc = put_runs(f, &s->groups[g], (unsigned)g, s->groups[g].name, err);
+    return rc ? rc : dlm_figure_window(f, err);
+}
+
+static int order_x(const void *a, const void *b)
+{
+    const double *x = a, *y = b;
+    return x[0] != y[0] ? (x[0] < y[0] ? -1 : 1) : x[1] < y[1] ? -1 : x[1] > y[1];
+}
+
+/* One budget: the sizes' best losses, in logs. */
+static int put_profile(struct dlm_figure *f, const struct dlm_frontier *fr, size_t j, double (*at)[2], double *lx, double *ly,
+                       unsigned colour, struct dlm_error *err)
+{
+    size_t n = 0, k = 0;
+    for (size_t e = fr->start[j]; e < fr->start[j + 1]; e++) {
+        at[n][0] = log(fr->group->runs[fr->run[e]].flops_tok);
+        at[n++][1] = fr->value[e];
+    }
+    qsort(at, n, sizeof *at, order_x);
+    for (size_t i = 0; i < n; i++)
+        if (!k || at[i][0] - lx[k - 1] > 1e-6) {
+            lx[k] = at[i][0];
+            ly[k++] = at[i][1];
+        }
+    struct dlm_parabola p;
+    if (k < 3)
+        return 0;
+    int rc = dlm_figure_series(f, DLM_SERIES_POINTS, colour, err, "%.1e FLOPs", fr->budget[j]);
+    for (size_t i = 0; i < k && !rc; i++)
+        rc = dlm_figure_point(f, exp(lx[i]), exp(ly[i]), NAN, NAN, err);
+    if (rc || !dlm_parabola_fit(&p, lx, ly, NULL, k))
+        return rc;
+    double from = fmin(lx[0], fmax(p.x, lx[0] - 1)), to = fmax(lx[k - 1], fmin(p.x, lx[k - 1] + 1));
+    rc = dlm_figure_series(f, DLM_SERIES_LINE, colour, err, NULL);
+    for (int i = 0; i <= STEPS / 3 && !rc; i++) {
+        double x = from + (to - from) * i / (STEPS / 3);
+        rc = dlm_figure_point(f, exp(x), exp(dlm_parabola_at(&p, x)), NAN, NAN, err);
+    }
+    if (!rc && p.x >= from && p.x <= to)
+        rc = dlm_figure_series(f, DLM_SERIES_BEST, colour, err, NULL);
+    return rc || p.x < from || p.x > to ? rc : dlm_figure_point(f, exp(p.x), exp(p.y), NAN, NAN, err);
+}
+
+int dlm_view_isoflop(struct dlm_figure *f, const struct dlm_group *g, const struct dlm_estimate *how, struct dlm_error *err)
+{
+    struct dlm_frontier fr;
+    *f = (struct dlm_figure){.x_label = "M, FLOPs per token", .y_label = "loss, nats per token"};
+    snprintf(f->title, sizeof f->title, "%s", g->name);
+    int rc = dlm_frontier_fill(&fr, g, &how->budgets, 3, err);
+    if (rc == DLM_EDATA)
+        rc = dlm_fail_in(err, rc, "group '%s'", g->name);
+    double(*at)[2] = malloc((g->n + 1) * sizeof *at), *lx = malloc((g->n + 1) * sizeof *lx), *ly = malloc((g->n + 1) * sizeof *ly);
+    if (!rc && (!at || !lx || !ly))
+        rc = dlm_fail(err, DLM_ENOMEM, "out of memory");
+    for (size_t j = 0; j < fr.n && !rc; j++)
+        rc = put_profile(f, &fr, j, at, lx, ly, (unsigned)j, err);
+    free(at);
+    free(lx);
+    free(ly);
+    dlm_frontier_release(&fr);
+    return rc ? rc : dlm_figure_window(f, err);
+}
+
+/* Laws over the window that the points need, and three times beyond. */
+static int put_power_laws(struct dlm_figure *f, const struct dlm_study *s, const struct dlm_laws *l, const char *y, const char *x,
+                          const char *sign_y, const char *sign_x, struct dlm_error *err)
+{
+    double low = INFINITY, high = 0;
+    for (size_t i = 0; i < f->n; i++)
+        for (size_t k = 0; k < f->series[i].n; k++) {
+            low = fmin(low, f->series[i].at[k][0]);
+            high = fmax(high, f->series[i].at[k][0]);
+        }
+    int rc = 0;
+    for (size_t g = 0; g < s->n && !rc; g++) {
+        struct drawn d = {.laws = l, .law = "power", .group = s->groups[g].name, .y = y, .x = x};
+        char text[512];
+        if (!find_drawn(&d) || !(high > 0))
+            continue;
+        caption_power(&d, sign_y, sign_x, text, sizeof text);
+        rc = put_law(f, &d, low / 1.5, high * 3, (unsigned)g, text, err);
+    }
+    return rc ? rc : dlm_figure_window(f, err);
+}
+
+static unsigned place_of(const struct dlm_study *s, const char *group)
+{
+    unsigned g = 0;
+    while (g < s->n && strcmp(s->groups[g].name, group))
+        g++;
+    return g;
+}
+
+int dlm_view_sizes(struct dlm_figure *f, const struct dlm_study *s, const struct dlm_isoflop *o, int what,
+                   const struct dlm_laws *l, struct dlm_error *err)
+{
+    static const char *const columns[] = {"params", "tokens", "flops_tok", "loss"}, *const signs[] = {"P*", "D*", "M*", "L*"};
+    static const char *const names[] = {"P*, non-embedding parameters", "D*, training tokens", "M*, FLOPs per token",
+                                        "L*, nats per token"};
+    int rc = 0;
+    *f = (struct dlm_figure){.x_label = "C, training FLOPs", .y_label = names[what]};
+    for (size_t i = 0; i < o->n && !rc; i++) {
+        const struct dlm_isoflop_row *r = &o->rows[i];
+        if (!i || strcmp(r->group->name, o->rows[i - 1].group->name))
+            rc = dlm_figure_series(f, DLM_SERIES_POINTS, place_of(s, r->group->name), err, NULL);
+        if (!rc)
+            rc = dlm_figure_point(f, r->flops, r->value[what], r->interval[what].lo, r->interval[what].hi, err);
+    }
+    return rc ? rc : put_power_laws(f, s, l, columns[what], "flops", signs[what], "C", err);
+}
+
+int dlm_view_optima(struct dlm_figure *f, const struct dlm_study *s, const struct dlm_optima *o, const struct dlm_laws *l,
+                    struct dlm_error *err)
+{
+    const bool batch = o->of == DLM_OPTIMUM_BATCH;
+    int rc = 0;
+    *f = (struct dlm_figure){.x_label = batch ? "D*, training tokens" : "B, tokens per step",
+                             .y_label = batch ? "B*, tokens per step" : "best learning rate"};
+    for (size_t i = 0; i < o->n && !rc; i++) {
+        const struct dlm_optimum_row *r = &o->rows[i];
+        if (!r->inside)
+            continue;
+        rc = dlm_figure_series(f, DLM_SERIES_POINTS, place_of(s, r->group->name), err, NULL);
+        if (!rc)
+            rc = batch ? dlm_figure_point(f, r->tokens, r->batch_tok, r->best.lo, r->best.hi, err)
+                       : dlm_figure_point(f, r->batch_tok, r->lr, r->best.lo, r->best.hi, err);
+    }
+    return rc ? rc
+              : put_power_laws(f, s, l, batch ? "batch_tok" : "lr", batch ? "tokens" : "batch_tok", batch ? "B*" : "lr*",
+                               batch ? "D" : "B", err);
+}
+
+int dlm_view_isoloss(struct dlm_figure *f, const struct dlm_isoloss *o, const char *group, struct dlm_error *err)
+{
+    unsigned colour = 0;
+    int rc = 0;
+    *f = (struct dlm_figure){.x_label = "B, tokens per step", .y_label = "S, steps"};
+    snprintf(f->title, sizeof f->title, "%s", group);
+    for (size_t i = 0; i < o->n && !rc; i++) {
+        const struct dlm_isoloss_row *r = &o->rows[i];
+        double low = INFINITY, high = 0;
+        if (strcmp(r->group->name, group))
+            continue;
+        rc = dlm_figure_series(f, DLM_SERIES_POINTS, colour, err, "%.3g params, loss %.3f", r->params, r->loss);
+        for (size_t k = r->first; k < r->first + r->n && !rc; k++) {
+            rc = dlm_figure_point(f, o->points[k].batch_tok, o->points[k].steps, NAN, NAN, err);
+            low = fmin(low, o->points[k].batch_tok);
+            high = fmax(high, o->points[k].batch_tok);
+        }
+        if (!rc)
+            rc = dlm_figure_series(f, DLM_SERIES_LINE, colour, err, NULL);
+        for (int k = 0; k <= STEPS / 2 && !rc && high > 0; k++) {
+            double b = low * pow(high / low, (double)k / (STEPS / 2));
+            rc = b > r->value[DLM_ISOLOSS_BMIN] ? dlm_figure_point(f, b, dlm_isoloss_steps(r->value, b), NAN, NAN, err) : 0;
+        }
+        colour++;
+    }
+    return rc ? rc : dlm_figure_window(f, err);
+}
+
+int dlm_view_bound(struct dlm_figure *f, const struct dlm_study *s, const struct dlm_laws *l, struct dlm_error *err)
+{
+    *f = (struct dlm_figure){.x_label = "U, unique tokens", .y_label = "least loss, nats per token"};
+    int rc = 0;
+    for (size_t g = 0; g < s->n && !rc; g++) {
+        struct drawn d = {.laws = l, .law = "loss", .group = s->groups[g].name, .x = "unique_tokens"};
+        if (find_drawn(&d) && d.low > 0 && d.high > d.low)
+            rc = put_law(f, &d, d.low / 3, d.high * 10, (unsigned)g, s->groups[g].name, err);
+    }
+    return rc ? rc : dlm_figure_window(f, err);
 }

@@ -1,29 +1,38 @@
-/* What a drawing of loss laws shows: a window on logarithmic axes, the runs' points in it, and each group's law.
+/* Figures of a study: each function fills an empty figure (figure.h) with one kind of result.
  *
- * Shared by the two ways to draw it (plot.h through gnuplot, chart.h with characters), so that they show the same.
+ * Groups have their places in the study as colours, so that one noise type looks the same in all figures. A figure without
+ * anything in it is DLM_EDATA. What is drawn must outlive no call: figures hold copies.
  */
 #ifndef DLM_LAW_VIEW_H
 #define DLM_LAW_VIEW_H
 
-#include "law/lawfile.h"
-#include "law/study.h"
+#include "law/epochs.h"
+#include "law/figure.h"
+#include "law/isoflop.h"
+#include "law/isoloss.h"
+#include "law/optimum.h"
 
-#include <stdbool.h>
+/* The runs and each group's loss law against x ("flops" or "tokens"), from a little before its data to ten times beyond. */
+int dlm_view_loss(struct dlm_figure *f, const struct dlm_study *s, const struct dlm_laws *l, const char *x, struct dlm_error *err);
 
-struct dlm_view {
-    const struct dlm_study *study; /* borrowed; its group i has the law of the same name */
-    const struct dlm_laws *laws;   /* borrowed */
-    const char *x;                 /* "flops" or "tokens" */
-    double x0, x1, y0, y1;         /* the window, natural units */
-};
+/* The runs alone, the study read against x. */
+int dlm_view_curves(struct dlm_figure *f, const struct dlm_study *s, const char *x, struct dlm_error *err);
 
-/* DLM_EDATA where no group of the study has a loss law against x. */
-int dlm_view_init(struct dlm_view *v, const struct dlm_study *s, const struct dlm_laws *l, const char *x, struct dlm_error *err);
+/* The profiles of one group of the study: best loss of each size at each budget, the parabola, and its optimum. */
+int dlm_view_isoflop(struct dlm_figure *f, const struct dlm_group *g, const struct dlm_estimate *how, struct dlm_error *err);
 
-/* The law of group g at x; false where it has none. `inside`: within the range it was fitted on. */
-bool dlm_view_law(const struct dlm_view *v, size_t g, double x, struct dlm_prediction *out, bool *inside);
+/* Optima of the iso-FLOP profiles (DLM_ISOFLOP_SIZE, _TOKENS, _PARAMS or _LOSS) against compute, with their power laws. */
+int dlm_view_sizes(struct dlm_figure *f, const struct dlm_study *s, const struct dlm_isoflop *i, int what,
+                   const struct dlm_laws *l, struct dlm_error *err);
 
-/* `masked: L = 2.05 + 31.2 C^-0.184, beta [0.17, 0.2]` */
-void dlm_view_caption(const struct dlm_view *v, size_t g, char *to, size_t size);
+/* Best batches against tokens, or best learning rates against batch, with their power laws. */
+int dlm_view_optima(struct dlm_figure *f, const struct dlm_study *s, const struct dlm_optima *o, const struct dlm_laws *l,
+                    struct dlm_error *err);
+
+/* The iso-loss curves of one group: steps against batch. */
+int dlm_view_isoloss(struct dlm_figure *f, const struct dlm_isoloss *i, const char *group, struct dlm_error *err);
+
+/* The least loss that unique tokens allow, per group. */
+int dlm_view_bound(struct dlm_figure *f, const struct dlm_study *s, const struct dlm_laws *l, struct dlm_error *err);
 
 #endif
