@@ -73,6 +73,31 @@ static void check_derivatives(int form, struct dlm_rng *rng)
     tap_ok(worst_h < 1e-6, "%s: Hessian agrees with finite differences of the gradient: %.2g", names[form], worst_h);
 }
 
+/* The objective as its definition has it, point by point: at every number of points about a multiple of the vectors' length. */
+static void check_value(int form, struct dlm_rng *rng)
+{
+    static struct points p;
+    const struct dlm_form *f = forms[form];
+    double worst = 0;
+    for (size_t n = 2; n < 40; n++) {
+        make(&p, form, n, 0.02, 0.1, rng);
+        struct dlm_minima m = {.centre = {37, 20}, .centre_y = form == 0 ? 15 : 1};
+        double q[N], want = 0, delta = n % 2 ? 1e-3 : 0.5;
+        for (int k = 0; k < f->n; k++)
+            q[k] = 0.2 + 0.3 * dlm_rng_uniform(rng);
+        for (size_t i = 0; i < n; i++) {
+            p.w[i] = (double)dlm_rng_below(rng, 3);
+            double y = f->offset ? q[f->n - 1] : 0;
+            for (int k = 0; k < f->powers; k++)
+                y += exp(q[2 * k] + f->sign * q[2 * k + 1] * (p.x[k][i] - m.centre[k]));
+            double r = fabs(log(y) - (p.y[i] - m.centre_y));
+            want += p.w[i] * (r <= delta ? r * r / 2 : delta * (r - delta / 2));
+        }
+        worst = fmax(worst, fabs(dlm_fit_objective(f, &p.s, delta, &m, q, NULL, NULL, NULL) / want - 1));
+    }
+    tap_ok(worst < 2e-14, "%s: the objective is the sum of Huber's function, within %.2g", names[form], worst);
+}
+
 static void check_recovery(int form, struct dlm_rng *rng)
 {
     static struct points p;
@@ -168,6 +193,7 @@ int main(void)
     struct dlm_error err = {{0}};
     dlm_rng_init(&rng, tap_seed(), 0, DLM_RNG_TEST);
     for (int form = 0; form < 4; form++) {
+        check_value(form, &rng);
         check_derivatives(form, &rng);
         check_recovery(form, &rng);
     }
