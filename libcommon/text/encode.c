@@ -2,12 +2,18 @@
  *
  * Merging a piece of n bytes takes O(n log n): neighbours in a linked list, candidate merges in a heap by (rank, position). A
  * candidate is stale when its pair no longer makes the id it was entered with; that is the comparison of Hugging Face's merge_all
- * and must stay it, for vocabularies in which several pairs make one id. Words repeat, so the ids of short pieces are cached.
+ * and must stay it, for vocabularies in which several pairs make one id. Short pieces are merged by looking along them instead, where
+ * no two pairs make one id.
+ *
+ * Words repeat, so the ids of short pieces are cached, in two levels: up to 16 bytes and 3 ids in half a cache line each, what is
+ * longer in a larger one. Both compare the whole piece, so a hash decides about time only. Memory: the two caches, about 7 MB, and
+ * 48 bytes for each byte of a window.
  */
 #include "text/encode.h"
 
 #include "text/vocab_body.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #define XXH_INLINE_ALL
@@ -17,7 +23,22 @@ enum {
     CACHE_SLOTS = 1 << 16, /* direct-mapped: a newcomer replaces the word that was there, so memory is fixed */
     CACHE_TEXT = 24,       /* longest cached piece, bytes */
     CACHE_IDS = 9,         /* most ids of a cached piece */
+    WORD_BITS = 16,        /* 2^WORD_BITS slots for the shortest pieces */
+    WORD_TEXT = 16,
+    WORD_IDS = 3,
+    BLOCK = 256,           /* pieces whose slots are fetched ahead of their use */
+    SHORT = 24,            /* a piece that is merged without a heap */
+    WINDOW = 1024,         /* bytes of a longer piece that are merged at a time; more where tokens are long */
+    OVERLAP = 16,          /* tokens by which windows overlap */
 };
+
+/* A piece of at most 16 bytes, filled up with zeros, and its ids. */
+struct word {
+    uint64_t text[2];
+    uint32_t ids[WORD_IDS];
+    uint16_t len, n; /* len 0: empty */
+};
+_Static_assert(sizeof(struct word) == 32, "two words share a cache line");
 
 struct cached {
     uint8_t len, n; /* len 0: empty */
@@ -42,6 +63,7 @@ struct dlm_encoder {
     size_t n_look[2];
     bool begins[2][256];       /* bytes that some such token begins with */
     struct cached *cache;
+    struct word *words;
     struct symbol *symbols;
     size_t cap_symbols;
     struct candidate *heap;
@@ -69,9 +91,11 @@ int dlm_encoder_new(struct dlm_encoder **out, const struct dlm_vocab *v, bool pa
     e->may_cut = dlm_split_may_cut(v->split);
     int rc = dlm_split_scratch_new(&e->scratch, v->split, err);
     e->cache = calloc(CACHE_SLOTS, sizeof *e->cache);
+    if ((e->words = aligned_alloc(64, sizeof *e->words << WORD_BITS)))
+        memset(e->words, 0, sizeof *e->words << WORD_BITS);
     for (int i = 0; i < 2; i++)
         e->look[i] = malloc((v->n_added ? v->n_added : 1) * sizeof *e->look[i]);
-    if (!rc && (!e->cache || !e->look[0] || !e->look[1]))
+    if (!rc && (!e->cache || !e->words || !e->look[0] || !e->look[1]))
         rc = no_memory(err);
     for (size_t i = 0; i < v->n_added && !rc; i++) {
         const struct dlm_added *a = &v->added[i];
@@ -105,6 +129,7 @@ void dlm_encoder_free(struct dlm_encoder *e)
     free(e->look[0]);
     free(e->look[1]);
     free(e->cache);
+    free(e->words);
     free(e->symbols);
     free(e->heap);
     free(e);
@@ -179,7 +204,59 @@ static void consider(struct dlm_encoder *e, uint32_t at)
         heap_push(e, (struct candidate){m->rank, at, m->id});
 }
 
-static int merge_piece(struct dlm_encoder *e, const uint8_t *text, size_t n, struct dlm_error *err)
+static int no_byte(uint8_t byte, struct dlm_error *err)
+{
+    return dlm_fail(err, DLM_EDATA, "the vocabulary has no token for the byte 0x%02x", byte);
+}
+
+/* The lowest rank again and again, the leftmost of equal ones: for a few bytes faster than a heap. */
+static int merge_short(struct dlm_encoder *e, const uint8_t *text, size_t n, struct dlm_error *err)
+{
+    static const struct dlm_merge none = {0, UINT32_MAX, DLM_NO_ID};
+    uint32_t id[SHORT];
+    struct {
+        uint32_t rank, id;
+    } pair[SHORT]; /* of id[i] and id[i + 1] */
+    const struct dlm_merge *m;
+    for (size_t i = 0; i < n; i++)
+        if ((id[i] = e->vocab->byte_id[text[i]]) == DLM_NO_ID)
+            return no_byte(text[i], err);
+#define PAIR(i)                                                                                                                  \
+    do {                                                                                                                         \
+        m = dlm_merge_find(e->vocab, id[i], id[(i) + 1]);                                                                        \
+        m = m ? m : &none;                                                                                                       \
+        pair[i].rank = m->rank;                                                                                                  \
+        pair[i].id = m->id;                                                                                                      \
+    } while (0)
+    for (size_t i = 0; i + 1 < n; i++)
+        PAIR(i);
+    while (n > 1) {
+        size_t best = 0;
+        for (size_t i = 1; i + 1 < n; i++)
+            best = pair[i].rank < pair[best].rank ? i : best;
+        if (pair[best].rank == UINT32_MAX)
+            break;
+        id[best] = pair[best].id;
+        n--;
+        for (size_t i = best + 1; i < n; i++)
+            id[i] = id[i + 1];
+        for (size_t i = best; i + 1 < n; i++)
+            pair[i] = pair[i + 1];
+        if (best)
+            PAIR(best - 1);
+        if (best + 1 < n)
+            PAIR(best);
+    }
+#undef PAIR
+    int rc = reserve(e->ids, n, err);
+    if (!rc) {
+        memcpy(e->ids->at + e->ids->n, id, n * sizeof *id);
+        e->ids->n += n;
+    }
+    return rc;
+}
+
+static int merge_heap(struct dlm_encoder *e, const uint8_t *text, size_t n, struct dlm_error *err)
 {
     if (n > UINT32_MAX / 4)
         return dlm_fail(err, DLM_EDATA, "a piece of %zu bytes without a break is too long", n);
@@ -198,7 +275,7 @@ static int merge_piece(struct dlm_encoder *e, const uint8_t *text, size_t n, str
         s[i] = (struct symbol){e->vocab->byte_id[text[i]], i ? (uint32_t)i - 1 : DLM_NO_ID,
                                i + 1 < n ? (uint32_t)i + 1 : DLM_NO_ID};
         if (s[i].id == DLM_NO_ID)
-            return dlm_fail(err, DLM_EDATA, "the vocabulary has no token for the byte 0x%02x", text[i]);
+            return no_byte(text[i], err);
     }
     e->n_heap = 0;
     for (uint32_t i = 0; i + 1 < n; i++)
@@ -227,6 +304,53 @@ static int merge_piece(struct dlm_encoder *e, const uint8_t *text, size_t n, str
     return rc;
 }
 
+/* A long piece by windows that overlap, so that what is merged stays in the processor's cache and memory does not grow with the
+ * piece. Ids of which any two neighbours are the merged form of their own bytes are the merged form of the whole: until the first
+ * merge across a border between two of them, merging the whole and merging these two do the same, so that merge would also have
+ * happened to the two alone. Parts of a merged form are merged forms. So where two windows have a token in common, at one place,
+ * the ids of the first up to it and those of the second from it on are those of both together. */
+static int merge_windows(struct dlm_encoder *e, const uint8_t *text, size_t n, size_t window, struct dlm_error *err)
+{
+    struct dlm_ids *ids = e->ids;
+    const struct dlm_span *span = e->vocab->spans;
+    size_t first = ids->n, end = window;
+    int rc = merge_heap(e, text, end, err);
+    while (!rc && end < n) {
+        /* the next window begins at a token, some before the end */
+        size_t keep = ids->n, begin = end;
+        while (keep > first + 1 && (ids->n - keep < OVERLAP && end - begin < window / 2))
+            begin -= span[ids->at[--keep]].len;
+        size_t old = ids->n, to = n - begin < window + window / 2 ? n : begin + window;
+        rc = merge_heap(e, text + begin, to - begin, err);
+        size_t a = keep, b = old, at_a = begin, at_b = begin;
+        while (!rc && a < old && b < ids->n && !(at_a == at_b && ids->at[a] == ids->at[b])) {
+            if (at_a <= at_b)
+                at_a += span[ids->at[a++]].len;
+            else
+                at_b += span[ids->at[b++]].len;
+        }
+        if (rc)
+            break;
+        if (a == old || b == ids->n) { /* none in common: everything at once */
+            ids->n = first;
+            return merge_heap(e, text, n, err);
+        }
+        memmove(ids->at + a, ids->at + b, (ids->n - b) * sizeof *ids->at);
+        ids->n -= b - a;
+        end = to;
+    }
+    return rc;
+}
+
+static int merge_piece(struct dlm_encoder *e, const uint8_t *text, size_t n, struct dlm_error *err)
+{
+    if (n <= SHORT && !e->vocab->twins)
+        return merge_short(e, text, n, err);
+    size_t window = 16 * (size_t)e->vocab->longest;
+    window = window < WINDOW ? WINDOW : window;
+    return n > 2 * window ? merge_windows(e, text, n, window, err) : merge_heap(e, text, n, err);
+}
+
 /* The id of a piece that is a token, DLM_NO_ID otherwise. */
 static uint32_t whole_word(const struct dlm_vocab *v, const uint8_t *text, size_t n)
 {
@@ -244,9 +368,8 @@ static int encode_uncached(struct dlm_encoder *e, const uint8_t *text, size_t n,
     return id != DLM_NO_ID ? dlm_ids_push(e->ids, id, err) : merge_piece(e, text, n, err);
 }
 
-static int encode_piece(void *to, const uint8_t *text, size_t n, struct dlm_error *err)
+static int encode_piece(struct dlm_encoder *e, const uint8_t *text, size_t n, struct dlm_error *err)
 {
-    struct dlm_encoder *e = to;
     if (n > CACHE_TEXT)
         return encode_uncached(e, text, n, err);
     struct cached *c = &e->cache[XXH3_64bits(text, n) & (CACHE_SLOTS - 1)];
@@ -270,6 +393,87 @@ static int encode_piece(void *to, const uint8_t *text, size_t n, struct dlm_erro
     return 0;
 }
 
+/* Sixteen bytes of 0xff and sixteen of 0: from 16 - n on, a mask of n bytes. */
+static const uint8_t mask[32] = {255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
+
+/* A piece of at most 16 bytes, filled up with zeros; room: bytes that may be read. */
+static inline void load_word(uint64_t to[2], const uint8_t *text, size_t n, size_t room)
+{
+    to[0] = to[1] = 0;
+    if (room >= WORD_TEXT) {
+        uint64_t m[2];
+        memcpy(to, text, WORD_TEXT);
+        memcpy(m, mask + WORD_TEXT - n, WORD_TEXT);
+        to[0] &= m[0];
+        to[1] &= m[1];
+    } else {
+        memcpy(to, text, n);
+    }
+}
+
+static inline size_t word_slot(const uint64_t text[2])
+{
+    unsigned __int128 product = (unsigned __int128)(text[0] ^ 0x9e3779b97f4a7c15u) * (text[1] ^ 0xd6e8feb86659fd93u);
+    return ((uint64_t)product ^ (uint64_t)(product >> 64)) * 0x9e3779b97f4a7c15u >> (64 - WORD_BITS);
+}
+
+static int miss_word(struct dlm_encoder *e, struct word *w, const uint64_t key[2], const uint8_t *text, size_t n,
+                     struct dlm_error *err)
+{
+    size_t first = e->ids->n;
+    int rc = encode_piece(e, text, n, err);
+    size_t made = e->ids->n - first;
+    if (rc || made > WORD_IDS)
+        return rc;
+    *w = (struct word){{key[0], key[1]}, {0}, (uint16_t)n, (uint16_t)made};
+    memcpy(w->ids, e->ids->at + first, made * sizeof *w->ids);
+    return 0;
+}
+
+static int encode_block(struct dlm_encoder *e, const uint8_t *text, size_t room, size_t from, const size_t *ends, size_t n,
+                        struct dlm_error *err)
+{
+    struct {
+        uint64_t text[2];
+        struct word *slot; /* NULL for a longer piece */
+    } key[BLOCK];
+    for (size_t i = 0, at = from; i < n; at = ends[i++]) {
+        key[i].slot = NULL;
+        if (ends[i] - at > WORD_TEXT)
+            continue;
+        load_word(key[i].text, text + at, ends[i] - at, room - at);
+        key[i].slot = e->words + word_slot(key[i].text);
+        __builtin_prefetch(key[i].slot);
+    }
+    int rc = reserve(e->ids, 4 * n, err);
+    for (size_t i = 0; i < n && !rc; from = ends[i++]) {
+        size_t len = ends[i] - from;
+        struct word *w = key[i].slot;
+        if (!w) {
+            rc = encode_piece(e, text + from, len, err);
+            rc = rc ? rc : reserve(e->ids, 4 * (n - i), err);
+        } else if (w->text[0] == key[i].text[0] && w->text[1] == key[i].text[1] && w->len == len) {
+            memcpy(e->ids->at + e->ids->n, (const char *)w + offsetof(struct word, ids), 16); /* what is behind n is written over */
+            e->ids->n += w->n;
+        } else {
+            rc = miss_word(e, w, key[i].text, text + from, len, err);
+            rc = rc ? rc : reserve(e->ids, 4 * (n - i), err);
+        }
+    }
+    return rc;
+}
+
+static int encode_pieces(void *to, const uint8_t *text, size_t room, const size_t *ends, size_t n, struct dlm_error *err)
+{
+    int rc = 0;
+    for (size_t i = 0, from = 0, many; i < n && !rc; i += many) {
+        many = n - i < BLOCK ? n - i : BLOCK;
+        rc = encode_block(to, text, room, from, ends + i, many, err);
+        from = ends[i + many - 1];
+    }
+    return rc;
+}
+
 /* --- added tokens ------------------------------------------------------------------------------------------------------------- */
 
 /* Take out the tokens of look[level], leftmost first and of those the longest; what lies between goes through the next level. */
@@ -278,7 +482,7 @@ static int encode_level(struct dlm_encoder *e, int level, const uint8_t *text, s
     if (!len)
         return 0;
     if (level == 2)
-        return dlm_split_run(e->vocab->split, e->scratch, text, len, context, encode_piece, e, err);
+        return dlm_split_run_many(e->vocab->split, e->scratch, text, len, context, encode_pieces, e, err);
     size_t from = 0;
     for (size_t at = 0; e->n_look[level] && at < len; at++) {
         if (!e->begins[level][text[at]])

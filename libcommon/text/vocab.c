@@ -235,7 +235,10 @@ static int read_merges(struct reading *r, const json_t *merges)
     memset(v->merges, 0xff, slots * sizeof *v->merges);
     v->merge_mask = slots - 1;
     char *word = NULL; /* the two parts of a merge, put together */
-    int rc = 0;
+    uint8_t *has_merge = calloc(v->size, 1); /* ids that some merge makes */
+    int rc = has_merge ? 0 : no_memory(r->err);
+    if (rc)
+        return rc;
     json_t *m;
     json_array_foreach(merges, rank, m)
     {
@@ -286,9 +289,12 @@ static int read_merges(struct reading *r, const json_t *merges)
         size_t i = dlm_merge_slot(pair) & v->merge_mask;
         while (v->merges[i].pair != UINT64_MAX && v->merges[i].pair != pair)
             i = (i + 1) & v->merge_mask;
+        v->twins = v->twins || has_merge[made];
+        has_merge[made] = 1;
         v->merges[i] = (struct dlm_merge){pair, (uint32_t)rank, made}; /* of equal pairs the last counts, as with Hugging Face */
     }
     free(word);
+    free(has_merge);
     return rc;
 }
 
@@ -607,6 +613,26 @@ static void find_roles(struct reading *r)
     v->specials = (struct dlm_specials){found[BEGIN], found[END], found[PAD], found[MASK]};
 }
 
+/* The blob has stopped growing: put sixteen bytes of nothing behind it, and note where the text of each id is. */
+static int make_spans(struct reading *r)
+{
+    struct dlm_vocab *v = r->v;
+    uint8_t *blob = realloc(v->blob, v->blob_len + 16);
+    v->blob = blob ? blob : v->blob;
+    v->spans = malloc(v->size * sizeof *v->spans);
+    if (!blob || !v->spans)
+        return no_memory(r->err);
+    if (v->blob_len > UINT32_MAX)
+        return malformed(r, "its tokens are too long");
+    memset(v->blob + v->blob_len, 0, 16);
+    for (uint32_t id = 0; id < v->size; id++) {
+        bool text = v->kind[id] != DLM_TOKEN_SPECIAL && v->kind[id] != DLM_TOKEN_UNUSED;
+        v->spans[id] = (struct dlm_span){(uint32_t)v->at[id], text ? v->len[id] : 0};
+        v->longest = v->spans[id].len > v->longest ? v->spans[id].len : v->longest;
+    }
+    return 0;
+}
+
 /* --- the whole --------------------------------------------------------------------------------------------------------------- */
 
 int dlm_vocab_parse(struct dlm_vocab **out, const void *json, size_t len, const char *name, struct dlm_error *err)
@@ -631,6 +657,7 @@ int dlm_vocab_parse(struct dlm_vocab **out, const void *json, size_t len, const 
         r.v->fingerprint = XXH64(json, len, 0);
         rc = read_model(&r);
         rc = rc ? rc : read_parts(&r);
+        rc = rc ? rc : make_spans(&r);
     }
     if (!rc) {
         for (size_t i = 0; i < r.v->n_added; i++) /* the blob has stopped moving */
@@ -759,6 +786,7 @@ void dlm_vocab_free(struct dlm_vocab *v)
     free(v->kind);
     free(v->at);
     free(v->len);
+    free(v->spans);
     free(v->blob);
     free(v->merges);
     free(v->word_ids);

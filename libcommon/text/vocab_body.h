@@ -10,6 +10,11 @@ struct dlm_merge {
     uint32_t rank, id;
 };
 
+/* The text of an id in blob; empty for special and unused ones. Sixteen bytes may be read from any `at`. */
+struct dlm_span {
+    uint32_t at, len;
+};
+
 /* An added token that is looked for in the text itself. */
 struct dlm_added {
     uint32_t id;
@@ -28,11 +33,14 @@ struct dlm_vocab {
     uint8_t *kind;     /* (size) enum dlm_token_kind */
     uint64_t *at;      /* (size) where the bytes or the written form of an id begin in blob; each is followed by a NUL */
     uint32_t *len;     /* (size) */
+    struct dlm_span *spans; /* (size) */
+    uint32_t longest;  /* bytes of the longest token */
     uint8_t *blob;
     size_t blob_len, blob_cap;
     uint32_t byte_id[256]; /* DLM_NO_ID for a byte without one */
     struct dlm_merge *merges; /* open addressing, merge_mask + 1 slots */
     size_t merge_mask;
+    bool twins;        /* some id is made by several pairs */
     bool whole_words;  /* ignore_merges: a piece that is a token is that token */
     uint32_t *word_ids; /* with whole_words: ids by the hash of their bytes, DLM_NO_ID empty */
     size_t word_mask;

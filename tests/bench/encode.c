@@ -1,0 +1,166 @@
+/* Speed of encoding and decoding: TSV of case, bytes, MB/s of one thread, ratio to the first case. Not a test: it asserts nothing.
+ *
+ *     encode [-r ROUNDS] [-m WORST-BYTES] [-p PYTHON] [-V vocab.json] TEXT
+ *
+ * Without -V a vocabulary of 32,768 ids is trained on the text. The cases below the text's own are hostile ones. With -p, a python3 that
+ * has tokenizers or tiktoken, the same text is timed with those, too, a megabyte of it.
+ */
+#include "text/decode.h"
+#include "text/encode.h"
+#include "text/split.h"
+#include "text/trainer.h"
+#include "text/vocab.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static int rounds = 5;
+static double normal;
+
+/* Processor time, which other users of the machine disturb least; the best of some rounds. */
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void die(const char *why)
+{
+    fprintf(stderr, "encode: %s\n", why);
+    exit(1);
+}
+
+static void row(const char *name, size_t bytes, double seconds)
+{
+    double rate = (double)bytes / seconds * 1e-6;
+    normal = normal > 0 ? normal : rate;
+    printf("%s\t%zu\t%.1f\t%.3f\n", name, bytes, rate, rate / normal);
+    fflush(stdout);
+}
+
+static void encode(const char *name, const struct dlm_vocab *v, const uint8_t *text, size_t n, struct dlm_ids *ids)
+{
+    struct dlm_error err = {{0}};
+    struct dlm_encoder *e = NULL;
+    double best = 1e30;
+    if (dlm_encoder_new(&e, v, false, &err))
+        die(err.msg);
+    for (int i = 0; i < rounds; i++) {
+        ids->n = 0;
+        double from = now();
+        if (dlm_encoder_run(e, text, n, ids, &err))
+            die(err.msg);
+        double took = now() - from;
+        best = took < best ? took : best;
+    }
+    dlm_encoder_free(e);
+    row(name, n, best);
+}
+
+static void worst(const struct dlm_vocab *v, size_t n, struct dlm_ids *ids)
+{
+    static const struct {
+        const char *name, *unit;
+    } units[] = {{"one letter", "a"}, {"two letters", "ab"}, {"spaces", " "}, {"newlines", "\n"}, {"combining marks", "\xcc\x81"}, {"digits", "7"},
+                 {"punctuation", "="}, {"upper case", "A"}, {"not UTF-8", "\xff"}, {"ideographs", "\xe4\xb8\x80"}};
+    uint8_t *text = malloc(n);
+    uint64_t x = 1;
+    if (!text)
+        die("out of memory");
+    for (size_t u = 0; u < sizeof units / sizeof *units; u++) {
+        size_t len = strlen(units[u].unit);
+        for (size_t i = 0; i + len <= n; i += len)
+            memcpy(text + i, units[u].unit, len);
+        encode(units[u].name, v, text, n / len * len, ids);
+    }
+    for (size_t i = 0; i < n; i++)
+        text[i] = (uint8_t)((x = x * 6364136223846793005u + 1442695040888963407u) >> 56);
+    encode("random bytes", v, text, n, ids);
+    for (size_t i = 0; i < n; i++)
+        text[i] = (uint8_t)('a' + text[i] % 26);
+    encode("random letters, one line", v, text, n, ids);
+    free(text);
+}
+
+int main(int argc, char **argv)
+{
+    const char *vocab = NULL, *python = NULL;
+    size_t worst_bytes = 10 << 20, n;
+    for (int c; (c = getopt(argc, argv, "r:m:p:V:")) != -1;) {
+        if (c == 'r')
+            rounds = atoi(optarg);
+        else if (c == 'm')
+            worst_bytes = (size_t)atol(optarg);
+        else if (c == 'p')
+            python = optarg;
+        else if (c == 'V')
+            vocab = optarg;
+        else
+            return 2;
+    }
+    FILE *f = optind < argc ? fopen(argv[optind], "rb") : NULL;
+    if (!f)
+        die("it takes a text");
+    fseek(f, 0, SEEK_END);
+    n = (size_t)ftell(f);
+    rewind(f);
+    uint8_t *text = malloc(n + 1), *back = malloc(n + 64);
+    struct dlm_error err = {{0}};
+    struct dlm_vocab *v = NULL;
+    struct dlm_ids ids = {0};
+    if (!text || !back || fread(text, 1, n, f) != n)
+        die("the text cannot be read");
+    fclose(f);
+    char made_name[] = "/tmp/dlm-encode-XXXXXX";
+    int fd = -1;
+    if (vocab) {
+        if (dlm_vocab_load(&v, vocab, &err))
+            die(err.msg);
+    } else {
+        static const char *const names[] = {"<|begin_of_text|>", "<|end_of_text|>", "<|pad|>", "<|mask|>"};
+        struct dlm_trainer *t = NULL;
+        struct dlm_trained made = {0};
+        if (dlm_trainer_new(&t, dlm_split_pattern("cl100k"), 1, &err) || dlm_trainer_count(t, 0, text, n, 0, &err) ||
+            dlm_trainer_finish(t, names, 4, 32768, 1, NULL, NULL, &made, &err) || dlm_vocab_parse(&v, made.json, strlen(made.json), "trained", &err))
+            die(err.msg);
+        fd = mkstemp(made_name);
+        vocab = made_name;
+        if (fd < 0 || write(fd, made.json, strlen(made.json)) != (ssize_t)strlen(made.json))
+            die("the vocabulary cannot be written");
+        dlm_trainer_free(t);
+        free(made.json);
+    }
+    puts("case\tbytes\tmb_s\tratio");
+    encode("text", v, text, n, &ids);
+    double best = 1e30;
+    size_t len = 0;
+    for (int i = 0; i < rounds; i++) {
+        double from = now();
+        if (dlm_vocab_decode(v, ids.at, ids.n, back, n, &len) != ids.n)
+            die("an unknown id");
+        double took = now() - from;
+        best = took < best ? took : best;
+    }
+    if (len != n || memcmp(text, back, n))
+        die("the text does not come back");
+    row("decode", n, best);
+    worst(v, worst_bytes, &ids);
+    if (python) {
+        char command[4096];
+        snprintf(command, sizeof command, "%s tests/bench/encode.py %s %s", python, vocab, argv[optind]);
+        fflush(stdout);
+        if (system(command))
+            fprintf(stderr, "encode: %s has neither tokenizers nor tiktoken\n", python);
+    }
+    if (fd >= 0)
+        unlink(made_name);
+    dlm_vocab_free(v);
+    free(ids.at);
+    free(text);
+    free(back);
+    return 0;
+}
