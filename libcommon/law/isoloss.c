@@ -30,7 +30,7 @@ double dlm_isoloss_steps(const double *v, double b)
 /* One curve: log batches and log steps. */
 struct cell {
     size_t size, level, n, row;
-    double *lb, *ls, *steep;    /* (n) */
+    double *lb, *b, *ls, *steep; /* (n) b: batches, not their logs */
     double *residual;           /* (n) of log loss, widened */
     double q[CURVE], shared[2]; /* alone; log S_min and log B_min with the κ of its group */
     size_t *value;              /* (n) which of its size's batches */
@@ -39,7 +39,7 @@ struct cell {
 /* Residuals are counted in log loss: an error of a run's loss makes one of its steps that is larger the flatter its curve is,
  * and near B_min by far. */
 struct points {
-    const double *lb, *ls, *steep;
+    const double *lb, *b, *ls, *steep; /* b: of lb's logs */
     size_t n;
     double log_kappa; /* where it is given */
 };
@@ -49,7 +49,7 @@ static bool residuals_alone(const void *ctx, const double *q, double *r, double 
     const struct points *p = ctx;
     const double b_min = exp(q[LOG_B]), c = exp(q[LOG_C]);
     for (size_t i = 0; i < p->n; i++) {
-        const double over = exp(p->lb[i]) - b_min, v = c / over, share = v / (1 + v);
+        const double over = p->b[i] - b_min, v = c / over, share = v / (1 + v);
         if (!(over > 0))
             return false;
         r[i] = p->steep[i] * (q[LOG_S] + log1p(v) - p->ls[i]);
@@ -68,7 +68,7 @@ static bool residuals_shared(const void *ctx, const double *q, double *r, double
     const struct points *p = ctx;
     const double b_min = exp(q[LOG_B]), c = exp(p->log_kappa) * b_min;
     for (size_t i = 0; i < p->n; i++) {
-        const double over = exp(p->lb[i]) - b_min, v = c / over;
+        const double over = p->b[i] - b_min, v = c / over;
         if (!(over > 0))
             return false;
         r[i] = p->steep[i] * (q[LOG_S] + log1p(v) - p->ls[i]);
@@ -96,8 +96,9 @@ static struct dlm_robust problem(const struct points *p, double huber, bool shar
 static double fit_alone(const struct points *p, double huber, double *q, bool again, void *scratch)
 {
     static const double below[] = {0.05, 0.5, 2, 6}, c[] = {-1, 1, 2.5};
-    const struct dlm_robust f = problem(p, huber, false);
+    struct dlm_robust f = problem(p, huber, false);
     double best = INFINITY, at[CURVE], start[CURVE];
+    f.warm = again;
     if (again)
         return dlm_robust_descend(&f, q, scratch);
     for (size_t i = 0; i < sizeof below / sizeof *below; i++)
@@ -152,8 +153,9 @@ static double at_kappa(const struct source *s, double log_kappa, const double *l
     double sum = 0;
     for (size_t i = 0; i < s->n; i++) {
         const struct cell *c = &s->cells[i];
-        const struct points p = {c->lb, ls ? ls + i * s->most : c->ls, c->steep, c->n, log_kappa};
-        const struct dlm_robust f = problem(&p, s->how->huber, true);
+        const struct points p = {c->lb, c->b, ls ? ls + i * s->most : c->ls, c->steep, c->n, log_kappa};
+        struct dlm_robust f = problem(&p, s->how->huber, true);
+        f.warm = ls != NULL;
         for (int k = 0; k < 2; k++)
             shared[2 * i + (size_t)k] = fmin(fmax(shared[2 * i + (size_t)k], f.low[k]), f.high[k]);
         sum += dlm_robust_descend(&f, &shared[2 * i], scratch);
@@ -167,7 +169,7 @@ static double best_kappa(const struct source *s, double low, double high, const 
     const double golden = 0.61803398874989485;
     double a = high - golden * (high - low), b = low + golden * (high - low);
     double fa = at_kappa(s, a, ls, shared, scratch), fb = at_kappa(s, b, ls, shared, scratch);
-    while (high - low > 2e-3) {
+    while (high - low > (ls ? 0.05 : 2e-3)) {
         if (fa <= fb) {
             high = b;
             b = a;
@@ -182,8 +184,11 @@ static double best_kappa(const struct source *s, double low, double high, const 
             fb = at_kappa(s, b, ls, shared, scratch);
         }
     }
-    at_kappa(s, 0.5 * (low + high), ls, shared, scratch);
-    return 0.5 * (low + high);
+    /* the parabola through the last three, so that resamples do not fall on the steps of the section */
+    const double mid = 0.5 * (low + high), fm = at_kappa(s, mid, ls, shared, scratch), h = 0.5 * (b - a);
+    const double bend = fa + fb - 2 * fm, at = bend > 0 ? fmin(fmax(mid - 0.5 * h * (fb - fa) / bend, low), high) : mid;
+    at_kappa(s, at, ls, shared, scratch);
+    return at;
 }
 
 /* The law's points: log loss, log critical batch at the shared κ. */
@@ -245,7 +250,7 @@ static bool draw(void *ctx, struct dlm_rng *rng, void *memory, double *out)
         double q[CURVE];
         memcpy(q, c->q, sizeof q);
         memcpy(&shared[2 * i], c->shared, sizeof c->shared);
-        const struct points p = {c->lb, ls + i * s->most, c->steep, c->n, 0};
+        const struct points p = {c->lb, c->b, ls + i * s->most, c->steep, c->n, 0};
         const struct dlm_robust f = problem(&p, s->how->huber, false);
         for (int k = 0; k < CURVE; k++)
             q[k] = fmin(fmax(q[k], f.low[k]), f.high[k]);
@@ -270,11 +275,12 @@ static bool draw(void *ctx, struct dlm_rng *rng, void *memory, double *out)
 static int fill_cell(struct cell *c, const struct dlm_reach_size *size, double huber, void *scratch, struct dlm_error *err)
 {
     c->lb = malloc(size->n * sizeof *c->lb);
+    c->b = malloc(size->n * sizeof *c->b);
     c->ls = malloc(size->n * sizeof *c->ls);
     c->steep = malloc(size->n * sizeof *c->steep);
     c->residual = malloc(size->n * sizeof *c->residual);
     c->value = malloc(size->n * sizeof *c->value);
-    if (!c->lb || !c->ls || !c->steep || !c->residual || !c->value)
+    if (!c->lb || !c->b || !c->ls || !c->steep || !c->residual || !c->value)
         return dlm_fail(err, DLM_ENOMEM, "out of memory");
     for (size_t i = 0; i < size->n; i++) {
         const double t = size->tokens[c->level * size->n + i];
@@ -282,18 +288,19 @@ static int fill_cell(struct cell *c, const struct dlm_reach_size *size, double h
             continue;
         c->steep[c->n] = size->steep[c->level * size->n + i];
         c->lb[c->n] = size->batch[i];
+        c->b[c->n] = exp(size->batch[i]);
         c->ls[c->n] = t - size->batch[i];
         c->value[c->n++] = i;
     }
     if (c->n < LEAST)
         return 0;
-    const struct points p = {c->lb, c->ls, c->steep, c->n, 0};
+    const struct points p = {c->lb, c->b, c->ls, c->steep, c->n, 0};
     fit_alone(&p, huber, c->q, false, scratch);
     /* What is drawn again are residuals of least squares: the robust curve passes through three of its points, and resamples
      * with so many zeros would pass through them too. */
     double v[DLM_ISOLOSS_VALUES], q[CURVE];
     memcpy(q, c->q, sizeof q);
-    fit_alone(&p, 1e3, q, true, scratch);
+    fit_alone(&p, 1e3, q, true, scratch); /* no creases: a few steps do */
     values_of(q, v);
     /* For the three terms that were fitted, and by about what Student's t asks of so few degrees of freedom. */
     const double left = (double)(c->n - CURVE), widened = sqrt((double)c->n / left) * (1 + 1.5 / left);
@@ -306,6 +313,7 @@ static void free_cells(struct cell *c, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         free(c[i].lb);
+        free(c[i].b);
         free(c[i].ls);
         free(c[i].steep);
         free(c[i].residual);
@@ -339,7 +347,7 @@ static int add_rows(const struct source *s, struct dlm_isoloss *out, struct dlm_
                                       .first = out->n_points,
                                       .n = c->n};
         values_of(c->q, r->value);
-        r->determined = within(&(struct points){c->lb, c->ls, c->steep, c->n, 0}, c->q);
+        r->determined = within(&(struct points){c->lb, c->b, c->ls, c->steep, c->n, 0}, c->q);
         for (int k = 0; k < DLM_ISOLOSS_VALUES; k++)
             r->interval[k] = (struct dlm_interval){NAN, NAN, NAN};
         for (size_t k = 0; k < c->n; k++)
@@ -490,6 +498,7 @@ int dlm_isoloss_find(const struct dlm_study *s, const struct dlm_estimate *how, 
                 rc = fill_cell(&cells[n], &reach.sizes[k], how->huber, scratch, err);
                 if (!rc && cells[n].n < LEAST) {
                     free(cells[n].lb);
+                    free(cells[n].b);
                     free(cells[n].ls);
                     free(cells[n].steep);
                     free(cells[n].residual);

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { N = DLM_ROBUST_TERMS, STEPS = 200 };
+enum { N = DLM_ROBUST_TERMS, STEPS = 200, WARM_STEPS = 40 };
 
 size_t dlm_robust_scratch(int n, size_t m) { return m * (size_t)(n + 2) * sizeof(double); }
 
@@ -56,7 +56,8 @@ static double descend(const struct dlm_robust *p, double delta, double *q, doubl
     double lambda = 1e-2, f;
     if (!p->residuals(p->ctx, q, r, jacobian) || (f = objective(p, r, delta)) == INFINITY)
         return INFINITY;
-    for (int step = 0; step < STEPS && f > 0; step++) {
+    const double enough = p->warm ? 1e-6 : 1e-10;
+    for (int step = 0; step < (p->warm ? WARM_STEPS : STEPS) && f > 0; step++) {
         double a[N * N] = {0}, g[N] = {0};
         for (size_t i = 0; i < p->m; i++) {
             double w = p->w ? p->w[i] : 1;
@@ -94,7 +95,7 @@ static double descend(const struct dlm_robust *p, double delta, double *q, doubl
             const double ft = objective(p, trial_r, delta);
             if (!(ft < f))
                 continue;
-            moved = f - ft > 1e-10 * f;
+            moved = f - ft > enough * f;
             f = ft;
             memcpy(q, trial, (size_t)n * sizeof *q);
             lambda = fmax(lambda * 0.02, 1e-9);
@@ -110,7 +111,7 @@ static double descend(const struct dlm_robust *p, double delta, double *q, doubl
 double dlm_robust_descend(const struct dlm_robust *p, double *q, void *scratch)
 {
     double *r = scratch, *trial = r + p->m, *jacobian = trial + p->m;
-    for (double wide = 64; wide > 1; wide /= 8) /* the threshold lowered in stages leads past most creases */
+    for (double wide = 64; wide > 1 && !p->warm; wide /= 8) /* the threshold lowered in stages leads past most creases */
         descend(p, wide * p->huber, q, r, trial, jacobian);
     return descend(p, p->huber, q, r, trial, jacobian);
 }

@@ -14,6 +14,7 @@ struct dlm_robust {
     size_t m;        /* residuals */
     const double *w; /* (m) weights; NULL: 1 */
     double huber;
+    bool warm; /* q is near already, as for a resample: fewer steps, and less exactly */
     double low[DLM_ROBUST_TERMS], high[DLM_ROBUST_TERMS];
     /* r (m) and, where not NULL, jacobian (m, n) at q. False: q has no residuals. */
     bool (*residuals)(const void *ctx, const double *q, double *r, double *jacobian);
