@@ -19,8 +19,10 @@
 #include "law/databound.h"
 #include "law/predict.h"
 #include "law/published.h"
+#include "law/sizes.h"
 #include "law/view.h"
 #include "law/recipe.h"
+#include "law/report.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -36,7 +38,8 @@ static bool recipe_given, unique_given, noise_given, batch_given, lr_given, seq_
 static struct dlm_texts law_files;
 static uint64_t resamples = 1000;
 static double level = 0.95, huber = 1e-3;
-static int interval = DLM_INTERVAL_BCA, by, smooth;
+static int interval = DLM_INTERVAL_BCA, by, smooth, drawing;
+static bool drawing_given;
 static const char *annealed;
 static int form;
 static bool annealed_given, form_given, optima, optima_given, best_batch, best_batch_given, critical, critical_given, losses_given, smooth_given, paper_filter, paper_filter_given;
@@ -89,6 +92,9 @@ static const struct dlm_option options[] = {
     {"level",     0,   DLM_OPT_REAL,   "P",    "level of the intervals (0.95)", &level, 0.01, 0.9999, NULL, &level_given},
     {"huber",     0,   DLM_OPT_REAL,   "D",    "residual of log y beyond which errors count linearly (1e-3)", &huber, 1e-9, 1e3,
      NULL, &huber_given},
+    {NULL, 0, DLM_OPT_GROUP, NULL, "Drawings:", NULL, 0, 0, NULL, NULL},
+    {"what",      0,   DLM_OPT_CHOICE, "KIND", "plot: loss, curves, isoflop, sizes, tokens, batch, lr or isoloss (loss)", &drawing, 0, 0,
+     "loss|curves|isoflop|sizes|tokens|batch|lr|isoloss", &drawing_given},
     {NULL, 0, DLM_OPT_GROUP, NULL, "Predictions:", NULL, 0, 0, NULL, NULL},
     {"law",       'l', DLM_OPT_TEXTS,  "FILE", "laws of an earlier fit, or published ones by name; may be repeated",
      &law_files, 0, 0, NULL, &law_given},
@@ -124,7 +130,8 @@ static const struct dlm_command command = {
     "isoloss [--losses LIST] [--critical] [FILE...]\n"
     "epochs [--form saturating|stretched] [FILE...]\nannealing --annealed EXPR [FILE...]\npredict -l LAW -C FLOPS[,...]\nplan -l LAW -C FLOPS[,...] [--format NAME] [--tokens-available U]\n"
     "databound -l LAW -C FLOPS[,...] --tokens-available U\nlaws [-l LAW]\n"
-    "plot [-l LAW] [-o FILE.svg|.png|.pdf] [FILE...]",
+    "study [-o DIR] [FILE...]\n"
+    "plot [--what KIND] [-l LAW] [-o FILE.svg|.png|.pdf] [FILE...]",
     options, sizeof options / sizeof *options, NULL};
 
 /* What a task has in hand: filled by main() before `find`, by `find` before `write`. */
@@ -155,7 +162,7 @@ struct task {
     bool no_rows;        /* it reads no metrics */
     void (*begin)(struct call *); /* check its options, say what it asks of the rows; may be NULL */
     int (*find)(struct call *, struct dlm_error *); /* may be NULL */
-    int (*write)(struct call *, FILE *, const char *name, struct dlm_error *);
+    int (*write)(struct call *, FILE *, const char *name, struct dlm_error *); /* NULL: find has made a directory */
 };
 
 static void check(int rc, const struct dlm_error *err)
@@ -377,10 +384,21 @@ static int write_published(struct call *c, FILE *f, const char *name, struct dlm
     return law_files.n ? dlm_laws_write(&c->laws, f, name, err) : dlm_published_list(f, name, err);
 }
 
+enum { DRAW_LOSS, DRAW_CURVES, DRAW_ISOFLOP, DRAW_SIZES, DRAW_TOKENS, DRAW_BATCH, DRAW_LR, DRAW_ISOLOSS };
+
 static void begin_plot(struct call *c)
 {
     struct dlm_error err = {{0}};
-    begin_loss(c);
+    if (drawing != DRAW_LOSS && law_files.n)
+        dlm_frame_misuse(&command, "--law belongs to plot --what loss");
+    if (drawing == DRAW_ISOFLOP || drawing == DRAW_SIZES || drawing == DRAW_TOKENS)
+        begin_isoflop(c);
+    else if (drawing == DRAW_LR)
+        begin_rates(c);
+    else if (drawing == DRAW_BATCH || drawing == DRAW_ISOLOSS)
+        begin_batches(c);
+    else
+        begin_loss(c);
     c->drawn = common.output && strcmp(common.output, "-");
     if (c->drawn)
         check(dlm_plot_format_of(common.output, &c->format, &err), &err);
@@ -388,13 +406,67 @@ static void begin_plot(struct call *c)
 
 static int find_plot(struct call *c, struct dlm_error *err)
 {
-    int rc = law_files.n ? 0 : find_loss(c, err);
-    return rc ? rc : dlm_view_loss(&c->figure, &c->study, &c->laws, by ? "tokens" : "flops", err);
+    int rc = 0;
+    if ((drawing == DRAW_ISOFLOP || drawing == DRAW_ISOLOSS) && c->study.n > 1)
+        return dlm_fail(err, DLM_EDATA, "%zu groups: this drawing shows one; choose it with --where", c->study.n);
+    switch (drawing) {
+    case DRAW_CURVES: return dlm_view_curves(&c->figure, &c->study, c->request.x, err);
+    case DRAW_ISOFLOP: return dlm_view_isoflop(&c->figure, &c->study.groups[0], &c->how, err);
+    case DRAW_SIZES:
+    case DRAW_TOKENS:
+        rc = find_isoflop(c, err);
+        if (!rc)
+            rc = dlm_sizes_fit(&c->study, &c->profiles, &c->how, &c->laws, &c->notes, err);
+        return rc ? rc
+                  : dlm_view_sizes(&c->figure, &c->study, &c->profiles, drawing == DRAW_SIZES ? DLM_ISOFLOP_SIZE : DLM_ISOFLOP_TOKENS,
+                                   &c->laws, err);
+    case DRAW_BATCH:
+    case DRAW_LR:
+        rc = find_optima(c, drawing == DRAW_LR ? DLM_OPTIMUM_LR : DLM_OPTIMUM_BATCH, err);
+        return rc ? rc : dlm_view_optima(&c->figure, &c->study, &c->optima, &c->laws, err);
+    case DRAW_ISOLOSS:
+        rc = find_isoloss(c, err);
+        return rc ? rc : dlm_view_isoloss(&c->figure, &c->isoloss, c->study.groups[0].name, err);
+    default:
+        rc = law_files.n ? 0 : find_loss(c, err);
+        return rc ? rc : dlm_view_loss(&c->figure, &c->study, &c->laws, by ? "tokens" : "flops", err);
+    }
 }
 
 static int write_plot(struct call *c, FILE *f, const char *name, struct dlm_error *err)
 {
     return c->drawn ? dlm_plot_draw(&c->figure, c->format, f, err) : dlm_chart_draw(&c->figure, f, name, err);
+}
+
+static const char *report_place(void)
+{
+    return common.output ? common.output : "study";
+}
+
+static void begin_study(struct call *c)
+{
+    struct dlm_error err = {{0}};
+    c->request.keep = true;
+    if (!strcmp(report_place(), "-"))
+        dlm_frame_misuse(&command, "--output of study is a directory");
+    check(dlm_report_check(report_place(), &err), &err);
+}
+
+static void say_stage(void *ctx, const char *what)
+{
+    (void)ctx;
+    if (common.verbose && !common.quiet)
+        dlm_frame_say(&command, "%s", what);
+}
+
+static int find_study(struct call *c, struct dlm_error *err)
+{
+    const struct dlm_report_how how = {.dir = report_place(),
+                                       .estimate = c->how,
+                                       .levels = c->levels,
+                                       .smooth = (enum dlm_smooth)smooth,
+                                       .say = say_stage};
+    return dlm_report_make(&c->study, &how, &c->notes, err);
 }
 
 #define ROWS "group where paper-filter skip-bad "
@@ -418,11 +490,11 @@ static const struct task tasks[] = {
     {"plan",    PLAN,                      "law flops",         true,  begin_plan,    NULL,         write_plan},
     {"databound", "law flops noise tokens-available", "law flops tokens-available", true, begin_budgets, NULL, write_databound},
     {"laws",    "law",                     "",                  true,  NULL,          NULL,         write_published},
-    {"plot",    FITS "interval by budgets law", "",                  false, begin_plot,    find_plot,    write_plot},
+    {"plot",    FITS "interval by budgets losses smooth what law", "",                  false, begin_plot,    find_plot,    write_plot},
+    {"study",   FITS "interval budgets losses smooth", "",             false, begin_study,   find_study,   NULL},
 };
 /* clang-format on */
 enum { TASKS = sizeof tasks / sizeof *tasks };
-static const char *const later[] = {"study"};
 
 /* --- main ------------------------------------------------------------------------------------------------------------------------ */
 
@@ -441,9 +513,6 @@ static const struct task *find_task(const char *word)
     for (int i = 0; i < TASKS; i++)
         if (!strcmp(word, tasks[i].name))
             return &tasks[i];
-    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
-        if (!strcmp(word, later[i]))
-            dlm_frame_misuse(&command, "'%s' is not available in this version", word);
     dlm_frame_misuse(&command, "'%s' is none of %s", word, task_names());
 }
 
@@ -550,10 +619,12 @@ int main(int argc, char **argv)
     dlm_progress_release(&progress);
     check(rc, &err);
 
-    struct dlm_output out;
-    check(dlm_output_open(&out, common.output, &err), &err);
-    check(task->write(&c, out.file, dlm_output_name(&out), &err), &err);
-    check(dlm_output_commit(&out, &err), &err);
+    if (task->write) {
+        struct dlm_output out;
+        check(dlm_output_open(&out, common.output, &err), &err);
+        check(task->write(&c, out.file, dlm_output_name(&out), &err), &err);
+        check(dlm_output_commit(&out, &err), &err);
+    }
     if (!common.quiet && !task->no_rows)
         say_study(&c.study);
     for (size_t i = 0; i < c.notes.n && !common.quiet; i++)

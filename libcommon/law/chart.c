@@ -119,7 +119,7 @@ int dlm_chart_draw(const struct dlm_figure *v, FILE *f, const char *name, struct
             fprintf(f, "%*s|%s\n", LABEL, "", c.at[y]);
     }
     draw_x_axis(&c, f);
-    fprintf(f, "%*s  %s  (small letters: measured, large: law, dotted beyond)\n", LABEL, "", v->x_label);
+    fprintf(f, "%*s  %s  (small: measured, large: law, dotted beyond)\n", LABEL, "", v->x_label);
     for (size_t i = 0; i < v->n; i++)
         if (v->series[i].label)
             fprintf(f, "%*c %s\n", LABEL, (char)('A' + v->series[i].colour % 26), v->series[i].label);

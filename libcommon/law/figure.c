@@ -100,6 +100,14 @@ size_t dlm_figure_ticks(double low, double high, double *at, size_t room, bool *
         int step = (int)(span / 8) + 1;
         for (int d = (int)ceil(log10(low) - 1e-9); d <= log10(high) + 1e-9 && n < room; d += step)
             at[n++] = pow(10, d);
+        if (n > 2)
+            return n;
+        *decades = false; /* too few: two marks more in each decade */
+        n = 0;
+        for (int d = (int)floor(log10(low)); d <= log10(high); d++)
+            for (int k = 1; k <= 5 && n < room; k += k < 2 ? 1 : 3)
+                if (k * pow(10, d) >= low && k * pow(10, d) <= high)
+                    at[n++] = k * pow(10, d);
         return n;
     }
     /* Within a decade powers of ten would mark nothing: even steps, five to twelve of them. */

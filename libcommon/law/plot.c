@@ -55,7 +55,7 @@ static void put_window(FILE *f, const struct dlm_figure *v)
         double low = axis ? v->y0 : v->x0, high = axis ? v->y1 : v->x1;
         size_t n = dlm_figure_ticks(low, high, at, sizeof at / sizeof *at, &decades);
         fprintf(f, "set %crange [%.9g:%.9g]\nset format %c '%s'\n", a, low, high, a,
-                decades ? "10^{%T}" : low >= 1e4 || high < 1e-3 ? "%.1t×10^{%T}" : "%g");
+                decades ? "10^{%T}" : low >= 1e4 || high < 1e-3 ? "%.0t×10^{%T}" : "%g");
         fprintf(f, "set %ctics (", a);
         for (size_t i = 0; i < n; i++)
             fprintf(f, "%s%.9g", i ? "," : "", at[i]);
@@ -90,6 +90,14 @@ static void put_points(FILE *f, const struct dlm_figure *v, const struct dlm_ser
         else
             fprintf(f, "%.9g %.9g\n", p[2], p[3]);
     }
+}
+
+static bool has_intervals(const struct dlm_series *s)
+{
+    for (size_t i = 0; i < s->n; i++)
+        if (!isnan(s->at[i][2]))
+            return true;
+    return false;
 }
 
 int dlm_plot_script(const struct dlm_figure *v, enum dlm_plot_format format, FILE *f, struct dlm_error *err)
@@ -139,8 +147,13 @@ int dlm_plot_script(const struct dlm_figure *v, enum dlm_plot_format format, FIL
         case DLM_SERIES_RUN: fprintf(f, "1:2 with linespoints lc rgb '#a0%s' lw 1 pt 7 ps 0.25", c + 1); break;
         case DLM_SERIES_LINE: fprintf(f, "1:2 with lines lc rgb '%s' lw 2.5", c); break;
         case DLM_SERIES_DASHED: fprintf(f, "1:2 with lines lc rgb '%s' dt (6,4) lw 1.5", c); break;
-        case DLM_SERIES_POINTS: fprintf(f, "1:2:3:4 with yerrorbars lc rgb '%s' lw 1.2 pt 7 ps 0.6", c); break;
-        case DLM_SERIES_BEST: fprintf(f, "1:2:3:4 with yerrorbars lc rgb '%s' lw 1.5 pt 7 ps 1.3", c); break;
+        case DLM_SERIES_POINTS:
+            if (has_intervals(s))
+                fprintf(f, "1:2:3:4 with yerrorbars lc rgb '%s' lw 1.2 pt 7 ps 0.7", c);
+            else
+                fprintf(f, "1:2 with points lc rgb '%s' pt 7 ps 0.7", c);
+            break;
+        case DLM_SERIES_BEST: fprintf(f, "1:2 with points lc rgb '%s' lw 2 pt 6 ps 1.8", c); break;
         }
         if (s->label) {
             fputs(" title ", f);
