@@ -5,8 +5,8 @@
  * and must stay it, for vocabularies in which several pairs make one id. Short pieces are merged by looking along them instead, where
  * no two pairs make one id.
  *
- * Words repeat, so the ids of short pieces are cached, in two levels: up to 16 bytes and 3 ids in half a cache line each, what is
- * longer in a larger one. Both compare the whole piece, so a hash decides about time only. Memory: the two caches, about 7 MB, and
+ * Words repeat, so the ids of short pieces are cached, in two levels: up to 16 bytes and 3 ids in sets of two that share a cache line,
+ * what is longer in a larger one. Both compare the whole piece, so a hash decides about time only. Memory: the two caches, about 12 MB, and
  * 48 bytes for each byte of a window.
  */
 #include "text/encode.h"
@@ -20,14 +20,14 @@
 #include <xxhash.h>
 
 enum {
-    CACHE_SLOTS = 1 << 16, /* direct-mapped: a newcomer replaces the word that was there, so memory is fixed */
-    CACHE_TEXT = 24,       /* longest cached piece, bytes */
+    CACHE_SLOTS = 1 << 15, /* direct-mapped: a newcomer replaces the word that was there, so memory is fixed */
+    CACHE_TEXT = 64,       /* longest cached piece, bytes */
     CACHE_IDS = 9,         /* most ids of a cached piece */
-    WORD_BITS = 16,        /* 2^WORD_BITS slots for the shortest pieces */
+    WORD_BITS = 17,        /* 2^WORD_BITS sets of two slots for the shortest pieces */
     WORD_TEXT = 16,
     WORD_IDS = 3,
     BLOCK = 256,           /* pieces whose slots are fetched ahead of their use */
-    SHORT = 24,            /* a piece that is merged without a heap */
+    SHORT = 32,            /* a piece that is merged without a heap */
     WINDOW = 1024,         /* bytes of a longer piece that are merged at a time; more where tokens are long */
     OVERLAP = 16,          /* tokens by which windows overlap */
 };
@@ -36,7 +36,7 @@ enum {
 struct word {
     uint64_t text[2];
     uint32_t ids[WORD_IDS];
-    uint16_t len, n; /* len 0: empty */
+    uint16_t len, n; /* len 0: empty; n 0: more ids than fit, look into the other cache */
 };
 _Static_assert(sizeof(struct word) == 32, "two words share a cache line");
 
@@ -91,8 +91,8 @@ int dlm_encoder_new(struct dlm_encoder **out, const struct dlm_vocab *v, bool pa
     e->may_cut = dlm_split_may_cut(v->split);
     int rc = dlm_split_scratch_new(&e->scratch, v->split, err);
     e->cache = calloc(CACHE_SLOTS, sizeof *e->cache);
-    if ((e->words = aligned_alloc(64, sizeof *e->words << WORD_BITS)))
-        memset(e->words, 0, sizeof *e->words << WORD_BITS);
+    if ((e->words = aligned_alloc(64, 2 * sizeof *e->words << WORD_BITS)))
+        memset(e->words, 0, 2 * sizeof *e->words << WORD_BITS);
     for (int i = 0; i < 2; i++)
         e->look[i] = malloc((v->n_added ? v->n_added : 1) * sizeof *e->look[i]);
     if (!rc && (!e->cache || !e->words || !e->look[0] || !e->look[1]))
@@ -417,16 +417,32 @@ static inline size_t word_slot(const uint64_t text[2])
     return ((uint64_t)product ^ (uint64_t)(product >> 64)) * 0x9e3779b97f4a7c15u >> (64 - WORD_BITS);
 }
 
-static int miss_word(struct dlm_encoder *e, struct word *w, const uint64_t key[2], const uint8_t *text, size_t n,
+static inline bool same_word(const struct word *w, const uint64_t text[2], size_t len)
+{
+    return w->text[0] == text[0] && w->text[1] == text[1] && w->len == len;
+}
+
+/* A word that is not in the first slot of its set: it moves there, and the one that was there into the second. */
+static int miss_word(struct dlm_encoder *e, struct word *set, const uint64_t key[2], const uint8_t *text, size_t n,
                      struct dlm_error *err)
 {
+    if (same_word(&set[0], key, n)) /* one with many ids */
+        return encode_piece(e, text, n, err);
     size_t first = e->ids->n;
-    int rc = encode_piece(e, text, n, err);
-    size_t made = e->ids->n - first;
-    if (rc || made > WORD_IDS)
-        return rc;
-    *w = (struct word){{key[0], key[1]}, {0}, (uint16_t)n, (uint16_t)made};
-    memcpy(w->ids, e->ids->at + first, made * sizeof *w->ids);
+    struct word w = set[1];
+    if (same_word(&w, key, n) && w.n) {
+        memcpy(e->ids->at + first, w.ids, sizeof w.ids);
+        e->ids->n += w.n;
+    } else {
+        int rc = encode_uncached(e, text, n, err);
+        size_t made = e->ids->n - first;
+        if (rc)
+            return rc;
+        w = (struct word){{key[0], key[1]}, {0}, (uint16_t)n, (uint16_t)(made <= WORD_IDS ? made : 0)};
+        memcpy(w.ids, e->ids->at + first, (made < WORD_IDS ? made : WORD_IDS) * sizeof *w.ids);
+    }
+    set[1] = set[0];
+    set[0] = w;
     return 0;
 }
 
@@ -435,14 +451,14 @@ static int encode_block(struct dlm_encoder *e, const uint8_t *text, size_t room,
 {
     struct {
         uint64_t text[2];
-        struct word *slot; /* NULL for a longer piece */
+        struct word *slot; /* the first of its set; NULL for a longer piece */
     } key[BLOCK];
     for (size_t i = 0, at = from; i < n; at = ends[i++]) {
         key[i].slot = NULL;
         if (ends[i] - at > WORD_TEXT)
             continue;
         load_word(key[i].text, text + at, ends[i] - at, room - at);
-        key[i].slot = e->words + word_slot(key[i].text);
+        key[i].slot = e->words + 2 * word_slot(key[i].text);
         __builtin_prefetch(key[i].slot);
     }
     int rc = reserve(e->ids, 4 * n, err);
@@ -452,7 +468,7 @@ static int encode_block(struct dlm_encoder *e, const uint8_t *text, size_t room,
         if (!w) {
             rc = encode_piece(e, text + from, len, err);
             rc = rc ? rc : reserve(e->ids, 4 * (n - i), err);
-        } else if (w->text[0] == key[i].text[0] && w->text[1] == key[i].text[1] && w->len == len) {
+        } else if (same_word(w, key[i].text, len) && w->n) {
             memcpy(e->ids->at + e->ids->n, (const char *)w + offsetof(struct word, ids), 16); /* what is behind n is written over */
             e->ids->n += w->n;
         } else {
