@@ -6,8 +6,8 @@
  * no two pairs make one id.
  *
  * Words repeat, so the ids of short pieces are cached, in two levels: up to 16 bytes and 3 ids in sets of two that share a cache line,
- * what is longer in a larger one. Both compare the whole piece, so a hash decides about time only. Memory: the two caches, about 12 MB, and
- * 48 bytes for each byte of a window.
+ * what is longer in a larger one. Both compare the whole piece, so a hash decides about time only. Memory: the two caches, about 20 MB, and
+ * 64 bytes for each byte of a window.
  */
 #include "text/encode.h"
 
@@ -23,7 +23,7 @@ enum {
     CACHE_SLOTS = 1 << 15, /* direct-mapped: a newcomer replaces the word that was there, so memory is fixed */
     CACHE_TEXT = 64,       /* longest cached piece, bytes */
     CACHE_IDS = 9,         /* most ids of a cached piece */
-    WORD_BITS = 17,        /* 2^WORD_BITS sets of two slots for the shortest pieces */
+    WORD_BITS = 18,        /* 2^WORD_BITS sets of two slots for the shortest pieces */
     WORD_TEXT = 16,
     WORD_IDS = 3,
     BLOCK = 256,           /* pieces whose slots are fetched ahead of their use */
@@ -47,12 +47,14 @@ struct cached {
 };
 
 struct candidate {
-    uint32_t rank, at, id;
+    uint64_t order; /* rank << 32 | at */
+    uint32_t id;
 };
 
 struct symbol {
     uint32_t id; /* DLM_NO_ID once merged into the one before */
     uint32_t prev, next; /* DLM_NO_ID at the ends */
+    uint32_t pair; /* what it and the next one make, DLM_NO_ID for nothing */
 };
 
 struct dlm_encoder {
@@ -68,6 +70,7 @@ struct dlm_encoder {
     size_t cap_symbols;
     struct candidate *heap;
     size_t n_heap, cap_heap;
+    struct dlm_ids again; /* of the window before */
     struct dlm_ids *ids; /* of the run under way */
 };
 
@@ -132,6 +135,7 @@ void dlm_encoder_free(struct dlm_encoder *e)
     free(e->words);
     free(e->symbols);
     free(e->heap);
+    free(e->again.at);
     free(e);
 }
 
@@ -161,12 +165,17 @@ int dlm_ids_push(struct dlm_ids *ids, uint32_t id, struct dlm_error *err)
     return rc;
 }
 
-/* --- merging ------------------------------------------------------------------------------------------------------------------ */
-
-static bool before(const struct candidate *a, const struct candidate *b)
+static int append(struct dlm_ids *ids, const uint32_t *more, size_t n, struct dlm_error *err)
 {
-    return a->rank != b->rank ? a->rank < b->rank : a->at < b->at;
+    int rc = reserve(ids, n, err);
+    if (!rc && n) {
+        memcpy(ids->at + ids->n, more, n * sizeof *more);
+        ids->n += n;
+    }
+    return rc;
 }
+
+/* --- merging ------------------------------------------------------------------------------------------------------------------ */
 
 /* Room was made for it: a piece of n bytes enters at most 3n candidates. */
 static void heap_push(struct dlm_encoder *e, struct candidate c)
@@ -174,7 +183,7 @@ static void heap_push(struct dlm_encoder *e, struct candidate c)
     size_t i = e->n_heap++;
     for (; i; i = (i - 1) / 2) {
         size_t up = (i - 1) / 2;
-        if (!before(&c, &e->heap[up]))
+        if (c.order >= e->heap[up].order)
             break;
         e->heap[i] = e->heap[up];
     }
@@ -186,9 +195,9 @@ static struct candidate heap_pop(struct dlm_encoder *e)
     struct candidate top = e->heap[0], last = e->heap[--e->n_heap];
     size_t i = 0;
     for (size_t k; (k = 2 * i + 1) < e->n_heap; i = k) {
-        if (k + 1 < e->n_heap && before(&e->heap[k + 1], &e->heap[k]))
-            k++;
-        if (!before(&e->heap[k], &last))
+        if (k + 1 < e->n_heap)
+            k += e->heap[k + 1].order < e->heap[k].order;
+        if (e->heap[k].order >= last.order)
             break;
         e->heap[i] = e->heap[k];
     }
@@ -198,10 +207,11 @@ static struct candidate heap_pop(struct dlm_encoder *e)
 
 static void consider(struct dlm_encoder *e, uint32_t at)
 {
-    const struct symbol *s = e->symbols;
+    struct symbol *s = e->symbols;
     const struct dlm_merge *m = dlm_merge_find(e->vocab, s[at].id, s[s[at].next].id);
+    s[at].pair = m ? m->id : DLM_NO_ID;
     if (m)
-        heap_push(e, (struct candidate){m->rank, at, m->id});
+        heap_push(e, (struct candidate){(uint64_t)m->rank << 32 | at, m->id});
 }
 
 static int no_byte(uint8_t byte, struct dlm_error *err)
@@ -248,12 +258,7 @@ static int merge_short(struct dlm_encoder *e, const uint8_t *text, size_t n, str
             PAIR(best);
     }
 #undef PAIR
-    int rc = reserve(e->ids, n, err);
-    if (!rc) {
-        memcpy(e->ids->at + e->ids->n, id, n * sizeof *id);
-        e->ids->n += n;
-    }
-    return rc;
+    return append(e->ids, id, n, err);
 }
 
 static int merge_heap(struct dlm_encoder *e, const uint8_t *text, size_t n, struct dlm_error *err)
@@ -273,7 +278,7 @@ static int merge_heap(struct dlm_encoder *e, const uint8_t *text, size_t n, stru
     struct symbol *s = e->symbols;
     for (size_t i = 0; i < n; i++) {
         s[i] = (struct symbol){e->vocab->byte_id[text[i]], i ? (uint32_t)i - 1 : DLM_NO_ID,
-                               i + 1 < n ? (uint32_t)i + 1 : DLM_NO_ID};
+                               i + 1 < n ? (uint32_t)i + 1 : DLM_NO_ID, DLM_NO_ID};
         if (s[i].id == DLM_NO_ID)
             return no_byte(text[i], err);
     }
@@ -282,21 +287,19 @@ static int merge_heap(struct dlm_encoder *e, const uint8_t *text, size_t n, stru
         consider(e, i);
     while (e->n_heap) {
         struct candidate c = heap_pop(e);
-        uint32_t next = s[c.at].next;
-        if (s[c.at].id == DLM_NO_ID || next == DLM_NO_ID)
+        uint32_t at = (uint32_t)c.order, next = s[at].next;
+        if (s[at].pair != c.id)
             continue;
-        const struct dlm_merge *m = dlm_merge_find(e->vocab, s[c.at].id, s[next].id);
-        if (!m || m->id != c.id)
-            continue;
-        s[c.at].id = c.id;
-        s[c.at].next = s[next].next;
+        s[at].id = c.id;
+        s[at].pair = s[next].pair = DLM_NO_ID;
+        s[at].next = s[next].next;
         if (s[next].next != DLM_NO_ID)
-            s[s[next].next].prev = c.at;
+            s[s[next].next].prev = at;
         s[next].id = DLM_NO_ID;
-        if (s[c.at].prev != DLM_NO_ID)
-            consider(e, s[c.at].prev);
-        if (s[c.at].next != DLM_NO_ID)
-            consider(e, c.at);
+        if (s[at].prev != DLM_NO_ID)
+            consider(e, s[at].prev);
+        if (s[at].next != DLM_NO_ID)
+            consider(e, at);
     }
     int rc = 0;
     for (uint32_t i = 0; i != DLM_NO_ID && !rc; i = s[i].next)
@@ -314,6 +317,8 @@ static int merge_windows(struct dlm_encoder *e, const uint8_t *text, size_t n, s
     struct dlm_ids *ids = e->ids;
     const struct dlm_span *span = e->vocab->spans;
     size_t first = ids->n, end = window;
+    const uint8_t *same = NULL; /* the window before, whose ids are kept: text of one pattern is merged once */
+    size_t n_same = 0;
     int rc = merge_heap(e, text, end, err);
     while (!rc && end < n) {
         /* the next window begins at a token, some before the end */
@@ -321,7 +326,15 @@ static int merge_windows(struct dlm_encoder *e, const uint8_t *text, size_t n, s
         while (keep > first + 1 && (ids->n - keep < OVERLAP && end - begin < window / 2))
             begin -= span[ids->at[--keep]].len;
         size_t old = ids->n, to = n - begin < window + window / 2 ? n : begin + window;
-        rc = merge_heap(e, text + begin, to - begin, err);
+        if (n_same == to - begin && !memcmp(same, text + begin, n_same)) {
+            rc = append(ids, e->again.at, e->again.n, err);
+        } else {
+            rc = merge_heap(e, text + begin, to - begin, err);
+            e->again.n = 0;
+            rc = rc ? rc : append(&e->again, ids->at + old, ids->n - old, err);
+            same = text + begin;
+            n_same = to - begin;
+        }
         size_t a = keep, b = old, at_a = begin, at_b = begin;
         while (!rc && a < old && b < ids->n && !(at_a == at_b && ids->at[a] == ids->at[b])) {
             if (at_a <= at_b)
@@ -374,12 +387,7 @@ static int encode_piece(struct dlm_encoder *e, const uint8_t *text, size_t n, st
         return encode_uncached(e, text, n, err);
     struct cached *c = &e->cache[XXH3_64bits(text, n) & (CACHE_SLOTS - 1)];
     if (c->len == n && !memcmp(c->text, text, n)) {
-        int rc = reserve(e->ids, c->n, err);
-        if (rc)
-            return rc;
-        memcpy(e->ids->at + e->ids->n, c->ids, c->n * sizeof *c->ids);
-        e->ids->n += c->n;
-        return 0;
+        return append(e->ids, c->ids, c->n, err);
     }
     size_t first = e->ids->n;
     int rc = encode_uncached(e, text, n, err);

@@ -2,6 +2,7 @@
 #include "token/corpus.h"
 
 #include "base/stop.h"
+#include "text/decode.h"
 #include "text/encode.h"
 
 #include <omp.h>
@@ -13,6 +14,7 @@ enum {
     BATCH_BYTES = 256 << 10, /* of text; a batch is full when it has so much */
     ROUND = 4,               /* batches a thread and round: evens out slow ones */
     DECODE_IDS = 64 << 10,
+    DECODE_BYTES = 256 << 10,
 };
 
 /* A part in a batch; its text is copied, for the reader's window moves on. */
@@ -214,29 +216,50 @@ int dlm_corpus_encode(const struct dlm_corpus *c, const struct dlm_vocab *v, boo
     return rc;
 }
 
+/* `before`: ids of the stream in front of these; they are added to it. */
 static int check_ids(const struct dlm_stream_reader *r, const struct dlm_vocab *v, const uint32_t *ids, size_t n,
-                     struct dlm_error *err)
+                     uint64_t *before, struct dlm_error *err)
 {
     for (size_t i = 0; i < n; i++)
         if (ids[i] >= dlm_vocab_size(v))
-            return dlm_fail(err, DLM_EDATA, "%s has the id %u, which its vocabulary of %u has not", dlm_stream_reader_name(r),
-                            ids[i], dlm_vocab_size(v));
+            return dlm_fail(err, DLM_EDATA, "%s has the id %u at token %llu, which its vocabulary of %u has not",
+                            dlm_stream_reader_name(r), ids[i], (unsigned long long)(*before + i), dlm_vocab_size(v));
+    *before += n;
     return 0;
+}
+
+/* Decode into `to` and write it out whenever it is full. */
+static void write_text(const struct dlm_vocab *v, const uint32_t *ids, size_t n, uint8_t *to, FILE *file)
+{
+    for (size_t i = 0; i < n && !ferror(file);) {
+        size_t len, got = dlm_vocab_decode(v, ids + i, n - i, to, DECODE_BYTES, &len);
+        fwrite_unlocked(to, 1, len, file);
+        i += got;
+        if (i < n && !got) { /* a token longer than the room */
+            const uint8_t *bytes = dlm_vocab_bytes(v, ids[i++], &len);
+            fwrite_unlocked(bytes, 1, len, file);
+        }
+    }
 }
 
 int dlm_corpus_decode(struct dlm_stream_reader *r, const struct dlm_vocab *v, int terminator, FILE *file, const char *name,
                       struct dlm_error *err)
 {
     uint32_t *ids = malloc(DECODE_IDS * sizeof *ids), end = dlm_vocab_specials(v).end;
+    uint8_t *text = malloc(DECODE_BYTES);
+    uint64_t before = 0;
     size_t n = 0;
-    int rc = ids ? 0 : no_memory(err);
-    while (!rc && !(rc = dlm_stream_read(r, ids, DECODE_IDS, &n, err)) && n && !(rc = check_ids(r, v, ids, n, err))) {
-        for (size_t i = 0; i < n; i++) {
-            size_t len;
-            const uint8_t *bytes = dlm_vocab_bytes(v, ids[i], &len);
-            fwrite_unlocked(bytes, 1, len, file);
-            if (ids[i] == end && terminator >= 0)
+    int rc = ids && text ? 0 : no_memory(err);
+    while (!rc && !(rc = dlm_stream_read(r, ids, DECODE_IDS, &n, err)) && n && !(rc = check_ids(r, v, ids, n, &before, err))) {
+        for (size_t i = 0; i < n;) {
+            size_t from = i;
+            while (i < n && (terminator < 0 || ids[i] != end))
+                i++;
+            write_text(v, ids + from, i - from, text, file);
+            if (i++ < n) { /* an end id may be text of its own */
+                write_text(v, &end, 1, text, file);
                 putc_unlocked(terminator, file);
+            }
         }
         if (ferror(file))
             rc = dlm_fail_errno(err, DLM_EIO, "cannot write %s", name);
@@ -244,16 +267,18 @@ int dlm_corpus_decode(struct dlm_stream_reader *r, const struct dlm_vocab *v, in
             rc = dlm_fail(err, DLM_ESTOPPED, "interrupted");
     }
     free(ids);
+    free(text);
     return rc;
 }
 
 int dlm_corpus_measure(struct dlm_stream_reader *r, const struct dlm_vocab *v, uint64_t *bytes, struct dlm_error *err)
 {
     uint32_t *ids = malloc(DECODE_IDS * sizeof *ids);
+    uint64_t before = 0;
     size_t n = 0;
     int rc = ids ? 0 : no_memory(err);
     *bytes = 0;
-    while (!rc && !(rc = dlm_stream_read(r, ids, DECODE_IDS, &n, err)) && n && !(rc = check_ids(r, v, ids, n, err))) {
+    while (!rc && !(rc = dlm_stream_read(r, ids, DECODE_IDS, &n, err)) && n && !(rc = check_ids(r, v, ids, n, &before, err))) {
         *bytes += dlm_vocab_count_bytes(v, ids, n);
         if (dlm_stop_signal())
             rc = dlm_fail(err, DLM_ESTOPPED, "interrupted");

@@ -1,6 +1,7 @@
 /* Encoding against the plain way to merge, on text that is hostile to it; round trips; parts; special tokens. */
 #include "tap.h"
 
+#include "text/decode.h"
 #include "text/encode.h"
 #include "text/split.h"
 #include "text_bytepair.h"
@@ -54,6 +55,64 @@ static void plain(struct dlm_rng *r)
         }
         tap_ok(same, "%zu texts over '%s' are merged as the plain way merges them", tried, a == 3 ? "ab \\n'" : alphabets[a]);
     }
+}
+
+/* A piece that is merged by windows. */
+static void windows(struct dlm_rng *r)
+{
+    static const char *const alphabets[] = {"a", "ab", "abc", "abcdefgh"};
+    enum { N = 3000 };
+    static uint8_t text[N];
+    static uint32_t want[N];
+    for (size_t a = 0; a < sizeof alphabets / sizeof *alphabets; a++) {
+        bool same = true;
+        for (int turn = 0; turn < 4 && same; turn++) {
+            random_merges(r, alphabets[a], 8 + turn * 10);
+            struct dlm_vocab *v = bytepair_vocab(&b, NULL, false);
+            struct dlm_encoder *e = NULL;
+            struct dlm_error err = {{0}};
+            struct dlm_ids ids = {0};
+            size_t period = turn == 1 ? 1 + dlm_rng_below(r, 40) : N;
+            for (size_t i = 0; i < N; i++)
+                text[i] = i < period ? (uint8_t)alphabets[a][dlm_rng_below(r, strlen(alphabets[a]))] : text[i - period];
+            size_t n = bytepair_plain(&b, text, N, want);
+            same = !dlm_encoder_new(&e, v, false, &err) && !dlm_encoder_run(e, text, N, &ids, &err) && ids.n == n;
+            for (size_t i = 0; i < n && same; i++)
+                same = ids.at[i] == want[i] + 4;
+            free(ids.at);
+            dlm_encoder_free(e);
+            dlm_vocab_free(v);
+        }
+        tap_ok(same, "a piece of %d bytes over '%s' is merged as the plain way merges it", N, alphabets[a]);
+    }
+}
+
+/* Decoding into rooms of any size, and ids that are none. */
+static void decoding(struct dlm_rng *r)
+{
+    random_merges(r, "abcdef", 300);
+    struct dlm_vocab *v = bytepair_vocab(&b, NULL, false);
+    bool good = true;
+    for (int turn = 0; turn < 2000 && good; turn++) {
+        uint32_t ids[50];
+        uint8_t want[50 * 12];
+        size_t n = dlm_rng_below(r, 50), room = dlm_rng_below(r, 100), fit = 0, len = 0, got;
+        for (size_t i = 0; i < n; i++)
+            ids[i] = (uint32_t)dlm_rng_below(r, dlm_vocab_size(v) + (turn % 4 == 0));
+        for (; fit < n && ids[fit] < dlm_vocab_size(v); fit++) {
+            size_t k;
+            const uint8_t *bytes = dlm_vocab_bytes(v, ids[fit], &k);
+            if (len + k > room)
+                break;
+            memcpy(want + len, bytes, k);
+            len += k;
+        }
+        uint8_t *exact = malloc(room + 1);
+        good = dlm_vocab_decode(v, ids, n, exact, room, &got) == fit && got == len && !memcmp(exact, want, len);
+        free(exact);
+    }
+    tap_ok(good, "decoding stops where the room ends and at an id that is none");
+    dlm_vocab_free(v);
 }
 
 static bool round_trip(struct dlm_encoder *e, const struct dlm_vocab *v, const uint8_t *text, size_t n)
@@ -199,6 +258,8 @@ int main(void)
     struct dlm_rng r;
     dlm_rng_init(&r, tap_seed(), 0, 1);
     plain(&r);
+    windows(&r);
+    decoding(&r);
     any_bytes(&r);
     parts(&r);
     specials();
