@@ -61,12 +61,6 @@ setup() {
     run --separate-stderr dlm-fitlaw plot -o x.gif; fails_with 2 'ends in .svg, .png or .pdf'
 }
 
-@test "fitlaw: what is not there yet is refused by name" {
-    for word in study; do
-        run --separate-stderr dlm-fitlaw $word; fails_with 2 "'$word' is not available"
-    done
-}
-
 @test "fitlaw: help and man page name the same options" {
     dlm-fitlaw --help | grep -o -- '--[a-z][a-z-]*' | sort -u > help
     grep -o 'Fl Fl [a-z][a-z-]*' "$BATS_TEST_DIRNAME/../man/dlm-fitlaw.1" | sed 's/Fl Fl /--/' | sort -u > page

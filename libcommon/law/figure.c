@@ -95,7 +95,7 @@ size_t dlm_figure_ticks(double low, double high, double *at, size_t room, bool *
 {
     size_t n = 0;
     double span = log10(high / low);
-    *decades = span >= 1.6;
+    *decades = span >= 0.7; /* a factor of five */
     if (*decades) {
         int step = (int)(span / 8) + 1;
         for (int d = (int)ceil(log10(low) - 1e-9); d <= log10(high) + 1e-9 && n < room; d += step)

@@ -54,11 +54,17 @@ static void put_window(FILE *f, const struct dlm_figure *v)
         bool decades;
         double low = axis ? v->y0 : v->x0, high = axis ? v->y1 : v->x1;
         size_t n = dlm_figure_ticks(low, high, at, sizeof at / sizeof *at, &decades);
-        fprintf(f, "set %crange [%.9g:%.9g]\nset format %c '%s'\n", a, low, high, a,
-                decades ? "10^{%T}" : low >= 1e4 || high < 1e-3 ? "%.0t×10^{%T}" : "%g");
-        fprintf(f, "set %ctics (", a);
-        for (size_t i = 0; i < n; i++)
-            fprintf(f, "%s%.9g", i ? "," : "", at[i]);
+        fprintf(f, "set %crange [%.9g:%.9g]\nset %ctics (", a, low, high, a);
+        for (size_t i = 0; i < n; i++) {
+            char text[32];
+            double power = floor(log10(at[i]) + 1e-9), mantissa = at[i] / pow(10, power);
+            snprintf(text, sizeof text, "%.6g", mantissa);
+            if (power > -3 && power < 4) /* plain, or as a power of ten */
+                fprintf(f, "%s'%.6g' %.9g", i ? "," : "", at[i], at[i]);
+            else
+                fprintf(f, "%s'%s%s10^{%g}' %.9g", i ? "," : "", strcmp(text, "1") ? text : "", strcmp(text, "1") ? "×" : "",
+                        power, at[i]);
+        }
         fputs(")\n", f);
     }
     fputs("set xlabel ", f);
@@ -151,7 +157,7 @@ int dlm_plot_script(const struct dlm_figure *v, enum dlm_plot_format format, FIL
             if (has_intervals(s))
                 fprintf(f, "1:2:3:4 with yerrorbars lc rgb '%s' lw 1.2 pt 7 ps 0.7", c);
             else
-                fprintf(f, "1:2 with points lc rgb '%s' pt 7 ps 0.7", c);
+                fprintf(f, "1:2 with points lc rgb '%s' pt 7 ps 1", c);
             break;
         case DLM_SERIES_BEST: fprintf(f, "1:2 with points lc rgb '%s' lw 2 pt 6 ps 1.8", c); break;
         }
