@@ -97,6 +97,12 @@ numbers() { jq -r ".$2" "$1"; }
         mkdir -p turned && tac $t.jsonl >turned/$t.jsonl
         dlm-eval -c balanced --task turned/$t.jsonl --levels 4 --max-tokens 6 -j 1 --batch 2 | cmp - want
     done
+    # And the texts that come from a prior of drawn ids.
+    for t in gaps ends; do
+        dlm-eval -c uniform --task $t.jsonl --max-tokens 6 --steps 2 -j 1 --details /dev/stdout -o /dev/null | jq .output >want
+        dlm-eval -c uniform --task turned/$t.jsonl --max-tokens 6 --steps 2 -j 1 --details /dev/stdout -o /dev/null | jq .output | tac | cmp - want
+        [ "$(sort -u want | wc -l)" -gt 3 ]
+    done
 }
 
 @test "profiles: by level they add up to the ELBO, by position they average to it" {

@@ -115,6 +115,11 @@ uint64_t dlm_piece_hash(const struct dlm_piece *piece)
     return XXH64(piece->ids, piece->n * sizeof *piece->ids, XXH64(shape, sizeof shape, 0));
 }
 
+double dlm_scorer_log_snr(const struct dlm_scorer *s, uint32_t level)
+{
+    return s->level[level].log_snr;
+}
+
 static bool is_scored(const struct dlm_piece *piece, size_t p)
 {
     return p >= piece->before && p < piece->n - piece->after;

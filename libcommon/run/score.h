@@ -49,6 +49,8 @@ void dlm_scorer_free(struct dlm_scorer *s);
 /* DLM_EDATA when an id is the mask or outside the vocabulary, DLM_EDIVERGED when the score is not finite, DLM_ESTOPPED when a signal came. */
 int dlm_scorer_run(struct dlm_scorer *s, const struct dlm_piece *piece, struct dlm_score *out, struct dlm_error *err);
 
+/* Log-SNR of the levels of the last diffusion score, `levels` of it, from the least noise on: one in each stratum of t. */
+double dlm_scorer_log_snr(const struct dlm_scorer *s, uint32_t level);
 /* The hash that keys a piece's draws. */
 uint64_t dlm_piece_hash(const struct dlm_piece *piece);
 

@@ -2,7 +2,7 @@
  *
  * Enumeration: of four positions over five ids those that are noisy have at most 5³ states. The network's logits are tabled for each; at a level the bound
  * is the sum over states of q(state)·Σ terms, in double (diffuse/bound.h), with positions that are not scored at the prior; the integral over t is the
- * midpoint rule. The scorer shares with this the network alone. */
+ * midpoint rule. The scorer shares with this the network alone. Single draws are made again from their keys, too, and each score computed in double. */
 #include "base/rng.h"
 #include "diffuse/bound.h"
 #include "diffuse/example.h"
@@ -11,6 +11,7 @@
 #include "tap.h"
 
 #include <string.h>
+#include <xxhash.h>
 
 enum { V = 5, N = 4, MASK = 3, BEGIN = 0, END = 1, STATES = V * V * V * V };
 
@@ -231,6 +232,68 @@ static void test_bound(struct dlm_network *m)
         }
 }
 
+/* A score of K levels from the keys of its draws: the words of the corrupt kernel at (seed, hash of level and text, position). */
+static struct dlm_score redraw(const struct dlm_score_plan *plan, const struct dlm_piece *piece)
+{
+    const uint64_t hash = dlm_piece_hash(piece);
+    double y[64], sum = 0, squares = 0, scratch[V];
+    for (uint32_t j = 0; j < plan->levels; j++) {
+        const uint64_t number = j, key = XXH64(&number, sizeof number, hash);
+        const double log_snr = dlm_example_eval_log_snr(plan->seed, hash, j, plan->levels);
+        int state = 0, scale = 1;
+        uint32_t z[N];
+        for (size_t p = 0; p < N; p++, scale *= V) {
+            const bool scored = is_scored(piece, p);
+            const dlm_philox_t w = dlm_philox_at(plan->seed, key, (uint32_t)p, DLM_RNG_EVAL_CORRUPT);
+            const double rho = dlm_noise_rho(&plan->noise, scored ? log_snr : -DLM_LOG_SNR_MAX);
+            const uint32_t any = (uint32_t)((uint64_t)w.v[2] * (V - 1) >> 32);
+            const bool kept = scored && w.v[0] < dlm_noise_alpha(log_snr) * 0x1p32;
+            z[p] = is_known(piece, p) || kept ? piece->ids[p] : w.v[1] < rho * 0x1p32 ? any + (any >= MASK) : MASK;
+            state += scale * (int)z[p];
+        }
+        y[j] = 0;
+        for (size_t p = piece->before; p < piece->n - piece->after; p++)
+            y[j] += dlm_bound_token(&plan->noise, log_snr, piece->ids[p], z[p], MASK, table[state][p], V, NULL, scratch).elbo;
+        sum += y[j];
+        squares += j % 2 ? (y[j] - y[j - 1]) * (y[j] - y[j - 1]) : 0;
+    }
+    return (struct dlm_score){.nats = sum / plan->levels, .se = sqrt(squares) / plan->levels};
+}
+
+static void test_draws(struct dlm_network *m)
+{
+    for (size_t t = 0; t < sizeof types / sizeof *types; t++)
+        for (size_t p = 0; p < sizeof pieces / sizeof *pieces; p++) {
+            double worst = 0;
+            tabulate(m, &pieces[p].piece);
+            for (uint64_t seed = 0; seed < 8; seed++) {
+                struct dlm_score_plan plan = {.noise = noise(types[t]), .levels = 4 << seed % 4, .seed = seed, .length = N};
+                struct dlm_score got = score(m, &plan, &pieces[p].piece), want = redraw(&plan, &pieces[p].piece);
+                worst = tap_worst(worst, fabs(got.nats - want.nats) / (want.nats + 1e-3));
+                worst = tap_worst(worst, fabs(got.se - want.se) / (want.se + 1e-3));
+            }
+            tap_ok(worst <= 1e-4, "%s, %s: each score is that of its draws (off by %.2g of it)", types[t], pieces[p].name, worst);
+        }
+}
+
+static void test_strata(struct dlm_network *m)
+{
+    struct dlm_error err = {{0}};
+    struct dlm_scorer *s;
+    struct dlm_score out;
+    const double t0 = dlm_example_t_min(), range = dlm_example_t_max() - t0;
+    bool good = true;
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        struct dlm_score_plan plan = {.noise = noise("masked"), .levels = 128, .target_se = 1e-9, .seed = seed, .length = N};
+        if (dlm_scorer_new(&s, &backend, m, &plan, &err) || dlm_scorer_run(s, &pieces[0].piece, &out, &err))
+            exit(1);
+        for (uint32_t j = 0; j < 128; j++)
+            good = good && floor((dlm_noise_alpha(-dlm_scorer_log_snr(s, j)) - t0) / range * 128) == j;
+        dlm_scorer_free(s);
+    }
+    tap_ok(good, "doubled levels are stratified: one in each of the 128th parts of t, in order");
+}
+
 static void test_target(struct dlm_network *m)
 {
     const struct dlm_piece *piece = &pieces[1].piece;
@@ -362,6 +425,8 @@ int main(void)
     }
     struct dlm_network *m = network(N, false, 4);
     test_bound(m);
+    test_draws(m);
+    test_strata(m);
     test_target(m);
     test_release(m);
     test_refused(m);
