@@ -35,7 +35,7 @@ NAMES       = $(foreach o,$(OBJECTIVES),$(foreach s,$(SIZES),$o-$s))
 RUNS        = $(NAMES:%=runs/%.tsv)
 EVALS       = $(NAMES:%=runs/%.eval)
 
-all: law.tsv law.svg eval.tsv
+all: law.tsv law.svg eval.tsv study/report.txt
 
 vocab.json: $(CORPUS)
 	dlm-tokenize --train -V $(V) $(INPUT) -o $@ $(CORPUS)
@@ -66,6 +66,10 @@ law.tsv: $(RUNS)
 
 law.svg: $(RUNS)
 	@dlm-fitlaw plot -q -s $(SEED) -o $@ $^
+
+# Every analysis that these runs allow, with figures and a report.
+study/report.txt: $(RUNS)
+	@dlm-fitlaw study -q -s $(SEED) -j $(THREADS) -o study $^ && touch $@
 
 .PHONY: all
 .DELETE_ON_ERROR:
