@@ -93,8 +93,8 @@ static const struct dlm_option options[] = {
     {"huber",     0,   DLM_OPT_REAL,   "D",    "residual of log y beyond which errors count linearly (1e-3)", &huber, 1e-9, 1e3,
      NULL, &huber_given},
     {NULL, 0, DLM_OPT_GROUP, NULL, "Drawings:", NULL, 0, 0, NULL, NULL},
-    {"what",      0,   DLM_OPT_CHOICE, "KIND", "plot: loss, curves, isoflop, sizes, tokens, batch, lr or isoloss (loss)", &drawing, 0, 0,
-     "loss|curves|isoflop|sizes|tokens|batch|lr|isoloss", &drawing_given},
+    {"what",      0,   DLM_OPT_CHOICE, "KIND", "plot: loss, curves, isoflop, sizes, tokens, batch, lr, isoloss or bound (loss)", &drawing, 0, 0,
+     "loss|curves|isoflop|sizes|tokens|batch|lr|isoloss|bound", &drawing_given},
     {NULL, 0, DLM_OPT_GROUP, NULL, "Predictions:", NULL, 0, 0, NULL, NULL},
     {"law",       'l', DLM_OPT_TEXTS,  "FILE", "laws of an earlier fit, or published ones by name; may be repeated",
      &law_files, 0, 0, NULL, &law_given},
@@ -384,7 +384,7 @@ static int write_published(struct call *c, FILE *f, const char *name, struct dlm
     return law_files.n ? dlm_laws_write(&c->laws, f, name, err) : dlm_published_list(f, name, err);
 }
 
-enum { DRAW_LOSS, DRAW_CURVES, DRAW_ISOFLOP, DRAW_SIZES, DRAW_TOKENS, DRAW_BATCH, DRAW_LR, DRAW_ISOLOSS };
+enum { DRAW_LOSS, DRAW_CURVES, DRAW_ISOFLOP, DRAW_SIZES, DRAW_TOKENS, DRAW_BATCH, DRAW_LR, DRAW_ISOLOSS, DRAW_BOUND };
 
 static void begin_plot(struct call *c)
 {
@@ -395,6 +395,8 @@ static void begin_plot(struct call *c)
         begin_isoflop(c);
     else if (drawing == DRAW_LR)
         begin_rates(c);
+    else if (drawing == DRAW_BOUND)
+        begin_epochs(c);
     else if (drawing == DRAW_BATCH || drawing == DRAW_ISOLOSS)
         begin_batches(c);
     else
@@ -424,6 +426,9 @@ static int find_plot(struct call *c, struct dlm_error *err)
     case DRAW_LR:
         rc = find_optima(c, drawing == DRAW_LR ? DLM_OPTIMUM_LR : DLM_OPTIMUM_BATCH, err);
         return rc ? rc : dlm_view_optima(&c->figure, &c->study, &c->optima, &c->laws, err);
+    case DRAW_BOUND:
+        rc = find_epochs(c, err);
+        return rc ? rc : dlm_view_bound(&c->figure, &c->study, &c->laws, err);
     case DRAW_ISOLOSS:
         rc = find_isoloss(c, err);
         return rc ? rc : dlm_view_isoloss(&c->figure, &c->isoloss, c->study.groups[0].name, err);
