@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-int dlm_figure_series(struct dlm_figure *f, enum dlm_series_form form, unsigned colour, struct dlm_error *err, const char *label, ...)
+int dlm_figure_series(struct dlm_figure *f, enum dlm_series_form form, unsigned colour, struct dlm_error *err,
+                      const char *label, ...)
 {
     if (f->n == f->room) {
         size_t room = f->room ? 2 * f->room : 16;

@@ -37,9 +37,11 @@ struct dlm_figure {
 };
 
 /* Begin a series; further points go to it. The label is printf's, NULL for none. */
-int dlm_figure_series(struct dlm_figure *f, enum dlm_series_form form, unsigned colour, struct dlm_error *err, const char *label, ...)
+int dlm_figure_series(struct dlm_figure *f, enum dlm_series_form form, unsigned colour, struct dlm_error *err,
+                      const char *label, ...)
     __attribute__((format(printf, 5, 6)));
-/* A point of the last series; lo and hi NAN where there are none. Points that have no place on logarithmic axes are passed over. */
+/* A point of the last series; lo and hi NAN where there are none. Points that have no place on logarithmic axes are
+ * passed over. */
 int dlm_figure_point(struct dlm_figure *f, double x, double y, double lo, double hi, struct dlm_error *err);
 /* The window about all series, with a margin, where none is set. DLM_EDATA where there is nothing to draw. */
 int dlm_figure_window(struct dlm_figure *f, struct dlm_error *err);

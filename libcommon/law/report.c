@@ -433,7 +433,8 @@ static int do_loss(struct report *r, bool by_tokens, struct dlm_error *err)
 static int do_optima(struct report *r, enum dlm_optimum_of of, struct dlm_error *err)
 {
     const bool batch = of == DLM_OPTIMUM_BATCH;
-    const char *name = batch ? "batch" : "lr", *tsv = batch ? "batch.tsv" : "lr.tsv", *law = batch ? "batch-law.tsv" : "lr-law.tsv";
+    const char *name = batch ? "batch" : "lr", *tsv = batch ? "batch.tsv" : "lr.tsv";
+    const char *law = batch ? "batch-law.tsv" : "lr-law.tsv";
     struct dlm_optima *o = batch ? &r->batches : &r->rates;
     struct dlm_laws *l = batch ? &r->batch : &r->lr;
     struct rows w;
@@ -469,7 +470,8 @@ static int do_isoloss(struct report *r, struct dlm_error *err)
     say(r, "iso-loss curves");
     int rc = derive(r->flops, NEED_SIZES | NEED_BATCH | BY_TOKENS, &w, err);
     if (!rc)
-        rc = dlm_isoloss_find(&w.study, &r->how->estimate, &r->how->levels, r->how->smooth, &r->isoloss, &r->critical, r->notes, err);
+        rc = dlm_isoloss_find(&w.study, &r->how->estimate, &r->how->levels, r->how->smooth, &r->isoloss,
+                              &r->critical, r->notes, err);
     if (rc) {
         release_rows(&w);
         return allow(r, "isoloss", rc, err);
@@ -523,8 +525,8 @@ static int do_epochs(struct report *r, struct rows *w, struct dlm_error *err)
 
 static const char undetermined[] = "not determined by these runs";
 
-/* A number with its interval, in words where it has none or one too wide to say anything: above five times, for a ratio or a size;
- * an exponent wider than itself twice. */
+/* A number with its interval, in words where it has none or one too wide to say anything: a factor of 25 from end to end
+ * for a ratio or a size; wider than twice itself for an exponent. */
 static void put_value(struct report *r, const struct dlm_prediction *p, bool exponent, const char *format)
 {
     char v[32], lo[32], hi[32];
@@ -586,8 +588,8 @@ static void put_heading(struct report *r, const char *title, const char *from)
         fprintf(r->text, "  (from %s)\n", from);
 }
 
-static void put_term(struct report *r, const struct dlm_laws *l, const char *law, const char *group, const char *name, const char *y,
-                     const char *x, const char *what)
+static void put_term(struct report *r, const struct dlm_laws *l, const char *law, const char *group, const char *name,
+                     const char *y, const char *x, const char *what)
 {
     struct dlm_prediction p;
     term(l, law, group, name, y, x, &p);
@@ -616,19 +618,21 @@ static void answer_steepness(struct report *r)
 /* The highest compute that the laws of both groups were fitted at. */
 static double common_compute(const struct dlm_laws *l, const char *law, const char *y, const char *a, const char *b)
 {
-    const struct dlm_law_row *pa = dlm_laws_find(l, law, a, "x_max", y, "flops"), *pb = dlm_laws_find(l, law, b, "x_max", y, "flops");
+    const struct dlm_law_row *pa = dlm_laws_find(l, law, a, "x_max", y, "flops");
+    const struct dlm_law_row *pb = dlm_laws_find(l, law, b, "x_max", y, "flops");
     return pa && pb ? fmin(pa->value, pb->value) : NAN;
 }
 
-static bool value_at(const struct dlm_laws *l, const char *law, const char *group, const char *y, double c, struct dlm_prediction *p)
+static bool value_at(const struct dlm_laws *l, const char *law, const char *group, const char *y, double c,
+                     struct dlm_prediction *p)
 {
     const struct dlm_law_row *row = dlm_laws_find(l, law, group, "x_max", y, "flops");
     *p = (struct dlm_prediction){NAN, NAN, NAN};
     return row && c > 0 && dlm_laws_predict(l, law, group, row->y, "flops", c, p);
 }
 
-static void put_comparison(struct report *r, const struct dlm_laws *l, const char *law, const char *y, const char *a, const char *b,
-                           const char *what)
+static void put_comparison(struct report *r, const struct dlm_laws *l, const char *law, const char *y, const char *a,
+                           const char *b, const char *what)
 {
     struct dlm_prediction pa, pb, ratio = {NAN, NAN, NAN};
     double c = common_compute(l, law, y, a, b);
@@ -700,7 +704,8 @@ static void answer_ar(struct report *r)
 static void answer_batch(struct report *r)
 {
     const struct dlm_study *s = r->flops;
-    put_heading(r, "5. Where does batch size leave the linear rule (twice the batch, half the steps)?", "critical.tsv, batch-law.tsv");
+    put_heading(r, "5. Where does batch size leave the linear rule (twice the batch, half the steps)?",
+                "critical.tsv, batch-law.tsv");
     for (size_t g = 0; g < s->n; g++) {
         const char *group = s->groups[g].name;
         const struct dlm_law_row *low = dlm_laws_find(&r->critical, "power", group, "x_min", "batch_crit", "loss");
@@ -794,8 +799,8 @@ static int write_text(struct report *r, struct dlm_error *err)
     const char *ref = reference(r);
     errno = 0;
     r->text = out.file;
-    fprintf(r->text, "A scaling study: %s of %zu %s in %zu group%s, %zu points\n\n", s->fitted, s->n_runs, s->has_runs ? "runs" : "rows",
-            s->n, s->n == 1 ? "" : "s", s->n_points);
+    fprintf(r->text, "A scaling study: %s of %zu %s in %zu group%s, %zu points\n\n", s->fitted, s->n_runs,
+            s->has_runs ? "runs" : "rows", s->n, s->n == 1 ? "" : "s", s->n_points);
     for (size_t g = 0; g < s->n; g++)
         fprintf(r->text, "  %-24s %zu runs, %zu points\n", s->groups[g].name, s->groups[g].n, s->groups[g].n_points);
     fprintf(r->text,

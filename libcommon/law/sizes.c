@@ -161,7 +161,8 @@ static int fit_group(const struct dlm_group *g, const char *by, const struct dlm
         }
         src.used = used;
         if (!rc && n < 2)
-            rc = dlm_notes_add(notes, err, "%s: no power laws of the optima: %zu budget%s an optimum within the sizes, and 2 are needed",
+            rc = dlm_notes_add(notes, err,
+                               "%s: no power laws of the optima: %zu budget%s an optimum within the sizes, and 2 are needed",
                                g->name, n, n == 1 ? " has" : "s have");
         else if (!rc) {
             struct dlm_fit fit[WHATS];
@@ -177,7 +178,8 @@ static int fit_group(const struct dlm_group *g, const char *by, const struct dlm
                            : dlm_fail(err, DLM_ENOMEM, "out of memory for %llu resamples", (unsigned long long)b->n);
             }
             if (!rc && draws && !src.by_run)
-                rc = dlm_notes_add(notes, err, "%s: laws of the optima: too few runs to resample: intervals are of measurement only",
+                rc = dlm_notes_add(notes, err,
+                                   "%s: laws of the optima: too few runs to resample: intervals are of measurement only",
                                    g->name);
             for (int k = 0; k < WHATS && !rc; k++)
                 rc = dlm_powerlaw_rows(&(struct dlm_powerlaw){g->name, columns[k], "flops", by, &sample[k], &fit[k], b,
