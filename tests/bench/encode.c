@@ -1,9 +1,10 @@
 /* Speed of encoding and decoding: TSV of case, bytes, MB/s of one thread, ratio to the first case. Not a test: it asserts nothing.
  *
- *     encode [-r ROUNDS] [-m WORST-BYTES] [-p PYTHON] [-V vocab.json] TEXT
+ *     encode [-r ROUNDS] [-m WORST-BYTES] [-p PYTHON] [-V vocab.json] [TEXT]
  *
- * Without -V a vocabulary of 32,768 ids is trained on the text. The cases below the text's own are hostile ones. With -p, a python3 that
- * has tokenizers or tiktoken, the same text is timed with those, too, a megabyte of it.
+ * Without TEXT it is the demo's corpus, demo/gcide.txt, where that is there, and made-up words otherwise; without -V a vocabulary of
+ * 32,768 ids is trained on the text. The cases below the text's own are hostile ones. Where PYTHON (python3) has tokenizers or
+ * tiktoken, two megabytes of the same text are timed with those, too.
  */
 #include "text/decode.h"
 #include "text/encode.h"
@@ -11,6 +12,7 @@
 #include "text/trainer.h"
 #include "text/vocab.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,9 +88,30 @@ static void worst(const struct dlm_vocab *v, size_t n, struct dlm_ids *ids)
     free(text);
 }
 
+/* Words of random letters, some far more frequent than others. */
+static void make_up(const char *path)
+{
+    FILE *f = fopen(path, "wb");
+    uint64_t x = 1;
+    for (size_t n = 0; f && n < (size_t)20 << 20;) {
+        x = x * 6364136223846793005u + 1442695040888963407u;
+        uint64_t word = (1u << (x >> 60)) + (x >> 40 & ((1u << (x >> 60)) - 1)), w = word * 0x9e3779b97f4a7c15u;
+        char text[16];
+        size_t len = 2 + (word >> 2) % 8;
+        for (size_t i = 0; i < len; i++, w /= 26)
+            text[i] = (char)('a' + w % 26);
+        text[len] = x >> 33 & 15 ? ' ' : '\n';
+        n += fwrite(text, 1, len + 1, f);
+    }
+    if (!f || fclose(f))
+        die("the text cannot be made");
+}
+
 int main(int argc, char **argv)
 {
-    const char *vocab = NULL, *python = NULL;
+    const char *vocab = NULL, *python = "python3", *path = "demo/gcide.txt";
+    static char made_text[] = "/tmp/dlm-encode-text-XXXXXX";
+    bool made_up = false;
     size_t worst_bytes = 10 << 20, n;
     for (int c; (c = getopt(argc, argv, "r:m:p:V:")) != -1;) {
         if (c == 'r')
@@ -102,9 +125,18 @@ int main(int argc, char **argv)
         else
             return 2;
     }
-    FILE *f = optind < argc ? fopen(argv[optind], "rb") : NULL;
+    path = optind < argc ? argv[optind] : path;
+    if (optind == argc && access(path, R_OK)) {
+        int made = mkstemp(made_text);
+        if (made < 0)
+            die("the text cannot be made");
+        close(made);
+        make_up(path = made_text);
+        made_up = true;
+    }
+    FILE *f = fopen(path, "rb");
     if (!f)
-        die("it takes a text");
+        die("the text cannot be read");
     fseek(f, 0, SEEK_END);
     n = (size_t)ftell(f);
     rewind(f);
@@ -149,15 +181,14 @@ int main(int argc, char **argv)
         die("the text does not come back");
     row("decode", n, best);
     worst(v, worst_bytes, &ids);
-    if (python) {
-        char command[4096];
-        snprintf(command, sizeof command, "%s tests/bench/encode.py %s %s", python, vocab, argv[optind]);
-        fflush(stdout);
-        if (system(command))
-            fprintf(stderr, "encode: %s has neither tokenizers nor tiktoken\n", python);
-    }
+    char command[4096];
+    snprintf(command, sizeof command, "%s tests/bench/encode.py '%s' '%s'", python, vocab, path);
+    if (system(command))
+        fprintf(stderr, "encode: %s has neither tokenizers nor tiktoken: no rows of theirs\n", python);
     if (fd >= 0)
         unlink(made_name);
+    if (made_up)
+        unlink(made_text);
     dlm_vocab_free(v);
     free(ids.at);
     free(text);

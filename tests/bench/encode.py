@@ -6,6 +6,9 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 vocab, path = sys.argv[1:3]
 data = open(path, "rb").read()[1 << 20:3 << 20]
 text = data.decode("utf-8", "ignore")
+if len(text) < 1 << 20:
+    data = open(path, "rb").read()[:2 << 20]
+    text = data.decode("utf-8", "ignore")
 seen = 0
 
 
