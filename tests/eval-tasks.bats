@@ -399,3 +399,18 @@ numbers() { jq -r ".$2" "$1"; }
     run --separate-stderr "$BATS_TEST_DIRNAME/../examples/harness" balanced questions --levels 2
     [ "$status" -eq 0 ] && [[ $output == "$(wc -l <questions) questions, "*" right" ]]
 }
+
+@test "and one in Python, as a coprocess" {
+    command -v python3 >/dev/null || skip "python3 is not installed"
+    printf '%s\n' '["the the ", "then the"]' '["", "the thing"]' >pairs
+    python3 "$BATS_TEST_DIRNAME/../examples/harness.py" balanced --levels 8 <pairs >out
+    jq -c '{context: .[0], completion: .[1]}' pairs | dlm-eval -c balanced --score --levels 8 | jq .elbo | sed 's/^/-/' | cmp - out
+    run python3 "$BATS_TEST_DIRNAME/../examples/harness.py" balanced --levels 8 <<<'["a", ""]'
+    [ "$status" -ne 0 ] && [[ $output == *"there are no tokens to score"* ]]
+}
+
+@test "standard errors are those of a mean over items" {
+    for i in {1..60}; do echo '{"choices": ["a", "a'$i'"], "answer": '$((i % 4 == 0))'}'; done >many.jsonl # a shorter text is likelier
+    dlm-eval -c balanced --task many.jsonl --levels 4 | awk -F '\t' '$3 == "accuracy" {
+        want = sqrt($4 * (1 - $4) / $6); if (!($4 > .6 && $5 > .85 * want && $5 < 1.15 * want)) { print; exit 1 } seen = 1 } END { exit !seen }'
+}
