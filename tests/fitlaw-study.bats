@@ -58,7 +58,7 @@ setup() {
         grep -q "$q" out/report.txt && grep -q "$q" out/report.html
     done
     # every figure names a table that is there
-    awk '/^Figures, and the tables/ { on = 1; next } on && NF { print $1, $2 }' out/report.txt > named
+    awk '/^Figures, and the tables/ { on = 1; next } /Answers/ { exit } on && NF { print $1, $2 }' out/report.txt > named
     [ "$(wc -l < named)" = "$(ls out/*.svg | wc -l)" ]
     while read -r svg tsv; do [ -s "out/$svg" ] && [ -s "out/$tsv" ] && grep -q "($tsv)" out/report.html; done < named
     [ "$(grep -c '<svg' out/report.html)" = "$(ls out/*.svg | wc -l)" ]

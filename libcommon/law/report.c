@@ -807,13 +807,6 @@ static int write_text(struct report *r, struct dlm_error *err)
             "\nIntervals in brackets hold at the level %g; %llu resamples of runs, seed %llu. Between groups, whose runs differ, errors\n"
             "are independent: the limits of a difference add as squares (Zou and Donner 2008), those of a ratio in logarithms.\n",
             b->level, (unsigned long long)b->n, (unsigned long long)b->seed);
-    answer_steepness(r);
-    answer_sizes(r, ref);
-    answer_tokens(r, ref);
-    answer_ar(r);
-    answer_batch(r);
-    answer_crossover(r);
-    answer_joules(r);
     put_notes(r, "Not done, and what is missing", &r->missing);
     put_notes(r, "Read with care", r->notes);
     if (r->n_figures)
@@ -822,6 +815,14 @@ static int write_text(struct report *r, struct dlm_error *err)
         fprintf(r->text, "  %-20s %-20s %s\n", r->figures[i].file, r->figures[i].tsv, r->figures[i].title);
     if (r->no_gnuplot)
         fputs("\nThere are no figures: gnuplot is not installed.\n", r->text);
+    fputs("\n\fAnswers\n", r->text); /* a page of their own, the last */
+    answer_steepness(r);
+    answer_sizes(r, ref);
+    answer_tokens(r, ref);
+    answer_ar(r);
+    answer_batch(r);
+    answer_crossover(r);
+    answer_joules(r);
     if (ferror(out.file))
         rc = dlm_fail_errno(err, DLM_EIO, "cannot write 'report.txt'");
     return close_file(&out, rc, err);
@@ -856,6 +857,8 @@ static int copy_text(const struct report *r, const char *name, bool svg, size_t 
             if (n) {
                 fprintf(to, "%.*sf%zu-", (int)n, p, number);
                 p += n;
+            } else if (!svg && *p == '\f') {
+                p++;
             } else if (!svg && strchr("<>&", *p)) {
                 fputs(*p == '<' ? "&lt;" : *p == '>' ? "&gt;" : "&amp;", to);
                 p++;
