@@ -28,11 +28,11 @@ static struct dlm_common common;
 static struct dlm_compute_options compute;
 static const char *data, *noise_text, *details_path, *shots_path, *judge_command;
 static struct dlm_texts tasks;
-static int split = DLM_SPLIT_VAL, by, compat;
+static int split = DLM_SPLIT_VAL, by, compat, grid;
 static uint64_t tokens, levels, batch, bins, length, limit, n_shots, max_tokens = 256, steps = 128, block = 32, judge_memory = 1073741824;
 static double target_se, judge_time = 10;
 static bool logits, loss, score, skip_bad, split_given, tokens_given, levels_given, by_given, bins_given, length_given, limit_given, shots_given, target_given,
-    compat_given, tokens_max_given, steps_given, block_given, time_given, memory_given;
+    grid_given, compat_given, tokens_max_given, steps_given, block_given, time_given, memory_given;
 
 /* clang-format off */
 static const struct dlm_option options[] = {
@@ -47,6 +47,7 @@ static const struct dlm_option options[] = {
     {"loss",       0,   DLM_OPT_FLAG,   NULL,   "JSON Lines with \"x\", \"z\", \"log_snr\", \"noisy\": add the loss of every token", &loss, 0, 0, NULL, NULL},
     {"levels",     0,   DLM_OPT_COUNT,  "K",    "noise levels a sequence or text (4 with -d, else 128)", &levels, 1, 1e6, NULL, &levels_given},
     {"target-se",  0,   DLM_OPT_REAL,   "NATS", "as many levels as bring a text's standard error down to this, up to --levels (4096)", &target_se, 1e-12, 1e12, NULL, &target_given},
+    {"grid",       0,   DLM_OPT_CHOICE, "NAME", "levels of a text: uniform, or cosine, closer at both ends (uniform)", &grid, 0, 0, "uniform|cosine", &grid_given},
     {"noise",      0,   DLM_OPT_TEXT,   "TYPE", "corrupt with this type (the checkpoint's)", &noise_text, 0, 0, NULL, NULL},
     {"length",     0,   DLM_OPT_COUNT,  "N",    "take the context for N tokens long (the model's)", &length, 1, 1e9, NULL, &length_given},
     {"compat",     0,   DLM_OPT_CHOICE, "WHICH", "release: likelihoods as the released code computes them", &compat, 0, 0, "release", &compat_given},
@@ -201,9 +202,9 @@ static int evaluate(struct dlm_backend *b, struct dlm_output *out, struct dlm_er
 
 static int plan_scores(struct dlm_score_plan *p, const struct dlm_restored *model, size_t context, struct dlm_error *err)
 {
-    *p = (struct dlm_score_plan){.seed = common.seed, .levels = (uint32_t)levels, .target_se = target_se, .release = compat_given, .length = context};
-    if (model->autoregressive && (target_given || compat_given))
-        return dlm_fail(err, DLM_EUSAGE, "'%s' is autoregressive: --%s does not apply", compute.checkpoint, target_given ? "target-se" : "compat");
+    *p = (struct dlm_score_plan){.seed = common.seed, .levels = (uint32_t)levels, .target_se = target_se, .release = compat_given, .cosine = grid == 1, .length = context};
+    if (model->autoregressive && (target_given || compat_given || grid_given))
+        return dlm_fail(err, DLM_EUSAGE, "'%s' is autoregressive: --%s does not apply", compute.checkpoint, target_given ? "target-se" : grid_given ? "grid" : "compat");
     return choose_noise(model, &p->noise, err);
 }
 
@@ -386,6 +387,7 @@ static enum mode check_request(int operands, char **operand)
         {bins_given, "--bins", HELD_OUT},
         {levels_given, "--levels", HELD_OUT | TASK | SCORE},
         {target_given, "--target-se", TASK | SCORE},
+        {grid_given, "--grid", TASK | SCORE},
         {noise_text, "--noise", HELD_OUT | TASK | SCORE | LOSS},
         {length_given, "--length", TASK | SCORE},
         {compat_given, "--compat", TASK | SCORE},
@@ -410,6 +412,8 @@ static enum mode check_request(int operands, char **operand)
         dlm_frame_misuse(&command, "--shots and --n-shots go together");
     if ((time_given || memory_given) && !judge_command)
         dlm_frame_misuse(&command, "--judge-%s goes with --judge", time_given ? "time" : "memory");
+    if (grid_given && compat_given)
+        dlm_frame_misuse(&command, "--grid and --compat exclude each other: the released code's levels are a fixed grid");
     if (target_given && compat_given)
         dlm_frame_misuse(&command, "--target-se and --compat exclude each other: the released code's levels are a fixed grid");
     if (!levels_given)

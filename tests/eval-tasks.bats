@@ -149,6 +149,9 @@ numbers() { jq -r ".$2" "$1"; }
     [ "$(numbers release tokens | tr '\n' ' ')" = "7 5 2 4 2 23 " ] # the end id is scored; given ids are as they are
     dlm-eval -c balanced --score --length 23 texts.jsonl >short
     [ "$(numbers short elbo | head -n 1)" != "$(dlm-eval -c balanced --score texts.jsonl | head -n 1 | jq .elbo)" ]
+    dlm-eval -c balanced --score --length 23 --grid cosine texts.jsonl >cosine
+    paste <(numbers short elbo) <(numbers short elbo_se) <(numbers cosine elbo) <(numbers cosine elbo_se) |
+        awk '{ d = $1 - $3; if (d == 0 || d * d > 25 * ($2 * $2 + $4 * $4)) { print; bad = 1 } } END { exit bad }'
     dlm-eval -c balanced --score --noise masked texts.jsonl >masked
     [ "$(numbers masked elbo | head -n 1)" != "$(numbers short elbo | head -n 1)" ]
     run --separate-stderr dlm-eval -c balanced --score --length 25 texts.jsonl
@@ -344,6 +347,9 @@ numbers() { jq -r ".$2" "$1"; }
     check "--skip-bad does not apply to --loss" -c balanced --loss --skip-bad
     check "--target-se and --compat exclude" -c balanced --score --target-se 1 --compat release
     check "--compat" -c balanced --score --compat paper
+    check "--grid and --compat exclude" -c balanced --score --grid cosine --compat release
+    check "--grid does not apply to --data" -c balanced -d data --grid cosine
+    check "--grid does not apply" -c causal --score --grid cosine texts.jsonl
 }
 
 @test "converters: each public format, and what dlm-eval makes of it" {

@@ -23,7 +23,8 @@
 #define CACHE_SHARE 8
 
 struct level {
-    double log_snr;
+    double share;   /* its place in [0, 1), of which each stratum has an equal part */
+    double log_snr, weight;
     uint64_t key; /* of the corruption */
     double nats;
 };
@@ -131,21 +132,21 @@ static bool is_scored(const struct dlm_piece *piece, size_t p)
 static struct level level_of(const struct dlm_scorer *s, uint64_t hash, uint32_t i, uint32_t K)
 {
     const uint64_t number = i;
-    struct level l = {.key = XXH64(&number, sizeof number, hash)};
+    const double t0 = dlm_example_t_min(), range = dlm_example_t_max() - t0;
+    struct level l = {.key = XXH64(&number, sizeof number, hash), .weight = 1};
     if (s->p.release) {
         const double alpha = 1e-4 + (0.9999 - 1e-4) * i / K, log_snr = log(alpha) - log1p(-alpha);
         l.log_snr = fmin(fmax(log_snr, -DLM_LOG_SNR_MAX), DLM_LOG_SNR_MAX);
-    } else {
-        l.log_snr = dlm_example_eval_log_snr(s->p.seed, hash, i, K);
+        return l;
+    }
+    l.log_snr = dlm_example_eval_log_snr(s->p.seed, hash, i, K);
+    l.share = (dlm_noise_alpha(-l.log_snr) - t0) / range;
+    if (s->p.cosine) {
+        const double sine = sin(M_PI / 2 * l.share);
+        l.log_snr = dlm_example_log_snr(t0 + range * sine * sine);
+        l.weight = M_PI / 2 * sin(M_PI * l.share);
     }
     return l;
-}
-
-/* The share of [t_min, t_max] at a level. */
-static double share_of(double log_snr)
-{
-    const double t0 = dlm_example_t_min();
-    return (dlm_noise_alpha(-log_snr) - t0) / (dlm_example_t_max() - t0);
 }
 
 /* What stands at a position that keeps its id with probability keep/2³², by the words of the corrupt kernel. */
@@ -208,6 +209,8 @@ static int score_call(struct dlm_scorer *s, const struct dlm_piece *piece, size_
     int rc = dlm_network_diffusion_loss(s->m, &scored, false, s->terms, err);
     for (size_t r = 0; !rc && r < n; r++)
         level[s->at[r] / width].nats += s->terms[r * DLM_TERMS + DLM_TERM_ELBO];
+    for (size_t b = 0; b < B; b++)
+        level[b].nats *= level[b].weight;
     return rc;
 }
 
@@ -274,14 +277,14 @@ static int refine(struct dlm_scorer *s, const struct dlm_piece *piece, uint64_t 
         return rc;
     struct level *old = s->level, *fresh = s->level + K, *both = s->level + 2 * (size_t)K;
     for (uint32_t j = 0; j < K; j++) {
-        const bool upper = share_of(old[j].log_snr) * K - j >= 0.5;
+        const bool upper = old[j].share * K - j >= 0.5;
         fresh[j] = level_of(s, named, 2 * j + !upper, 2 * K);
     }
     rc = score_levels(s, piece, lo, fresh, K, out, err);
     if (rc)
         return rc;
     for (uint32_t j = 0; j < K; j++) {
-        const bool swap = fresh[j].log_snr > old[j].log_snr; /* t falls as λ rises */
+        const bool swap = fresh[j].share < old[j].share;
         both[2 * j] = swap ? fresh[j] : old[j];
         both[2 * j + 1] = swap ? old[j] : fresh[j];
     }

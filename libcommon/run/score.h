@@ -26,6 +26,8 @@ struct dlm_score_plan {
     double target_se;  /* double the levels from 16 on until the standard error is no larger, nats; 0: K levels */
     bool release;      /* as the released code: levels where α is on a grid of K of K+1 values from 1e-4 to 0.9999, the last left out, and losses as at the
                         * log-SNR of the share of scored tokens that a draw left as they were */
+    bool cosine;       /* levels stratified in s, t at the share sin²(πs/2) of its range, each weighing (π/2)·sin(πs), its spacing: more levels at both ends,
+                        * where the terms vary most. The same bound. */
     size_t length;     /* positions of a call, the network's seq_len */
 };
 

@@ -294,6 +294,30 @@ static void test_strata(struct dlm_network *m)
     tap_ok(good, "doubled levels are stratified: one in each of the 128th parts of t, in order");
 }
 
+/* Levels closer together where terms vary most: the same bound, and less variance. */
+static void test_cosine(struct dlm_network *m)
+{
+    for (size_t t = 0; t < sizeof types / sizeof *types; t++)
+        for (size_t p = 0; p < 4; p += 3) {
+            char name[128];
+            double se[2] = {0};
+            snprintf(name, sizeof name, "%s, %s: the mean over a cosine grid is the bound", types[t], pieces[p].name);
+            tabulate(m, &pieces[p].piece);
+            struct dlm_score_plan plan = {.noise = noise(types[t]), .levels = 64, .cosine = true, .length = N};
+            against(m, plan, &pieces[p].piece, exact(&plan.noise, &pieces[p].piece), 300, true, name);
+            for (int k = 0; k < 400; k++) {
+                plan.cosine = k % 2;
+                plan.seed = (uint64_t)k;
+                struct dlm_score s = score(m, &plan, &pieces[p].piece);
+                se[k % 2] += s.se * s.se;
+            }
+            tap_ok(se[1] < se[0], "%s, %s: with %.2g of the variance", types[t], pieces[p].name, se[1] / se[0]);
+        }
+    tabulate(m, &pieces[1].piece);
+    struct dlm_score_plan plan = {.noise = noise("uniform"), .levels = 64, .target_se = 1e-9, .cosine = true, .length = N};
+    against(m, plan, &pieces[1].piece, exact(&plan.noise, &pieces[1].piece), 300, true, "a cosine grid with its levels doubled");
+}
+
 static void test_target(struct dlm_network *m)
 {
     const struct dlm_piece *piece = &pieces[1].piece;
@@ -427,6 +451,7 @@ int main(void)
     test_bound(m);
     test_draws(m);
     test_strata(m);
+    test_cosine(m);
     test_target(m);
     test_release(m);
     test_refused(m);
