@@ -75,6 +75,7 @@ static const struct dlm_option options[] = {
     {"log-every",     0,   DLM_OPT_COUNT,  "N",       "a training row each N steps (10)", S(log_every), 0, 1e15, NULL, G(log_every)},
     {"eval-every",    0,   DLM_OPT_COUNT,  "N",       "a validation row each N steps (only first and last)", S(eval_every), 0, 1e15, NULL, G(eval_every)},
     {"eval-tokens",   0,   DLM_OPT_COUNT,  "N",       "held-out tokens for a validation row (262144; 0: all)", S(eval_tokens), 0, 1e15, NULL, G(eval_tokens)},
+    {"peak-flops",    0,   DLM_OPT_REAL,   "F",       "FLOP/s that the device could do, for the column mfu (none: NA)", S(peak_flops), 1, 1e30, NULL, G(peak_flops)},
     {"save-every",    0,   DLM_OPT_COUNT,  "N",       "a checkpoint each N steps (1000; 0: only at the end)", S(save_every), 0, 1e15, NULL, G(save_every)},
     {"keep",          0,   DLM_OPT_COUNT,  "K",       "keep the K checkpoints before the latest as CKPT.STEP (0)", S(keep), 0, 1e6, NULL, G(keep)},
     {"state-dtype",   0,   DLM_OPT_CHOICE, "TYPE",    "of the weights in checkpoints: f32 or bf16; resuming is exact with either (f32)", S(state_dtype), 0, 0, "f32|bf16", G(state_dtype)},

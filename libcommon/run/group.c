@@ -11,11 +11,11 @@
 
 enum { STAGE = 1 << 20 }; /* floats */
 
-static int launched_size(void)
+/* The first of these variables that says more than one; launchers set them. */
+static int launched(const char *const *names)
 {
-    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const char *v = getenv(names[i]);
+    for (; *names; names++) {
+        const char *v = getenv(*names);
         if (v && atoi(v) > 1)
             return atoi(v);
     }
@@ -49,8 +49,10 @@ static void *open_module(char *tried, size_t size)
 
 int dlm_group_open(struct dlm_group *g, const struct dlm_backend *b, struct dlm_error *err)
 {
-    *g = (struct dlm_group){.rank = 0, .size = 1, .backend = *b};
-    int n = launched_size();
+    static const char *const sizes[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS", NULL};
+    static const char *const locals[] = {"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", NULL};
+    *g = (struct dlm_group){.rank = 0, .size = 1, .local = 1, .speaks = true, .backend = *b};
+    int n = launched(sizes);
     char word[600] = "";
     if (n <= 1)
         return 0;
@@ -69,6 +71,9 @@ int dlm_group_open(struct dlm_group *g, const struct dlm_backend *b, struct dlm_
     if (!(g->stage = malloc(STAGE * sizeof *g->stage)))
         return dlm_fail(err, DLM_ENOMEM, "out of memory");
     g->exchange = e;
+    g->local = launched(locals);
+    const char *own = getenv("OMPI_COMM_WORLD_LOCAL_RANK");
+    g->speaks = (own ? atoi(own) : g->rank) == 0;
     return 0;
 }
 
@@ -77,7 +82,7 @@ void dlm_group_close(struct dlm_group *g, bool well)
     if (g->exchange && well)
         g->exchange->leave();
     free(g->stage); /* the module stays: its threads may still be there */
-    *g = (struct dlm_group){.size = 1};
+    *g = (struct dlm_group){.size = 1, .local = 1};
 }
 
 uint64_t dlm_group_share(const struct dlm_group *g, uint64_t n, uint64_t *first)

@@ -14,6 +14,8 @@ struct dlm_exchange;
 
 struct dlm_group {
     int rank, size;
+    int local;                            /* processes of the group on this machine */
+    bool speaks;                          /* for this machine: one of those does */
     struct dlm_backend backend;           /* the device whose buffers the collectives move */
     const struct dlm_exchange *exchange;  /* NULL alone */
     void *module;

@@ -37,6 +37,14 @@ int dlm_pass_new(struct dlm_pass *p, const struct dlm_backend *b, const struct d
     return 0;
 }
 
+double dlm_pass_bytes(size_t max_batch, size_t N)
+{
+    const struct dlm_pass *p = NULL; /* for its types alone */
+    const double token = sizeof *p->x + sizeof *p->log_snr + 1 + sizeof *p->z + DLM_TERMS * sizeof *p->terms + sizeof *p->at + sizeof *p->target +
+                         sizeof *p->zs + sizeof *p->row + sizeof *p->keep + sizeof *p->uniform + 4 + 4 + 8 + 8 + 1;
+    return (double)max_batch * ((double)N * token + sizeof *p->example + sizeof *p->noise + 8);
+}
+
 void dlm_pass_release(struct dlm_pass *p)
 {
     void *host[] = {p->x, p->log_snr, p->noisy, p->example, p->noise, p->z, p->terms, p->at, p->target, p->zs, p->row, p->keep, p->uniform};

@@ -4,8 +4,10 @@
 #include "model/count.h"
 #include "run/device.h"
 #include "run/evaluate.h"
+#include "run/memory.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,15 +49,17 @@ static void real(FILE *f, const char *name, double v, const char *unit)
 }
 
 static void print(FILE *f, const struct dlm_settings *s, const struct dlm_config *c, size_t N, const struct dlm_backend *b, enum dlm_dtype act,
-                  const struct dlm_network_memory *m)
+                  const struct dlm_memory *m)
 {
     struct dlm_count n = dlm_count_of(c, N);
     double tokens = (double)s->steps * (double)s->batch * (double)N;
-    uint64_t moments = m->weights * 2, total = m->weights + m->gradients + moments + m->packs + m->activations + m->head;
     fputs("quantity\tvalue\tunit\n", f);
     whole(f, "params", n.params, "parameters");
     whole(f, "params_published", n.params_published, "parameters");
+    whole(f, "params_embed", n.params_embedding / 2, "parameters");
+    whole(f, "params_head", n.params_embedding / 2, "parameters");
     whole(f, "params_embedding", n.params_embedding, "parameters");
+    whole(f, "params_total", n.params + n.params_embedding, "parameters");
     real(f, "flops_tok", n.flops_tok, "FLOP/token");
     real(f, "flops_tok_6p", n.flops_tok_6p, "FLOP/token");
     real(f, "flops_tok_head", n.flops_tok_head, "FLOP/token");
@@ -67,20 +71,31 @@ static void print(FILE *f, const struct dlm_settings *s, const struct dlm_config
     whole(f, "micro_batch", dlm_train_micro_batch(s, N), "sequences");
     whole(f, "steps", s->steps, "steps");
     real(f, "tokens", tokens, "tokens");
+    if (s->unique_tokens)
+        real(f, "unique_tokens", fmin((double)(s->unique_tokens / N * N), tokens), "tokens");
+    else
+        real(f, "unique_tokens", tokens, "tokens");
     real(f, "flops", n.flops_tok * tokens, "FLOP");
-    whole(f, "memory_weights", m->weights, "bytes");
-    whole(f, "memory_gradients", m->gradients, "bytes");
-    whole(f, "memory_optimizer", moments, "bytes");
-    whole(f, "memory_packed", m->packs, "bytes");
-    whole(f, "memory_activations", m->activations, "bytes");
-    whole(f, "memory_head", m->head, "bytes");
-    whole(f, "memory_total", total, "bytes");
+    real(f, "flops_6p", n.flops_tok_6p * tokens, "FLOP");
+    real(f, "flops_head", n.flops_tok_head * tokens, "FLOP");
+    const struct {
+        const char *name;
+        double bytes;
+    } kinds[] = {{"memory_weights", m->weights}, {"memory_gradients", m->gradients}, {"memory_optimizer", m->optimizer}, {"memory_average", m->average},
+                 {"memory_packed", m->packed}, {"memory_activations", m->activations}, {"memory_head", m->head}, {"memory_batch", m->batch},
+                 {"memory_checkpoint", m->checkpoint}, {"memory_total", m->total}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        fprintf(f, "%s\t%.0f\tbytes\n", kinds[i].name, kinds[i].bytes);
     double rate = matrix_rate(b, c->width, act);
     real(f, "matrix_rate", rate, "FLOP/s");
     if (rate > 0)
         real(f, "time", (n.flops_tok + n.flops_tok_head) * tokens / rate, "s");
     else
         fputs("time\tNA\ts\n", f);
+    if (s->peak_flops > 0) {
+        real(f, "peak", s->peak_flops, "FLOP/s");
+        real(f, "time_at_peak", (n.flops_tok + n.flops_tok_head) * tokens / s->peak_flops, "s");
+    }
     fprintf(f, "dtype\t%s\ttype\ndevice\t%s\tname\n", dlm_device_dtype_name(act), b->k->name);
 }
 
@@ -113,7 +128,7 @@ int dlm_plan(const struct dlm_train_job *job, size_t seq_len, FILE *f, struct dl
         enum dlm_dtype act = dlm_device_dtype(&b, s.dtype, true);
         size_t micro = dlm_train_micro_batch(&s, seq_len), eval = dlm_evaluation_batch(seq_len); /* one network serves both */
         struct dlm_network_plan plan = {.batch = micro > eval ? micro : eval, .seq_len = seq_len, .train = true, .act = act};
-        struct dlm_network_memory m = dlm_network_memory_of(&b, &c, &plan);
+        struct dlm_memory m = dlm_memory_of(&b, &c, &plan, s.ema > 0);
         print(f, &s, &c, seq_len, &b, act, &m);
         dlm_device_close(&b);
     }

@@ -23,7 +23,8 @@ enum { DLM_SETTING_MAY_CHANGE = 1, /* on --resume */ DLM_SETTING_LATER = 2 /* st
     X(optimizer, "optimizer", C, 0) X(beta1, "beta1", R, 0) X(beta2, "beta2", R, 0) X(eps, "eps", R, 0) X(weight_decay, "weight-decay", R, 0) \
     X(clip, "clip", R, 0) X(eval_every, "eval-every", U, 0) X(eval_tokens, "eval-tokens", U, 0) X(log_every, "log-every", U, 0) \
     X(save_every, "save-every", U, 1) X(keep, "keep", U, 1) X(seed, "seed", U, 0) X(dtype, "dtype", C, 0) X(init, "init", T, 0) \
-    X(prompt_density, "prompt-density", C, 2) X(uniform_draw, "uniform-draw", C, 2) X(state_dtype, "state-dtype", C, 2) X(ema, "ema", R, 2)
+    X(prompt_density, "prompt-density", C, 2) X(uniform_draw, "uniform-draw", C, 2) X(state_dtype, "state-dtype", C, 2) X(ema, "ema", R, 2) \
+    X(peak_flops, "peak-flops", R, 3)
 
 enum { DLM_OBJECTIVE_DIFFUSION, DLM_OBJECTIVE_AR };
 enum { DLM_OPTIMIZER_LAPROP, DLM_OPTIMIZER_ADAMW };

@@ -4,6 +4,7 @@
 #include "base/build.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -14,8 +15,8 @@ char *dlm_state_format(const struct dlm_state *s)
     char hash[24];
     snprintf(hash, sizeof hash, "%016" PRIx64, s->data_hash);
     json_t *w = json_object(), *settings = dlm_settings_json(&s->settings);
-    json_t *o = json_pack("{s:i, s:s, s:s, s:s, s:I, s:b, s:s, s:f, s:o, s:o}", "format", 1, "version", dlm_build_version(), "build", dlm_build_flags(), "device",
-                          s->device ? s->device : "", "step", (json_int_t)s->step, "val_pending", s->val_pending, "data_hash", hash, "seconds", s->seconds, "settings", settings, "window", w);
+    json_t *o = json_pack("{s:i, s:s, s:s, s:s, s:I, s:b, s:s, s:f, s:o, s:o, s:o}", "format", 1, "version", dlm_build_version(), "build", dlm_build_flags(), "device",
+                          s->device ? s->device : "", "step", (json_int_t)s->step, "val_pending", s->val_pending, "data_hash", hash, "seconds", s->seconds, "joules", isnan(s->joules) ? json_null() : json_real(s->joules), "settings", settings, "window", w);
     if (!o)
         return NULL; /* json_pack has dropped w and settings */
     int bad = json_object_set_new(w, "steps", json_integer((json_int_t)s->window.steps));
@@ -56,6 +57,8 @@ int dlm_state_parse(struct dlm_state *s, const char *text, size_t len, const cha
         s->val_pending = json_is_true(json_object_get(o, "val_pending"));
         s->data_hash = strtoull(json_string_value(hash), &end, 16);
         s->seconds = json_number_value(seconds);
+        const json_t *joules = json_object_get(o, "joules"); /* states of earlier versions lack it */
+        s->joules = json_is_number(joules) ? json_number_value(joules) : NAN;
         good = end && !*end;
     }
     int rc = good ? dlm_settings_from_json(&s->settings, json_object_get(o, "settings"), name, err)

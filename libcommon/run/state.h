@@ -23,6 +23,7 @@ struct dlm_state {
     bool val_pending;       /* the validation row of this step is still to come */
     uint64_t data_hash;     /* of the shard set's manifest */
     double seconds;         /* wall time of the run so far, validation included */
+    double joules;          /* that the machines' counters have counted meanwhile; NAN where they cannot be read, or could not at some time */
     struct dlm_window window;
     struct dlm_settings settings; /* owned here once read */
 };

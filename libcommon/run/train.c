@@ -10,9 +10,11 @@
 #include "model/count.h"
 #include "run/average.h"
 #include "run/device.h"
+#include "run/energy.h"
 #include "run/evaluate.h"
 #include "run/group.h"
 #include "run/journal.h"
+#include "run/memory.h"
 #include "run/optimizer.h"
 #include "run/pass.h"
 #include "run/schedule.h"
@@ -36,6 +38,9 @@ struct trainer {
     struct dlm_network *network;
     struct dlm_optimizer optimizer;
     struct dlm_average average; /* --ema */
+    bool told;                  /* some rank has been told to stop */
+    struct dlm_energy meter;
+    double metered;             /* joules of it that are in the state already */
     struct dlm_pass pass;
     struct dlm_journal journal;
     struct dlm_curriculum noise;
@@ -58,7 +63,7 @@ static void say(const struct trainer *t, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(line, sizeof line, fmt, ap);
     va_end(ap);
-    if (t->job->say)
+    if (t->job->say && !t->group.rank)
         t->job->say(line);
 }
 
@@ -198,13 +203,19 @@ static struct dlm_metric row_of(const struct trainer *t, const char *kind, const
         .flops_tok = t->count.flops_tok, .width = t->config.width, .layers = t->config.layers, .seq_len = t->N, .batch_tok = s->batch * t->N,
         .lr = s->lr, .seed = s->seed, .step = t->state.step, .tokens = tokens, .unique_tokens = tokens < unique ? tokens : unique,
         .flops = t->count.flops_tok * (double)tokens, .loss = NAN, .elbo = NAN, .elbo_se = NAN, .kl = NAN, .is = NAN, .bpb = NAN, .grad_norm = NAN,
-        .tok_s = NAN, .mfu = NAN, .joules = NAN, .seconds = t->state.seconds, .dtype = dlm_device_dtype_name(t->act), .device = t->backend.k->name,
+        .tok_s = NAN, .mfu = NAN, .joules = t->state.joules, .seconds = t->state.seconds, .dtype = dlm_device_dtype_name(t->act), .device = t->backend.k->name,
     };
 }
 
 static double clock_seconds(const struct trainer *t)
 {
     return t->seconds0 + dlm_progress_now() - t->t0;
+}
+
+/* Rank 0 writes. */
+static int add_row(struct trainer *t, const struct dlm_metric *m, struct dlm_error *err)
+{
+    return t->group.rank ? 0 : dlm_journal_add(&t->journal, m, err);
 }
 
 static int write_train_row(struct trainer *t, struct dlm_error *err)
@@ -222,11 +233,23 @@ static int write_train_row(struct trainer *t, struct dlm_error *err)
     m.grad_norm = w->grad_norm / (double)w->steps;
     if (t->window_steps_seen && now > t->window_t0)
         m.tok_s = (double)(t->window_steps_seen * t->state.settings.batch * t->N) / (now - t->window_t0);
-    int rc = dlm_journal_add(&t->journal, &m, err);
+    if (t->state.settings.peak_flops > 0)
+        m.mfu = (t->count.flops_tok + t->count.flops_tok_head) * m.tok_s / (t->state.settings.peak_flops * t->group.size);
+    int rc = add_row(t, &m, err);
     *w = (struct dlm_window){0};
     t->window_t0 = now;
     t->window_steps_seen = 0;
     return rc;
+}
+
+/* What rank 0 came to is what every rank goes by. */
+static int agree(struct trainer *t, int rc, struct dlm_error *err)
+{
+    double said = t->group.rank ? 0 : rc;
+    int bad = dlm_group_sum(&t->group, &said, 1, err);
+    if (!bad && t->group.rank && said < 0)
+        dlm_fail(err, (int)said, "rank 0 has stopped");
+    return bad ? bad : (int)said;
 }
 
 static int write_val_row(struct trainer *t, struct dlm_error *err)
@@ -237,10 +260,13 @@ static int write_val_row(struct trainer *t, struct dlm_error *err)
                                        .seed = VAL_SEED, .noise = dlm_curriculum_at(&t->noise, 1), .autoregressive = t->config.causal};
     struct dlm_evaluation e;
     double began = dlm_progress_now();
-    dlm_average_swap(&t->average, t->network, t->host[0], t->host[1]);
-    int rc = dlm_evaluate(t->network, &t->pass, &plan, NULL, &e, err);
-    dlm_average_swap(&t->average, t->network, t->host[0], t->host[1]);
-    if (rc)
+    int rc = 0;
+    if (!t->group.rank) { /* the score of one process, whatever their number */
+        dlm_average_swap(&t->average, t->network, t->host[0], t->host[1]);
+        rc = dlm_evaluate(t->network, &t->pass, &plan, NULL, &e, err);
+        dlm_average_swap(&t->average, t->network, t->host[0], t->host[1]);
+    }
+    if ((rc = agree(t, rc, err)) || t->group.rank)
         return rc;
     struct dlm_metric m = row_of(t, "val", t->eval_noise_name);
     m.loss = e.loss;
@@ -250,7 +276,7 @@ static int write_val_row(struct trainer *t, struct dlm_error *err)
     m.is = e.is;
     m.bpb = e.bpb;
     t->window_t0 += dlm_progress_now() - began; /* the clock of the training rows counts training only */
-    return dlm_journal_add(&t->journal, &m, err);
+    return add_row(t, &m, err);
 }
 
 /* --- checkpoints ------------------------------------------------------------------------------------------------------------------- */
@@ -377,6 +403,39 @@ static void add_terms(struct trainer *t, size_t B)
     }
 }
 
+/* The window's sums of this step, the energy, and whether any rank was told to stop, become those of all ranks. */
+static int share_window(struct trainer *t, const struct dlm_window *before, struct dlm_error *err)
+{
+    struct dlm_window *w = &t->state.window;
+    double *const to[] = {&w->noisy, &w->loss, &w->elbo, &w->kl, &w->is, &w->sequence_elbo, &w->sequence_elbo2};
+    const double from[] = {before->noisy, before->loss, before->elbo, before->kl, before->is, before->sequence_elbo, before->sequence_elbo2};
+    enum { REALS = sizeof from / sizeof *from };
+    double sums[REALS + 3], joules = dlm_energy_joules(&t->meter), spent = joules - t->metered;
+    t->metered = joules;
+    for (int i = 0; i < REALS; i++)
+        sums[i] = *to[i] - from[i];
+    sums[REALS] = (double)(w->sequences - before->sequences);
+    sums[REALS + 1] = dlm_stop_signal() != 0;
+    sums[REALS + 2] = t->group.speaks ? spent : 0; /* a machine's counters count once, and NAN makes the sum NAN */
+    if (t->group.size == 1) {
+        t->state.joules += spent;
+        return 0;
+    }
+    int rc = dlm_group_sum(&t->group, sums, REALS + 3, err);
+    t->state.joules += sums[REALS + 2];
+    for (int i = 0; i < REALS; i++)
+        *to[i] = from[i] + sums[i];
+    w->sequences = before->sequences + (uint64_t)sums[REALS];
+    t->told = sums[REALS + 1] > 0;
+    return rc;
+}
+
+/* Every rank stops at the same step, whichever got the signal. */
+static bool told_to_stop(const struct trainer *t)
+{
+    return t->group.size == 1 ? dlm_stop_signal() != 0 : t->told;
+}
+
 static int step(struct trainer *t, struct dlm_error *err)
 {
     const struct dlm_settings *s = &t->state.settings;
@@ -384,7 +443,8 @@ static int step(struct trainer *t, struct dlm_error *err)
     struct dlm_noise noise = dlm_curriculum_at(&t->noise, (double)(k - 1) / (double)s->steps);
     struct dlm_window before = t->state.window;
     dlm_network_zero_gradients(t->network);
-    uint64_t share = s->batch / (uint64_t)t->group.size, first = t->state.step * s->batch + (uint64_t)t->group.rank * share;
+    uint64_t first, share = dlm_group_share(&t->group, s->batch, &first);
+    first += t->state.step * s->batch;
     for (uint64_t at = 0; at < share; at += t->micro) {
         size_t B = share - at < t->micro ? share - at : t->micro;
         int rc = fill_pass(t, first + at, B, noise, err);
@@ -400,6 +460,7 @@ static int step(struct trainer *t, struct dlm_error *err)
     }
     size_t total = dlm_network_layout(t->network)->total;
     int rc = dlm_group_all_reduce(&t->group, dlm_network_gradients(t->network), total, err);
+    rc = rc ? rc : share_window(t, &before, err);
     if (rc)
         return rc;
     struct dlm_window *w = &t->state.window;
@@ -432,7 +493,7 @@ static int run(struct trainer *t, struct dlm_progress *progress, struct dlm_erro
             if (rc && rc != DLM_ESTOPPED)
                 return rc;
         }
-        bool stop = rc == DLM_ESTOPPED || dlm_stop_signal(), last = at->step >= s->steps;
+        bool stop = rc == DLM_ESTOPPED || told_to_stop(t), last = at->step >= s->steps;
         bool due = at->step && s->save_every && at->step % s->save_every == 0;
         if ((stop || last || due) && !saved) {
             int rc2 = save(t, err);
@@ -449,7 +510,8 @@ static int run(struct trainer *t, struct dlm_progress *progress, struct dlm_erro
         saved = false;
         char note[64];
         snprintf(note, sizeof note, "loss %.4f", at->window.loss / fmax(at->window.noisy, 1));
-        dlm_progress_update(progress, at->step * s->batch * t->N, note);
+        if (!t->group.rank)
+            dlm_progress_update(progress, at->step * s->batch * t->N, note);
         last = at->step >= s->steps;
         at->seconds = clock_seconds(t);
         if ((s->log_every && at->step % s->log_every == 0) || last)
@@ -560,14 +622,13 @@ static int adopt_changes(struct trainer *t, struct dlm_error *err)
 /* Say before the first allocation that it cannot fit: memory that is promised and not there is paid for later, and with the whole process. */
 static int check_memory(const struct trainer *t, const struct dlm_network_plan *plan, struct dlm_error *err)
 {
-    struct dlm_network_memory m = dlm_network_memory_of(&t->backend, &t->config, plan);
-    double need = (double)m.weights + (double)m.gradients + (double)m.packs + (double)m.activations + (double)m.head +
-                  (t->state.settings.ema > 0 ? 7 : 5) * (double)m.weights;
-    double have = (double)dlm_build_memory();
+    struct dlm_memory m = dlm_memory_of(&t->backend, &t->config, plan, t->state.settings.ema > 0);
+    const int here = t->group.local; /* processes that share this memory */
+    double need = m.total * here, have = (double)dlm_build_memory();
     if (need <= have)
         return 0;
     return dlm_fail(err, DLM_ENOMEM, "no memory for this model: training takes %.2f GB (%.2f GB of it activations of %zu sequences), %.2f GB are free%s",
-                    need * 1e-9, (double)m.activations * 1e-9, plan->batch, have * 1e-9, plan->batch > 1 ? "; a smaller --micro-batch takes less" : "");
+                    need * 1e-9, m.activations * here * 1e-9, plan->batch, have * 1e-9, plan->batch > 1 ? "; a smaller --micro-batch takes less" : "");
 }
 
 static int open_data(struct trainer *t, const char *dir, struct dlm_error *err)
@@ -706,7 +767,8 @@ static int begin(struct trainer *t, struct dlm_error *err)
     rc = rc ? rc : name_noise(t, err);
     rc = rc ? rc : allocate(t, err);
     rc = rc ? rc : set_weights(t, resume, err);
-    rc = rc ? rc : dlm_journal_open(&t->journal, job->metrics, metrics, metrics_len, err);
+    if (!rc && !t->group.rank)
+        rc = dlm_journal_open(&t->journal, job->metrics, metrics, metrics_len, err);
     if (!rc && resume)
         say(t, t->state.step >= t->state.settings.steps && !t->state.val_pending ? "'%s' is at its last step, %llu, already" : "'%s' goes on from step %llu",
             job->ckpt, (unsigned long long)t->state.step);
@@ -725,11 +787,13 @@ int dlm_train(const struct dlm_train_job *job, struct dlm_error *err)
         dlm_progress_init(&progress, s->run, "tokens", s->steps * step_tokens, t.state.step * step_tokens, (enum dlm_progress_mode)job->progress);
         t.t0 = t.window_t0 = dlm_progress_now();
         t.seconds0 = t.state.seconds;
+        dlm_energy_open(&t.meter);
+        t.state.joules += dlm_energy_joules(&t.meter); /* nothing yet, or no meter */
         rc = run(&t, &progress, err);
         dlm_progress_release(&progress);
     }
     struct dlm_error second = {{0}};
-    int rc2 = dlm_journal_close(&t.journal, &second);
+    int rc2 = t.group.rank ? 0 : dlm_journal_close(&t.journal, &second);
     if (!rc && rc2) {
         rc = rc2;
         *err = second;
@@ -738,6 +802,7 @@ int dlm_train(const struct dlm_train_job *job, struct dlm_error *err)
         free(t.host[i]);
     free(t.scratch);
     dlm_pass_release(&t.pass);
+    dlm_energy_close(&t.meter);
     dlm_average_release(&t.average);
     dlm_optimizer_release(&t.optimizer);
     dlm_network_free(t.network);
