@@ -2,15 +2,16 @@
  *
  * Merging a piece of n bytes takes O(n log n): neighbours in a linked list, candidate merges in a heap by (rank, position). A
  * candidate is stale when its pair no longer makes the id it was entered with; that is the comparison of Hugging Face's merge_all
- * and must stay it, for vocabularies in which several pairs make one id. Short pieces are merged by looking along them instead, where
- * no two pairs make one id.
+ * and must stay it, for vocabularies in which several pairs make one id. Where no two pairs make one id, short pieces are merged by looking
+ * along them, and long ones are not merged at all: the chain (chain.h) finds their ids from left to right.
  *
  * Words repeat, so the ids of short pieces are cached, in two levels: up to 16 bytes and 3 ids in sets of two that share a cache line,
  * what is longer in a larger one. Both compare the whole piece, so a hash decides about time only. Memory: the two caches, about 20 MB, and
- * 64 bytes for each byte of a window.
+ * 64 bytes for each byte of a window, or half a byte for each of a piece that goes through the chain.
  */
 #include "text/encode.h"
 
+#include "text/chain.h"
 #include "text/vocab_body.h"
 
 #include <stddef.h>
@@ -28,6 +29,7 @@ enum {
     WORD_IDS = 3,
     BLOCK = 256,           /* pieces whose slots are fetched ahead of their use */
     SHORT = 32,            /* a piece that is merged without a heap */
+    CHAIN = 32,            /* a longer piece goes through the chain, where the vocabulary has one */
     WINDOW = 1024,         /* bytes of a longer piece that are merged at a time; more where tokens are long */
     OVERLAP = 16,          /* tokens by which windows overlap */
 };
@@ -70,6 +72,9 @@ struct dlm_encoder {
     size_t cap_symbols;
     struct candidate *heap;
     size_t n_heap, cap_heap;
+    const struct dlm_chain *chain; /* NULL when not asked for yet, or when there is none */
+    bool asked;
+    struct dlm_chain_scratch links;
     struct dlm_ids again; /* of the window before */
     struct dlm_ids *ids; /* of the run under way */
 };
@@ -136,6 +141,7 @@ void dlm_encoder_free(struct dlm_encoder *e)
     free(e->symbols);
     free(e->heap);
     free(e->again.at);
+    dlm_chain_scratch_release(&e->links);
     free(e);
 }
 
@@ -355,8 +361,28 @@ static int merge_windows(struct dlm_encoder *e, const uint8_t *text, size_t n, s
     return rc;
 }
 
+static int merge_chain(struct dlm_encoder *e, const uint8_t *text, size_t n, struct dlm_error *err)
+{
+    for (size_t i = 0; i < n; i++)
+        if (e->vocab->byte_id[text[i]] == DLM_NO_ID)
+            return no_byte(text[i], err);
+    size_t made = 0;
+    int rc = reserve(e->ids, n, err);
+    rc = rc ? rc : dlm_chain_run(e->chain, &e->links, text, n, e->ids->at + e->ids->n, &made, err);
+    e->ids->n += made;
+    return rc;
+}
+
 static int merge_piece(struct dlm_encoder *e, const uint8_t *text, size_t n, struct dlm_error *err)
 {
+    if (!e->asked && n > CHAIN) {
+        int rc = dlm_chain_of(&e->chain, e->vocab, err);
+        if (rc)
+            return rc;
+        e->asked = true;
+    }
+    if (e->chain && n > CHAIN)
+        return merge_chain(e, text, n, err);
     if (n <= SHORT && !e->vocab->twins)
         return merge_short(e, text, n, err);
     size_t window = 16 * (size_t)e->vocab->longest;

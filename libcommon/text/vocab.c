@@ -8,6 +8,7 @@
 
 #include "base/stop.h"
 #include "text/alphabet.h"
+#include "text/chain.h"
 #include "text/vocab_body.h"
 
 #include <assert.h>
@@ -647,7 +648,7 @@ int dlm_vocab_parse(struct dlm_vocab **out, const void *json, size_t len, const 
                         where.text);
     int rc = 0;
     r.v = calloc(1, sizeof *r.v);
-    if (!r.v || !(r.v->json = malloc(len ? len : 1)))
+    if (!r.v || !(r.v->json = malloc(len ? len : 1)) || !(r.v->chain = dlm_chain_place_new()))
         rc = no_memory(err);
     else if (!json_is_object(r.root))
         rc = malformed(&r, "it is not an object");
@@ -791,6 +792,7 @@ void dlm_vocab_free(struct dlm_vocab *v)
     free(v->merges);
     free(v->word_ids);
     free(v->added);
+    dlm_chain_place_free(v->chain);
     dlm_split_free(v->split);
     free(v->before);
     free(v->after);

@@ -46,6 +46,7 @@ struct dlm_vocab {
     size_t word_mask;
     struct dlm_added *added; /* longest first */
     size_t n_added;
+    struct dlm_chain_place *chain; /* see chain.h */
     struct dlm_split *split;
     uint32_t *before, *after; /* ids that the post-processor puts around a document */
     size_t n_before, n_after;
