@@ -288,25 +288,50 @@ static int run_step(const struct run *r, size_t i, const uint8_t *text, size_t l
     return 0;
 }
 
-/* The same by a scanner, some pieces at a time. */
-static int run_scan(const struct run *r, const uint8_t *text, size_t len, size_t stop)
+/* The end of the bytes from `at` on at which no character begins. */
+static size_t skip_bad(const uint8_t *text, size_t at, size_t len, size_t all)
 {
-    size_t ends[MANY];
-    int rc = 0;
-    for (size_t at = 0, n; at < stop && !rc;) {
-        n = dlm_scan_pieces(r->split->scan, text + at, 0, len - at, stop - at, ends, MANY);
-        size_t last = ends[n - 1];
-        if (last > stop - at)
-            ends[n - 1] = stop - at;
-        rc = r->pieces(r->to, text + at, len - at, ends, n, r->err);
-        at += last;
-    }
-    return rc;
+    while (at < len && !dlm_utf8_char(text + at, all - at))
+        at++;
+    return at;
 }
 
+/* Everything by a scanner, many pieces at a time, wherever they come from: text in which every other byte is bad, too. */
+static int run_scan(const struct run *r, const uint8_t *text, size_t len, size_t context)
+{
+    size_t ends[MANY], n = 0, base = 0; /* ends count from text[base] */
+    int rc = 0;
+    for (size_t at = 0; at < len && !rc;) {
+        size_t good = at + dlm_utf8_prefix(text + at, len + context - at), stop = good < len ? good : len;
+        while (at < stop && !rc) {
+            n += dlm_scan_pieces(r->split->scan, text + base, at - base, good - base, stop - base, ends + n, MANY - n);
+            if (ends[n - 1] > stop - base)
+                ends[n - 1] = stop - base;
+            at = base + ends[n - 1];
+            if (n == MANY) {
+                rc = r->pieces(r->to, text + base, len + context - base, ends, n, r->err);
+                n = 0;
+                base = at;
+            }
+        }
+        size_t bad = skip_bad(text, at, len, len + context);
+        if (bad == at || rc)
+            continue;
+        at = bad;
+        ends[n++] = at - base;
+        if (n == MANY) {
+            rc = r->pieces(r->to, text + base, len + context - base, ends, n, r->err);
+            n = 0;
+            base = at;
+        }
+    }
+    return rc || !n ? rc : r->pieces(r->to, text + base, len + context - base, ends, n, r->err);
+}
+
+/* Normalised text by a scanner. */
 static int run_steps(const struct run *r, const uint8_t *text, size_t len, size_t stop)
 {
-    return r->split->scan ? run_scan(r, text, len, stop) : run_step(r, 0, text, len, stop);
+    return r->split->scan ? run_scan(r, text, stop, len - stop) : run_step(r, 0, text, len, stop);
 }
 
 static int run_valid(const struct run *r, const uint8_t *text, size_t len, size_t stop)
@@ -332,6 +357,8 @@ int dlm_split_run_many(const struct dlm_split *s, struct dlm_split_scratch *k, c
 {
     struct run r = {s, k, pieces, to, err};
     const uint8_t *t = text;
+    if (s->scan && !s->nfc)
+        return run_scan(&r, t, len, context);
     for (size_t at = 0; at < len;) {
         size_t n = dlm_utf8_prefix(t + at, len + context - at);
         if (n) {
@@ -340,9 +367,7 @@ int dlm_split_run_many(const struct dlm_split *s, struct dlm_split_scratch *k, c
                 return rc;
             at += n;
         }
-        size_t bad = at;
-        while (bad < len && !dlm_utf8_char(t + bad, len + context - bad))
-            bad++;
+        size_t bad = skip_bad(t, at, len, len + context);
         if (bad > at) {
             int rc = pieces(to, t + at, len - at, &(size_t){bad - at}, 1, err);
             if (rc)
