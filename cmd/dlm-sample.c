@@ -20,7 +20,7 @@ enum { SAMPLER_BLOCK = 2, BLOCK = 32 };
 
 static struct dlm_common common;
 static struct dlm_compute_options compute;
-static uint64_t count = 1, length, steps = 128, batch, top_k, block, ahead, gap = 1, levels = 8;
+static uint64_t count = 1, length, steps = 128, batch, top_k, block, ahead, gap = 1, levels = 8, trace;
 static int sampler, schedule, format;
 static double temperature, top_p = 1;
 static const char *prompt_text, *field, *revised, *judge_checkpoint;
@@ -46,6 +46,7 @@ static const struct dlm_option options[] = {
     {"batch",       0,   DLM_OPT_COUNT,  "N",      "at most N texts at a time; no text depends on it", &batch, 1, 1e9, NULL, NULL},
     {"format",      0,   DLM_OPT_CHOICE, "NAME",   "text, jsonl or tokens (text)", &format, 0, 0, "text|jsonl|tokens", NULL},
     {"watch",       0,   DLM_OPT_FLAG,   NULL,     "show the text as it comes out of the noise; on a terminal only", &watch, 0, 0, NULL, NULL},
+    {"trace",       0,   DLM_OPT_COUNT,  "K",      "TSV on standard error: the first text K times on its way out of the noise", &trace, 1, 1e6, NULL, NULL},
     {"stats",       0,   DLM_OPT_FLAG,   NULL,     "TSV on standard error: steps, calls, tokens per second, variety, likelihood", &stats_wanted, 0, 0, NULL, NULL},
     {"judge-checkpoint", 0, DLM_OPT_TEXT, "DIR",   "with --stats: the texts' likelihood under this model, too", &judge_checkpoint, 0, 0, NULL, NULL},
     {"levels",      0,   DLM_OPT_COUNT,  "K",      "with --stats: noise levels of a likelihood (8)", &levels, 1, 1e6, NULL, &levels_given},
@@ -90,6 +91,8 @@ static void check_options(char **files, int n_files)
         dlm_frame_misuse(&command, "--revise takes adaptive steps; --sampler does not apply");
     if (watch && !isatty(STDERR_FILENO))
         dlm_frame_misuse(&command, "--watch needs a terminal on standard error");
+    if (watch && trace)
+        dlm_frame_misuse(&command, "--watch and --trace exclude each other");
     if (!stats_wanted && (judge_checkpoint || levels_given))
         dlm_frame_misuse(&command, "--%s goes with --stats", judge_checkpoint ? "judge-checkpoint" : "levels");
     if (sampler == SAMPLER_BLOCK && !block)
@@ -107,7 +110,7 @@ static int plan_of(struct dlm_sample_plan *p, const struct dlm_config *c, struct
 {
     if (length > c->context)
         return dlm_fail(err, DLM_EUSAGE, "--length %" PRIu64 " is longer than the context of '%s', %zu", length, compute.checkpoint, c->context);
-    const char *foreign = sampler_given ? "sampler" : steps_given ? "steps" : schedule_given ? "schedule" : block ? "block" : infill ? "infill" : revised ? "revise" : NULL;
+    const char *foreign = sampler_given ? "sampler" : steps_given ? "steps" : schedule_given ? "schedule" : block ? "block" : infill ? "infill" : revised ? "revise" : trace ? "trace" : NULL;
     if (c->causal && foreign)
         return dlm_fail(err, DLM_EUSAGE, "'%s' is autoregressive: --%s does not apply", compute.checkpoint, foreign);
     *p = (struct dlm_sample_plan){
@@ -152,11 +155,12 @@ static int read_prompts(struct dlm_prompts *prompts, const struct dlm_vocab *v, 
     return rc;
 }
 
-/* What --watch shows. */
+/* What --watch and --trace show. */
 struct view {
     struct dlm_watch watch;
     const struct dlm_prompts *prompts;
     size_t N;
+    uint64_t seen, told; /* steps of the first text; the step of the last row */
 };
 
 static bool own_length(void)
@@ -175,6 +179,35 @@ static void show(void *ctx, uint64_t item, const uint32_t *ids)
     char title[64];
     snprintf(title, sizeof title, "text %" PRIu64, item);
     dlm_watch_draw(&v->watch, title, ids, own_length() ? prompt_of(v->prompts, item)->n : v->N, false);
+}
+
+static void trace_row(struct view *v, const uint32_t *ids)
+{
+    const size_t n = own_length() ? prompt_of(v->prompts, 0)->n : v->N;
+    size_t masks = 0;
+    for (size_t i = 0; i < n; i++)
+        masks += ids[i] == v->watch.mask;
+    fprintf(stderr, "%s%" PRIu64 "\t%zu\t", v->told ? "" : "step\tmasks\ttext\n", v->seen, masks);
+    dlm_watch_line(stderr, v->watch.vocab, v->watch.mask, ids, n);
+    fputc('\n', stderr);
+    v->told = v->seen;
+}
+
+/* K rows at equal distances. An early end makes fewer; trace_end() tells it. */
+static void trace_step(void *ctx, uint64_t item, const uint32_t *ids)
+{
+    struct view *v = ctx;
+    if (item)
+        return;
+    v->seen++;
+    if (v->seen * trace / steps > (v->seen - 1) * trace / steps)
+        trace_row(v, ids);
+}
+
+static void trace_end(struct view *v, const uint32_t *ids)
+{
+    if (v->seen && v->told < v->seen)
+        trace_row(v, ids);
 }
 
 /* How a text begins. */
@@ -248,7 +281,7 @@ static int sample_all(struct dlm_sampler *s, const struct dlm_sample_plan *p, co
     int rc = ids && given && own ? 0 : dlm_fail(err, DLM_ENOMEM, "no memory for %zu texts of %zu tokens", at_once, N);
     struct dlm_progress progress;
     dlm_progress_init(&progress, command.name, "steps", calls * (p->order == DLM_SAMPLE_AUTOREGRESSIVE ? N : p->steps), 0,
-                      common.quiet || watch ? DLM_PROGRESS_NEVER : (enum dlm_progress_mode)common.progress);
+                      common.quiet || watch || trace ? DLM_PROGRESS_NEVER : (enum dlm_progress_mode)common.progress);
     for (uint64_t first = 0, n; !rc && first < total; first += n) {
         n = chunk - first % chunk < at_once ? chunk - first % chunk : at_once;
         n = n < total - first ? n : total - first;
@@ -257,6 +290,8 @@ static int sample_all(struct dlm_sampler *s, const struct dlm_sample_plan *p, co
         rc = dlm_sampler_run(s, first, n, ids, given, own_length() ? own : NULL, stats, &progress, err);
         if (watch)
             dlm_watch_erase(&((struct view *)p->watch_ctx)->watch);
+        if (trace && !rc && first == 0)
+            trace_end(p->watch_ctx, ids);
         for (size_t i = 0; !rc && i < n; i++)
             rc = dlm_transcript_add(t, first + i, ids + i * N, own[i], prompt_of(prompts, first + i), err);
         for (size_t i = 0; !rc && stats_wanted && i < n; i++)
@@ -336,7 +371,7 @@ int main(int argc, char **argv)
         plan.noise = model.noise;
         view.watch = (struct dlm_watch){.terminal = stderr, .vocab = model.vocab, .mask = config.mask};
         view.N = plan.length;
-        plan.watch = watch ? show : NULL;
+        plan.watch = watch ? show : trace ? trace_step : NULL;
         plan.watch_ctx = &view;
         rc = check_noise(&plan.noise, config.vocab_size, &err);
     }

@@ -57,6 +57,50 @@ static void put_text(struct picture *p, const uint8_t *s, size_t n)
     }
 }
 
+/* Text as part of a line: what would end or move it is a space. */
+static void put_plain(FILE *to, const uint8_t *s, size_t n)
+{
+    for (size_t i = 0; i < n;) {
+        size_t len = dlm_utf8_char(s + i, n - i);
+        utf8proc_int32_t c = 0xfffd;
+        if (len)
+            utf8proc_iterate(s + i, (utf8proc_ssize_t)len, &c);
+        utf8proc_category_t kind = utf8proc_category(c);
+        if (!len)
+            fputs("\xef\xbf\xbd", to);
+        else if (kind == UTF8PROC_CATEGORY_CC || kind == UTF8PROC_CATEGORY_ZL || kind == UTF8PROC_CATEGORY_ZP)
+            fputc(' ', to);
+        else
+            fwrite(s + i, 1, len, to);
+        i += len ? len : 1;
+    }
+}
+
+void dlm_watch_line(FILE *to, const struct dlm_vocab *v, uint32_t mask, const uint32_t *ids, size_t n)
+{
+    for (size_t i = 0; i < n;) {
+        const char *name = ids[i] < dlm_vocab_size(v) ? dlm_vocab_special_text(v, ids[i]) : "?";
+        if (ids[i] == mask || name) {
+            fputs(ids[i] == mask ? "\xe2\x96\x91" : name, to);
+            i++;
+            continue;
+        }
+        /* A character may be spread over several ids. */
+        char *text = NULL;
+        size_t len = 0;
+        FILE *run = open_memstream(&text, &len);
+        for (; i < n && ids[i] != mask && ids[i] < dlm_vocab_size(v) && !dlm_vocab_special_text(v, ids[i]); i++) {
+            size_t bytes;
+            const uint8_t *s = dlm_vocab_bytes(v, ids[i], &bytes);
+            if (run)
+                fwrite(s, 1, bytes, run);
+        }
+        if (run && fclose(run) == 0)
+            put_plain(to, (const uint8_t *)text, len);
+        free(text);
+    }
+}
+
 void dlm_watch_erase(struct dlm_watch *w)
 {
     if (w->lines)

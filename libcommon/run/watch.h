@@ -20,6 +20,8 @@ struct dlm_watch {
 
 /* The first n ids, under the heading `title`. Masks are drawn as shaded blocks, special ids by name. `last`: draw it whatever the time. */
 void dlm_watch_draw(struct dlm_watch *w, const char *title, const uint32_t *ids, size_t n, bool last);
+/* The same as plain text, within one line and without its end: masks as shaded blocks, special ids by name, control characters as spaces. */
+void dlm_watch_line(FILE *to, const struct dlm_vocab *v, uint32_t mask, const uint32_t *ids, size_t n);
 /* Take the picture away, so that what is written next stands where it stood. */
 void dlm_watch_erase(struct dlm_watch *w);
 
