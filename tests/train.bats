@@ -260,28 +260,6 @@ four() { echo "$(setting p-independent "$1" | cut -c 1-6) $(setting max-empty "$
 # header FILE: the header of a safetensors file.
 header() { local n; n=$(od -An -tu8 -N8 "$1" | tr -d ' '); head -c $((n + 8)) "$1" | tail -c +9; }
 
-@test "--ema: the average is scored, published and resumed to the bit; training itself is as without" {
-    dlm-train -d "$data" -o plain --run r $shape --noise balanced --steps 40 --eval-every 20 -q >plain.tsv
-    for dtype in f32 bf16; do
-        options=($shape --run r --noise balanced --ema 0.9 --eval-every 20 --state-dtype $dtype -d "$data" -q)
-        dlm-train -o ema.$dtype "${options[@]}" --steps 40 >ema.$dtype.tsv
-        dlm-train -o half.$dtype "${options[@]}" --steps 20 >half.tsv
-        dlm-train --resume half.$dtype --steps 40 -q >>half.tsv
-        for f in model optimizer; do cmp half.$dtype/$f.safetensors ema.$dtype/$f.safetensors; done
-    done
-    awk -F'\t' '$2 == "train"' plain.tsv | cut -f 13-18 | cmp - <(awk -F'\t' '$2 == "train"' ema.f32.tsv | cut -f 13-18)
-    diff <(rows ema.f32.tsv) <(rows ema.bf16.tsv)
-    val() { awk -F'\t' '$2 == "val" && $13 == 40 { print $18 }' "$1"; }
-    [ "$(val plain.tsv)" != "$(val ema.f32.tsv)" ]
-    # the row is that of the published weights, in the type that the run computes in
-    [ "$(dlm-eval -c ema.f32 -d "$data" | column_of elbo /dev/stdin)" = "$(val ema.f32.tsv)" ]
-    # what fine-tuning starts from is the average, too
-    dlm-train -d "$data" -o tuned --init ema.f32 $shape --noise balanced --steps 5 --warmup 0 -q >tuned.tsv
-    [ "$(awk -F'\t' '$2 == "val" { print $18; exit }' tuned.tsv)" = "$(val ema.f32.tsv)" ]
-    run --separate-stderr dlm-train --resume ema.f32 --steps 50 --ema 0.5
-    fails_with 2 "--ema differs"
-}
-
 @test "--state-dtype bf16: half the model's bytes, and resumed to the bit" {
     for dtype in f32 bf16; do
         dlm-train -d "$data" -o whole.$dtype --run r $shape --noise balanced --steps 40 --state-dtype $dtype -q >$dtype.tsv
@@ -321,7 +299,7 @@ header() { local n; n=$(od -An -tu8 -N8 "$1" | tr -d ' '); head -c $((n + 8)) "$
     diff <(kind_of val plain.tsv | head -n 1) <(kind_of val mean.tsv | head -n 1) # nothing to average yet
     awk -v a="$(last mean.tsv)" -v b="$(last plain.tsv)" 'BEGIN { exit !(a < b - 1e-3) }' # at a constant learning rate it helps
     near "$(last tiny.tsv)" "$(last plain.tsv)" 2e-5 # a mean of the last step alone
-    near "$(dlm-eval -c mean -d "$data" --tokens 262144 | column_of elbo /dev/stdin)" "$(last mean.tsv)" 2e-6
+    [ "$(dlm-eval -c mean -d "$data" --tokens 262144 | column_of elbo /dev/stdin)" = "$(last mean.tsv)" ]
     diff <(header plain/model.safetensors) <(header mean/model.safetensors) # nothing that another reader would stumble on
     header mean/optimizer.safetensors | grep -q '"lm_head.weight.raw":{"dtype":"F32"'
     # Resumed to the bit, from weights of either type.

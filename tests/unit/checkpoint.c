@@ -282,6 +282,23 @@ static void test_bf16(void)
     tap_ok(!dlm_checkpoint_save(ckpt, &w, &err) && !dlm_checkpoint_weights(ckpt, &layout, whole, &err) &&
                dlm_checkpoint_moments(ckpt, &layout, whole, NULL, a, b, &err) == DLM_EDATA && strstr(err.msg, ".low' is missing"),
            "a float32 checkpoint has no such rest: %s", err.msg);
+    float *raw = calloc(layout.total, sizeof *raw), *back = calloc(layout.total, sizeof *back);
+    if (!raw || !back)
+        abort();
+    for (size_t i = 0; i < layout.n; i++)
+        for (size_t j = 0; j < layout.tensors[i].n; j++)
+            raw[layout.tensors[i].offset + j] = weights[layout.tensors[i].offset + j] * 1.1f + 1;
+    for (int half = 0; half < 2; half++) {
+        w.bf16 = half;
+        w.raw = raw;
+        bool read = !dlm_checkpoint_save(ckpt, &w, &err) && !dlm_checkpoint_weights(ckpt, &layout, whole, &err) &&
+                    !dlm_checkpoint_moments(ckpt, &layout, half ? whole : NULL, back, a, b, &err);
+        tap_ok(read && !memcmp(whole, weights, layout.total * sizeof *whole) && !memcmp(back, raw, layout.total * sizeof *raw) &&
+                   !memcmp(a, mu, layout.total * sizeof *a) && !memcmp(b, nu, layout.total * sizeof *b),
+               "weights, raw weights and moments, %s: %s", half ? "bf16" : "f32", err.msg);
+        tap_ok(dlm_checkpoint_moments(ckpt, &layout, half ? whole : NULL, NULL, a, b, &err) == DLM_EDATA, "raw weights that nobody asked for: %s", err.msg);
+    }
+    free(raw), free(back);
     free(whole);
     w = contents(1);
     w.mu = w.nu = NULL;
