@@ -2,6 +2,7 @@
 #include "frame.h"
 
 #include "base/build.h"
+#include "base/number.h"
 #include "base/output.h"
 #include "base/stop.h"
 #include "token/pack.h"
@@ -18,6 +19,7 @@ static struct dlm_pack_options pack = {.seq_len = 2048, .val = 0.01, .shard_toke
 static uint64_t level = 3;
 static bool list, verify, cat, split_given;
 static int split;
+static struct dlm_texts mix; /* FILE=WEIGHT */
 static bool making[5]; /* which options of making a set were there */
 
 static const struct dlm_option options[] = {
@@ -28,6 +30,8 @@ static const struct dlm_option options[] = {
     {"memory", 'm', DLM_OPT_COUNT, "BYTES", "memory for shuffling; the rest goes to disk (1Gi)", &pack.memory, DLM_SHUFFLE_MIN_MEMORY, 1e15,
      NULL, &making[3]},
     {"dedup", 0, DLM_OPT_FLAG, NULL, "of documents with equal ids, keep one", &pack.dedup, 0, 0, NULL, NULL},
+    {"mix", 0, DLM_OPT_TEXTS, "FILE=WEIGHT", "mix sources so that their tokens have these shares; more operands may follow", &mix, 0, 0, NULL,
+     NULL},
     {"level", 0, DLM_OPT_COUNT, "L", "zstd's level of compression, 1 to 19 (3)", &level, 1, 19, NULL, &making[4]},
     {NULL, 0, DLM_OPT_GROUP, NULL, "Looking at one:", NULL, 0, 0, NULL, NULL},
     {"list", 0, DLM_OPT_FLAG, NULL, "print the manifest, a TSV, of the set DIR", &list, 0, 0, NULL, NULL},
@@ -42,13 +46,14 @@ static const struct dlm_command command = {
     .name = "dlm-shard",
     .purpose = "shuffle, split and pack token streams into a shard set",
     .synopsis = "-o DIR [-n SEQ_LEN] [--val FRACTION] [--shard-tokens N] [-m BYTES] [--dedup] [--level L] [FILE.tok.zst...]\n"
+                "-o DIR --mix FILE.tok.zst=WEIGHT... [-n SEQ_LEN] [...]\n"
                 "--list DIR\n--verify DIR\n--cat DIR [--split train|val]",
     .options = options,
     .n_options = sizeof options / sizeof *options,
     .libraries = dlm_stream_libraries,
 };
 
-static void report(const struct dlm_pack_report *r)
+static void report(const struct dlm_pack_report *r, char *const *files, size_t n_files)
 {
     typedef unsigned long long u;
     if (r->empty)
@@ -61,6 +66,15 @@ static void report(const struct dlm_pack_report *r)
     for (int i = 0; i < 2; i++)
         if (r->split[i].left_over)
             dlm_frame_say(&command, "left over, as they fill no sequence: %llu %s tokens", (u)r->split[i].left_over, i ? "val" : "train");
+    for (size_t i = 0; r->share && i < 2 * n_files; i++) { /* by split, then source */
+        const struct dlm_mix_share *s = &r->share[i % n_files * 2 + i / n_files];
+        uint64_t all = 0;
+        for (size_t k = 0; k < n_files; k++)
+            all += r->share[2 * k + i / n_files].tokens;
+        if (all)
+            dlm_frame_say(&command, "%s: %.4g %% from '%s', %llu of its %llu tokens (weight %.4g %%)", i < n_files ? "train" : "val",
+                          100. * (double)s->tokens / (double)all, files[i % n_files], (u)s->tokens, (u)s->had_tokens, 100. * s->weight);
+    }
     for (int i = 0; common.verbose && i < 2; i++)
         dlm_frame_say(&command, "%s: %llu documents, %llu sequences, %llu tokens, %llu bytes", i ? "val" : "train",
                       (u)r->split[i].documents, (u)r->split[i].sequences, (u)r->split[i].tokens, (u)r->split[i].bytes);
@@ -138,25 +152,74 @@ static int write_cat(const char *dir, struct dlm_error *err)
     return rc;
 }
 
-static int make(char **files, int n, struct dlm_error *err)
+/* The sources of a mixture, --mix and the operands behind it: files and weights, kept until the process ends. */
+static void mixture(char **operands, size_t n, char ***files, double **weights)
 {
-    static char standard[] = "-", *const none[] = {standard};
+    size_t all = mix.n + n;
+    *files = calloc(all, sizeof **files);
+    *weights = calloc(all, sizeof **weights);
+    for (size_t i = 0; i < all && *files && *weights; i++) {
+        const char *arg = i < mix.n ? mix.at[i] : operands[i - mix.n], *equals = strrchr(arg, '=');
+        char *file = equals ? strndup(arg, (size_t)(equals - arg)) : NULL;
+        if (!equals || equals == arg || !dlm_number_real(equals + 1, &(*weights)[i]) ||
+            !((*weights)[i] >= 1e-9 && (*weights)[i] <= 1e15))
+            dlm_frame_misuse(&command, "--mix takes FILE=WEIGHT with a weight from 1e-9 to 1e15, not '%s'", arg);
+        if (file && strpbrk(file, "\t\n"))
+            dlm_frame_misuse(&command, "--mix: a source with a tab or a line feed in its name");
+        if (!file) { /* out of memory, as the caller sees by no files */
+            free(*files);
+            *files = NULL;
+            return;
+        }
+        (*files)[i] = file;
+        for (size_t k = 0; k < i; k++)
+            if (!strcmp((*files)[k], file))
+                dlm_frame_misuse(&command, "--mix: '%s' is there twice", file);
+    }
+}
+
+static int make(char **files, int n_operands, struct dlm_error *err)
+{
+    static char standard[] = "-", *none[] = {standard};
+    double *weights = NULL;
+    size_t n = (size_t)n_operands;
     if (!common.output)
         dlm_frame_misuse(&command, "--output DIR is missing");
     if (!strcmp(common.output, "-") || !*common.output)
         dlm_frame_misuse(&command, "--output is a directory: a shard set cannot be written to '%s'", common.output);
     if (split_given)
         dlm_frame_misuse(&command, "--split goes with --cat");
+    if (mix.n && pack.dedup)
+        dlm_frame_misuse(&command, "--dedup does not go with --mix: which source loses an equal document would move the shares");
+    if (mix.n) {
+        mixture(files, n, &files, &weights);
+        n += mix.n;
+        if (!files || !weights)
+            return dlm_fail(err, DLM_ENOMEM, "out of memory");
+    }
     if (!n && isatty(STDIN_FILENO))
         dlm_frame_misuse(&command, "no FILE, and standard input is a terminal");
+    if (!n) {
+        files = none;
+        n = 1;
+    }
     struct dlm_pack_report r;
     pack.level = (int)level;
     pack.seed = common.seed;
     pack.progress_name = command.name;
     pack.progress = (enum dlm_progress_mode)common.progress;
-    int rc = dlm_pack(common.output, n ? files : none, n ? (size_t)n : 1, &pack, &r, err);
+    pack.weights = weights;
+    int rc = dlm_pack(common.output, files, n, &pack, &r, err);
     if (!rc && !common.quiet)
-        report(&r);
+        report(&r, files, n);
+    if (!rc)
+        free(r.share);
+    if (weights) {
+        for (size_t i = 0; i < n; i++)
+            free(files[i]);
+        free(files);
+        free(weights);
+    }
     return rc;
 }
 
@@ -171,7 +234,7 @@ int main(int argc, char **argv)
         rc = make(argv + first, argc - first, &err);
     } else {
         const char *look = list ? "list" : verify ? "verify" : "cat";
-        bool odd = pack.dedup || common.seed_given || making[0] || making[1] || making[2] || making[3] || (making[4] && !cat);
+        bool odd = pack.dedup || mix.n || common.seed_given || making[0] || making[1] || making[2] || making[3] || (making[4] && !cat);
         if (odd)
             dlm_frame_misuse(&command, "--%s takes no options of making a set", look);
         if (split_given && !cat)

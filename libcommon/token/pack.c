@@ -55,6 +55,8 @@ struct pack {
     struct dlm_vocab *vocab;
     struct dlm_stream_info info; /* of shards */
     uint32_t end;
+    struct dlm_mix *mix; /* NULL: every document is taken */
+    size_t source;       /* the file being read */
     struct dlm_shuffle *shuffle;
     struct dlm_progress progress;
     uint64_t shard_sequences, done;
@@ -90,7 +92,10 @@ static int end_document(struct pack *p, struct dlm_error *err)
     if (p->n) {
         struct dlm_shuffle_document d = {.ordinal = p->ordinal};
         uint64_t content = XXH64_digest(p->hash);
-        d.tag = p->o->val >= 1 || content < (uint64_t)ldexp(p->o->val, 64);
+        int split = p->o->val >= 1 || content < (uint64_t)ldexp(p->o->val, 64);
+        d.tag = (uint64_t)p->source << 1 | (uint64_t)split;
+        if (p->mix)
+            dlm_mix_count(p->mix, p->source, split, p->ordinal, p->n + 1);
         dlm_philox_t r;
         if (p->o->dedup) {
             XXH128_hash_t h = XXH3_128bits_digest(p->hash128);
@@ -140,6 +145,16 @@ static int read_stream(struct pack *p, struct dlm_stream_reader *r, uint32_t *id
     return end_document(p, err);
 }
 
+static int write_text(struct pack *p, const char *name, const char *text, size_t len, struct dlm_error *err)
+{
+    char *path;
+    if (asprintf(&path, "%s/%s", p->dir, name) < 0)
+        return dlm_fail(err, DLM_ENOMEM, "out of memory");
+    int rc = dlm_output_write_file(path, text, len, err);
+    free(path);
+    return rc;
+}
+
 /* What the first stream says goes for all. */
 static int adopt(struct pack *p, struct dlm_stream_reader *r, struct dlm_error *err)
 {
@@ -156,11 +171,7 @@ static int adopt(struct pack *p, struct dlm_stream_reader *r, struct dlm_error *
     p->end = i->specials.end;
     if (p->end == DLM_NO_ID)
         return dlm_fail(err, DLM_EDATA, "%s has a vocabulary without an end id, so its documents have no ends", name);
-    char *path;
-    if (asprintf(&path, "%s/tokenizer.json", p->dir) < 0)
-        return dlm_fail(err, DLM_ENOMEM, "out of memory");
-    rc = dlm_output_write_file(path, i->json, i->json_len, err);
-    free(path);
+    rc = write_text(p, "tokenizer.json", i->json, i->json_len, err);
     if (rc)
         return rc;
     p->info.json = NULL;
@@ -176,6 +187,7 @@ static int read_all(struct pack *p, char *const *files, size_t n_files, struct d
     char *first = NULL;
     for (size_t f = 0; f < n_files && !rc; f++) {
         struct dlm_stream_reader *r;
+        p->source = f;
         rc = dlm_stream_reader_open(&r, files[f], err);
         if (rc)
             break;
@@ -295,11 +307,12 @@ static int pack_begin(void *to, const struct dlm_shuffle_document *d, struct dlm
     p->last = *d;
     p->any = true;
     p->left = d->n;
-    p->to = &p->side[d->tag];
-    if (p->skip)
+    p->to = &p->side[d->tag & 1];
+    if (p->mix)
+        p->skip = !dlm_mix_take(p->mix, (size_t)(d->tag >> 1), d->tag & 1, d->ordinal, d->n + 1);
+    else if (p->skip)
         p->report->duplicates++;
-    else
-        p->to->documents++;
+    p->to->documents += !p->skip;
     return 0;
 }
 
@@ -340,19 +353,55 @@ static int write_manifest(struct pack *p, struct dlm_error *err)
     for (int i = 0; i < 2; i++)
         for (size_t k = 0; k < p->side[i].manifest.n && !rc; k++)
             rc = dlm_manifest_add(&all, &p->side[i].manifest.rows[k], err);
-    char *text = NULL, *path = NULL;
+    char *text = NULL;
     size_t len;
     if (!rc)
         rc = dlm_manifest_print(&all, &text, &len, err);
-    if (!rc && asprintf(&path, "%s/manifest.tsv", p->dir) < 0) {
-        path = NULL;
-        rc = dlm_fail(err, DLM_ENOMEM, "out of memory");
-    }
     if (!rc)
-        rc = dlm_output_write_file(path, text, len, err);
-    free(path);
+        rc = write_text(p, "manifest.tsv", text, len, err);
     free(text);
     dlm_manifest_release(&all);
+    return rc;
+}
+
+/* --- mixing --------------------------------------------------------------------------------------------------------------- */
+
+static int settle(struct pack *p, char *const *files, struct dlm_error *err)
+{
+    for (int split = 0; split < 2; split++) {
+        int lacks = dlm_mix_settle(p->mix, split);
+        if (lacks >= 0)
+            return dlm_fail(err, DLM_EDATA, "'%s' has no document for the %s split, so no mixture of it has its share", files[lacks],
+                            dlm_manifest_split(split));
+    }
+    return 0;
+}
+
+/* What the mixture came to: for the caller, and mix.tsv. */
+static int write_mix(struct pack *p, char *const *files, size_t n_files, struct dlm_error *err)
+{
+    char *text = NULL;
+    size_t len;
+    struct dlm_mix_share *share = malloc(2 * n_files * sizeof *share);
+    FILE *f = share ? open_memstream(&text, &len) : NULL;
+    p->report->share = share;
+    if (!f)
+        return dlm_fail(err, DLM_ENOMEM, "out of memory");
+    uint64_t tokens[2] = {0};
+    for (size_t i = 0; i < 2 * n_files; i++) {
+        share[i] = dlm_mix_share(p->mix, i / 2, i % 2);
+        tokens[i % 2] += share[i].tokens;
+    }
+    fprintf(f, "split\tsource\tweight\tshare\tdocuments\ttokens\tof_documents\tof_tokens\n");
+    for (int split = 0; split < 2; split++)
+        for (size_t i = 0; i < n_files && tokens[split]; i++) {
+            const struct dlm_mix_share *s = &share[2 * i + (size_t)split];
+            fprintf(f, "%s\t%s\t%.9g\t%.9g\t%llu\t%llu\t%llu\t%llu\n", dlm_manifest_split(split), files[i], s->weight,
+                    (double)s->tokens / (double)tokens[split], (unsigned long long)s->documents, (unsigned long long)s->tokens,
+                    (unsigned long long)s->had_documents, (unsigned long long)s->had_tokens);
+        }
+    int rc = fclose(f) ? dlm_fail(err, DLM_ENOMEM, "out of memory") : write_text(p, "mix.tsv", text, len, err);
+    free(text);
     return rc;
 }
 
@@ -439,6 +488,15 @@ int dlm_pack(const char *name, char *const *files, size_t n_files, const struct 
     char *dir = strndup(name, len);
     if (!dir)
         return dlm_fail(err, DLM_ENOMEM, "out of memory");
+    if (o->weights && o->dedup) {
+        free(dir);
+        return dlm_fail(err, DLM_EUSAGE, "sources that are mixed by weight are not de-duplicated");
+    }
+    for (size_t i = 0; o->weights && i < n_files; i++)
+        if (strpbrk(files[i], "\t\n")) {
+            free(dir);
+            return dlm_fail(err, DLM_EUSAGE, "a source with a tab or a line feed in its name cannot be mixed: it stands in mix.tsv");
+        }
     int rc = make_directory(dir, &p.dir, err);
     if (rc) {
         free(dir);
@@ -453,7 +511,11 @@ int dlm_pack(const char *name, char *const *files, size_t n_files, const struct 
     if (p.hash && p.hash128 && p.side[0].sequence && p.side[1].sequence) {
         XXH64_reset(p.hash, 0);
         XXH3_128bits_reset(p.hash128);
-        rc = read_all(&p, files, n_files, err);
+        rc = o->weights ? dlm_mix_new(&p.mix, o->weights, n_files, o->seed, err) : 0;
+        if (!rc)
+            rc = read_all(&p, files, n_files, err);
+        if (!rc && p.mix)
+            rc = settle(&p, files, err);
     } else {
         rc = dlm_fail(err, DLM_ENOMEM, "out of memory");
     }
@@ -465,17 +527,23 @@ int dlm_pack(const char *name, char *const *files, size_t n_files, const struct 
     }
     if (!rc)
         rc = write_manifest(&p, err);
+    if (!rc && p.mix)
+        rc = write_mix(&p, files, n_files, err);
     dlm_progress_release(&p.progress);
     for (int i = 0; i < 2; i++)
         side_release(&p.side[i]);
     dlm_shuffle_free(p.shuffle);
+    dlm_mix_free(p.mix);
     dlm_vocab_free(p.vocab);
     XXH64_freeState(p.hash);
     XXH3_freeState(p.hash128);
     if (!rc)
         rc = publish(p.dir, dir, err);
-    if (rc)
+    if (rc) {
         remove_directory(p.dir);
+        free(report->share);
+        report->share = NULL;
+    }
     free(p.dir);
     free(dir);
     return rc;

@@ -1,13 +1,14 @@
 /* Making a shard set: documents of token streams, shuffled, split by content, packed into whole sequences.
  *
  * The set appears whole under its name or not at all: everything is written into DIR.tmp-XXXXXX beside it, synced, and renamed. Same
- * input, options and seed give the same bytes, whatever memory and threads. Not a reader of sets: that is token/shards.h.
+ * input, options and seed give the same bytes, whatever memory and threads. Sources may be mixed by weight (token/mix.h). Not a reader of sets: that is token/shards.h.
  */
 #ifndef DLM_TOKEN_PACK_H
 #define DLM_TOKEN_PACK_H
 
 #include "base/error.h"
 #include "base/progress.h"
+#include "token/mix.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -25,6 +26,9 @@ struct dlm_pack_options {
     uint64_t seed;
     const char *progress_name;
     enum dlm_progress_mode progress;
+    /* (n_files) or NULL, borrowed: the files are mixed by weight, see token/mix.h; not with dedup, since equal documents of two
+     * sources would move the shares. What came of it stands in mix.tsv of the set. */
+    const double *weights;
 };
 
 struct dlm_pack_report {
@@ -35,6 +39,7 @@ struct dlm_pack_report {
         uint64_t documents, sequences, tokens, bytes; /* tokens and bytes: of whole sequences */
         uint64_t left_over;                           /* tokens that filled no sequence */
     } split[2];                                       /* train, val */
+    struct dlm_mix_share *share;                      /* (n_files, 2) malloc'ed for the caller, of a mixture; else NULL */
 };
 
 /* Shard the streams of `files` ("-": standard input) into `dir`. DLM_EDATA where dir exists. On failure nothing is left. */
