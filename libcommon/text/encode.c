@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
@@ -26,6 +27,7 @@ enum {
     CACHE_IDS = 9,         /* most ids of a cached piece */
     WORD_BITS = 18,        /* 2^WORD_BITS sets of two slots for the shortest pieces */
     WORD_TEXT = 16,
+    HUGE_PAGE = 2 << 20,   /* bytes; the words fill some */
     WORD_IDS = 3,
     BLOCK = 256,           /* pieces whose slots are fetched ahead of their use */
     SHORT = 32,            /* a piece that is merged without a heap */
@@ -99,8 +101,11 @@ int dlm_encoder_new(struct dlm_encoder **out, const struct dlm_vocab *v, bool pa
     e->may_cut = dlm_split_may_cut(v->split);
     int rc = dlm_split_scratch_new(&e->scratch, v->split, err);
     e->cache = calloc(CACHE_SLOTS, sizeof *e->cache);
-    if ((e->words = aligned_alloc(64, 2 * sizeof *e->words << WORD_BITS)))
-        memset(e->words, 0, 2 * sizeof *e->words << WORD_BITS);
+    size_t size = 2 * sizeof *e->words << WORD_BITS;
+    if ((e->words = aligned_alloc(HUGE_PAGE, size))) {
+        madvise(e->words, size, MADV_HUGEPAGE); /* looked up all over the place: a small page each would cost more than the rest */
+        memset(e->words, 0, size);
+    }
     for (int i = 0; i < 2; i++)
         e->look[i] = malloc((v->n_added ? v->n_added : 1) * sizeof *e->look[i]);
     if (!rc && (!e->cache || !e->words || !e->look[0] || !e->look[1]))
