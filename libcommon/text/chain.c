@@ -34,6 +34,9 @@ struct dlm_chain {
     struct edge *edges;   /* open addressing */
     size_t mask;
     struct edge first[256]; /* those of node 0 */
+    struct step {
+        uint32_t node, token; /* the longest token so far */
+    } *two;               /* (65536) where two bytes lead, by the first << 8 | the second: most tokens end soon */
     uint64_t *some;       /* a bit for pairs that may have a merge: most have none, and these bits stay in the nearest cache */
     unsigned some_shift;
 };
@@ -80,18 +83,25 @@ static inline bool fit(const struct dlm_chain *c, uint32_t a, uint32_t b, uint32
     }
 }
 
-/* The longest token that text[0..n) begins with. */
-static inline uint32_t longest(const struct dlm_chain *c, const uint8_t *text, size_t n)
+/* The longest token that text[0..n) begins with, from the node and the token that its first `i` bytes lead to. */
+static inline uint32_t longer(const struct dlm_chain *c, const uint8_t *text, size_t i, size_t n, uint32_t node, uint32_t token)
 {
-    const struct edge *e = &c->first[text[0]];
-    uint32_t token = e->token;
-    for (size_t i = 1; i < n && e->node != DLM_NO_ID; i++) {
-        e = find(c, e->node << 8 | text[i]);
+    for (; i < n && node != DLM_NO_ID; i++) {
+        const struct edge *e = find(c, node << 8 | text[i]);
         if (e->key == UINT32_MAX)
             break;
+        node = e->node;
         token = e->token != DLM_NO_ID ? e->token : token;
     }
     return token;
+}
+
+static inline uint32_t longest(const struct dlm_chain *c, const uint8_t *text, size_t n)
+{
+    if (n < 2)
+        return c->first[text[0]].token;
+    const struct step *s = &c->two[text[0] << 8 | text[1]];
+    return longer(c, text, 2, n, s->node, s->token);
 }
 
 /* Enter the merges by rank; *bytes is what the tokens have in all, SIZE_MAX when the vocabulary is not of this kind. */
@@ -222,6 +232,12 @@ static int make_tree(struct dlm_chain *c, size_t bytes, struct dlm_error *err)
             enter_text(c, id, text, &n_nodes);
         }
     rc = shrink(c, err);
+    for (uint32_t i = 0; i < 1 << 16 && !rc; i++) {
+        const struct edge *e = &c->first[i >> 8];
+        c->two[i] = (struct step){DLM_NO_ID, e->token};
+        if (e->node != DLM_NO_ID && (e = find(c, e->node << 8 | (i & 255)))->key != UINT32_MAX)
+            c->two[i] = (struct step){e->node, e->token != DLM_NO_ID ? e->token : c->two[i].token};
+    }
     for (uint32_t id = 0; id < v->size && !rc; id++)
         if (c->len[id] > 1) {
             spell(c, id, of_byte, text);
@@ -242,12 +258,13 @@ int dlm_chain_new(struct dlm_chain **out, const struct dlm_vocab *v, struct dlm_
         c->vocab = v;
         c->tokens = malloc(v->size * sizeof *c->tokens);
         c->len = calloc(v->size, 1);
+        c->two = malloc(sizeof *c->two << 16);
         c->some_shift = 64 - 6;
         while (64 - c->some_shift < 30 && (size_t)1 << (64 - c->some_shift) < 4 * (v->merge_mask + 1))
             c->some_shift--;
         c->some = calloc((size_t)1 << (64 - c->some_shift - 6), sizeof *c->some);
     }
-    int rc = c && c->tokens && c->len && c->some ? enter_tokens(c, &bytes, err) : dlm_fail(err, DLM_ENOMEM, "out of memory");
+    int rc = c && c->tokens && c->len && c->two && c->some ? enter_tokens(c, &bytes, err) : dlm_fail(err, DLM_ENOMEM, "out of memory");
     if (!rc && bytes != SIZE_MAX)
         rc = make_tree(c, bytes, err);
     if (rc || bytes == SIZE_MAX)
@@ -265,6 +282,7 @@ void dlm_chain_free(struct dlm_chain *c)
     free(c->len);
     free(c->edges);
     free(c->some);
+    free(c->two);
     free(c);
 }
 
