@@ -305,7 +305,7 @@ setup() {
     cut -f1-4,7 percentile | cmp - a
     near "$(get percentile power all k lo)" "$(get plain power all k lo)" 0.01
     near "$(get percentile power all k hi)" "$(get plain power all k hi)" 0.01
-    run --separate-stderr dlm-fitlaw isoflop --interval bca p.tsv; fails_with 2 "--interval does not belong to 'isoflop'"
+    run --separate-stderr dlm-fitlaw isoloss --interval bca p.tsv; fails_with 2 "--interval does not belong to 'isoloss'"
 }
 
 @test "fitlaw: too few points say how many are needed" {

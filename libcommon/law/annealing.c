@@ -125,6 +125,16 @@ static bool draw(void *ctx, struct dlm_rng *rng, void *memory, double *out)
     return true;
 }
 
+static bool leave_out(void *ctx, size_t first, size_t last, void *memory, double *out)
+{
+    const struct source *s = ctx;
+    double *w = memory;
+    for (size_t i = 0; i < s->n; i++)
+        w[i] = i < first || i >= last;
+    estimate(s, w, w + s->n, w + 2 * s->n, out);
+    return true;
+}
+
 static int find_row(const struct source *s, const struct dlm_group *g, size_t lone, const char *by,
                     struct dlm_annealing_row *row, struct dlm_laws *laws, struct dlm_notes *notes, struct dlm_error *err)
 {
@@ -132,8 +142,8 @@ static int find_row(const struct source *s, const struct dlm_group *g, size_t lo
     const struct dlm_bootstrap *b = &s->how->bootstrap;
     const struct dlm_interval none = {NAN, NAN, NAN};
     const char *name = g ? g->name : "pooled";
-    double value[WIDTH], *draws = NULL, *memory = malloc(scratch_size(s) + 1);
-    size_t good;
+    double value[WIDTH], *memory = malloc(scratch_size(s) + 1);
+    struct dlm_draws draws = {0};
     if (!memory)
         return dlm_fail(err, DLM_ENOMEM, "out of memory");
     for (size_t i = 0; i < s->n; i++)
@@ -142,10 +152,8 @@ static int find_row(const struct source *s, const struct dlm_group *g, size_t lo
     free(memory);
     int rc = 0;
     if (b->n && s->n >= 5) {
-        draws = b->n <= (size_t)-1 / sizeof *draws / WIDTH ? malloc(b->n * WIDTH * sizeof *draws) : NULL;
-        rc = draws ? dlm_bootstrap_run(b, &(struct dlm_resampler){draw, (void *)s, scratch_size(s), WIDTH}, name, draws, &good,
-                                       err)
-                   : dlm_fail(err, DLM_ENOMEM, "out of memory for %llu resamples", (unsigned long long)b->n);
+        rc = dlm_draws_fill(&draws, b, &(struct dlm_resampler){draw, (void *)s, scratch_size(s), WIDTH}, leave_out, name, s->n,
+                            value, err);
     } else if (b->n) {
         rc = dlm_notes_add(notes, err, "%s: %zu pair%s of annealed and constant runs: no interval; at least 5 are needed", name,
                            s->n, s->n == 1 ? "" : "s");
@@ -154,8 +162,8 @@ static int find_row(const struct source *s, const struct dlm_group *g, size_t lo
     for (int k = 0; k < WIDTH && !rc; k++) {
         struct dlm_interval in = none;
         char term[32];
-        if (draws)
-            rc = dlm_bootstrap_interval(b, draws, WIDTH, (size_t)k, &in, err);
+        if (draws.at)
+            rc = dlm_draws_interval(b, &draws, (size_t)k, &in, err);
         if (k) {
             row->slope[k - 1] = value[k];
             row->slope_in[k - 1] = in;
@@ -183,7 +191,7 @@ static int find_row(const struct source *s, const struct dlm_group *g, size_t lo
             rc = dlm_notes_add(notes, err, "%s: annealing moves %s %s: the factor's slope is %.2g, from %.2g to %.2g", name,
                                what, value[k] < 0 ? "up" : "down", value[k], in.lo, in.hi);
     }
-    free(draws);
+    dlm_draws_release(&draws);
     return rc;
 }
 

@@ -18,6 +18,13 @@ static uint64_t hash_text(const char *s)
     return h ^ h >> 32;
 }
 
+struct dlm_bootstrap dlm_bootstrap_percentiles(const struct dlm_bootstrap *b)
+{
+    struct dlm_bootstrap p = *b;
+    p.kind = DLM_INTERVAL_PERCENTILE;
+    return p;
+}
+
 int dlm_bootstrap_run(const struct dlm_bootstrap *b, const struct dlm_resampler *r, const char *group, double *draws,
                       size_t *good, struct dlm_error *err)
 {
@@ -285,7 +292,8 @@ int dlm_draws_intervals_of(const struct dlm_bootstrap *b, const struct dlm_draws
             v[k] = isnan(d->at[k * d->width]) ? NAN : f(ctx, d->at + k * d->width, i);
         for (size_t k = 0; k < d->n_left; k++)
             left[k] = isnan(d->left[k * d->width]) ? NAN : f(ctx, d->left + k * d->width, i);
-        out[i] = interval_of(b, v, d->n, f(ctx, d->estimate, i), b->kind == DLM_INTERVAL_BCA ? left : NULL, d->n_left);
+        out[i] = interval_of(b, v, d->n, d->estimate ? f(ctx, d->estimate, i) : NAN,
+                             b->kind == DLM_INTERVAL_BCA ? left : NULL, d->n_left);
     }
     free(space);
     return 0;

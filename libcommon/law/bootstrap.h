@@ -33,6 +33,9 @@ struct dlm_bootstrap {
     enum dlm_interval_kind kind; /* of dlm_draws_interval; dlm_bootstrap_interval knows percentiles only */
 };
 
+/* The same with percentiles: where no runs are drawn but residuals or sets, there are none to leave out. */
+struct dlm_bootstrap dlm_bootstrap_percentiles(const struct dlm_bootstrap *b);
+
 /* One resample: write `width` numbers for it to `out`, using `scratch` (thread's own, `scratch_size` bytes). False: cannot be,
  * draw again. */
 struct dlm_resampler {

@@ -179,6 +179,38 @@ static bool draw(void *ctx, struct dlm_rng *rng, void *memory, double *out)
     return true;
 }
 
+static bool leave_out(void *ctx, size_t first, size_t last, void *memory, double *out)
+{
+    const struct source *s = ctx;
+    double *w = memory, q[TERMS];
+    const struct dlm_robust f = search(&s->all, w, s->how->huber);
+    for (size_t i = 0; i < s->all.n; i++)
+        w[i] = s->run[i] < first || s->run[i] >= last;
+    memcpy(q, s->q, sizeof q);
+    if (!(dlm_robust_descend(&f, q, w + 2 * s->all.n) < INFINITY))
+        return false;
+    to_values(&s->all, q, out);
+    return true;
+}
+
+/* What the unique tokens alone allow, of a draw: L = E + b·(U·(1 + R))^-beta, as A, beta, B. */
+static double loss_term(const void *ctx, const double *v, size_t i)
+{
+    (void)ctx;
+    return i == 0 ? v[B] * pow(1 + v[R], -v[BETA]) : i == 1 ? v[BETA] : v[E];
+}
+
+struct places {
+    enum dlm_epochs_form form;
+    const double *unique;
+};
+
+static double bound_of(const void *ctx, const double *v, size_t i)
+{
+    const struct places *p = ctx;
+    return dlm_epochs_bound(p->form, v, p->unique[i]);
+}
+
 static int add(struct dlm_laws *to, const char *law, const struct dlm_group *g, const char *by, const char *term, const char *y,
                const char *x, double value, const struct dlm_interval *in, double n, double r2, double objective,
                struct dlm_error *err)
@@ -190,7 +222,7 @@ static int add(struct dlm_laws *to, const char *law, const struct dlm_group *g, 
 }
 
 /* The rows of a group: the terms, their ranges, and what the unique tokens alone allow. */
-static int add_rows(const struct source *s, const char *by, const double *v, const double *draws, double low, double high,
+static int add_rows(const struct source *s, const char *by, const double *v, const struct dlm_draws *draws, double low, double high,
                     double r2, double objective, struct dlm_laws *laws, struct dlm_laws *bands, struct dlm_notes *notes,
                     struct dlm_error *err)
 {
@@ -200,12 +232,11 @@ static int add_rows(const struct source *s, const char *by, const double *v, con
     const struct dlm_interval none = {NAN, NAN, NAN};
     const double n = (double)s->all.n, most = form == DLM_EPOCHS_SATURATING ? exp(13.9) : INFINITY;
     struct dlm_interval in = none;
-    double *x = b->n ? malloc(b->n * sizeof *x) : NULL;
-    int rc = x || !b->n ? 0 : dlm_fail(err, DLM_ENOMEM, "out of memory");
+    int rc = 0;
     for (int k = 0; k < dlm_epochs_count(form) && !rc; k++) {
         in = none;
-        if (draws)
-            rc = dlm_bootstrap_interval(b, draws, TERMS, (size_t)k, &in, err);
+        if (draws->at)
+            rc = dlm_draws_interval(b, draws, (size_t)k, &in, err);
         if (!rc)
             rc = add(laws, law, s->group, by, dlm_epochs_terms[k], "loss", "tokens", v[k], &in, n, r2, objective, err);
         if (!rc && k == R && (v[R] >= most || in.hi >= most || in.hi > 30 * in.lo))
@@ -214,30 +245,21 @@ static int add_rows(const struct source *s, const char *by, const double *v, con
                 "%s: R, what repeated tokens are worth, is not determined by these runs: %.3g, from %.3g to %.3g; runs of "
                 "more epochs are needed, up to where the loss no longer falls",
                 name, v[R], in.lo, in.hi);
-        if (!rc && k == E && draws && in.lo <= 1e-6)
+        if (!rc && k == E && draws->at && in.lo <= 1e-6)
             rc = dlm_notes_add(notes, err, "%s: E is not determined by these runs: its interval reaches 0", name);
     }
     if (!rc)
         rc = add(laws, law, s->group, by, "x_min", "loss", "tokens", low, &none, NAN, NAN, NAN, err);
     if (!rc)
         rc = add(laws, law, s->group, by, "x_max", "loss", "tokens", high, &none, NAN, NAN, NAN, err);
-    if (form == DLM_EPOCHS_SATURATING) { /* L = E + b·(U·(1 + R))^-beta */
+    if (form == DLM_EPOCHS_SATURATING) {
         static const char *const terms[] = {"A", "beta", "B"};
-        for (int k = 0; k < 3 && !rc; k++) {
-            for (uint64_t i = 0; i < b->n && draws; i++) {
-                const double *d = draws + i * TERMS;
-                x[i] = k == 0 ? d[B] * pow(1 + d[R], -d[BETA]) : k == 1 ? d[BETA] : d[E];
-            }
-            in = none;
-            if (draws)
-                rc = dlm_bootstrap_interval(b, x, 1, 0, &in, err);
-            if (!rc)
-                rc = add(laws, "loss", s->group, by, terms[k], "loss", "unique_tokens",
-                         k == 0   ? v[B] * pow(1 + v[R], -v[BETA])
-                         : k == 1 ? v[BETA]
-                                  : v[E],
-                         &in, n, r2, objective, err);
-        }
+        struct dlm_interval of[3] = {none, none, none};
+        if (!rc && draws->at)
+            rc = dlm_draws_intervals_of(b, draws, loss_term, NULL, 3, of, err);
+        for (size_t k = 0; k < 3 && !rc; k++)
+            rc = add(laws, "loss", s->group, by, terms[k], "loss", "unique_tokens", loss_term(NULL, v, k), &of[k], n, r2, objective,
+                     err);
         if (!rc)
             rc = add(laws, "loss", s->group, by, "x_min", "loss", "unique_tokens", low, &none, NAN, NAN, NAN, err);
         if (!rc)
@@ -245,19 +267,20 @@ static int add_rows(const struct source *s, const char *by, const double *v, con
     }
     /* the stretched form's bound is searched for: fewer places, and none far beyond the data */
     const int places = form == DLM_EPOCHS_SATURATING ? 17 : 5;
-    for (int i = 0; i < places && draws && !rc; i++) {
-        char term[32];
-        snprintf(term, sizeof term, "%.9g",
+    char term[17][32];
+    double unique[17];
+    struct dlm_interval band[17];
+    for (int i = 0; i < places; i++) {
+        snprintf(term[i], sizeof *term, "%.9g",
                  low * pow(high / low * (form == DLM_EPOCHS_SATURATING ? 1e4 : 1), (double)i / (places - 1)));
-        const double u = strtod(term, NULL);
-        for (uint64_t k = 0; k < b->n; k++)
-            x[k] = isnan(draws[k * TERMS]) ? NAN : dlm_epochs_bound(form, draws + k * TERMS, u);
-        rc = dlm_bootstrap_interval(b, x, 1, 0, &in, err);
-        if (!rc && isfinite(in.lo))
-            rc = add(bands, "loss.band", s->group, by, term, "loss", "unique_tokens", dlm_epochs_bound(form, v, u), &in, NAN,
-                     NAN, NAN, err);
+        unique[i] = strtod(term[i], NULL);
     }
-    free(x);
+    if (!rc && draws->at)
+        rc = dlm_draws_intervals_of(b, draws, bound_of, &(struct places){form, unique}, (size_t)places, band, err);
+    for (int i = 0; i < places && draws->at && !rc; i++)
+        if (isfinite(band[i].lo))
+            rc = add(bands, "loss.band", s->group, by, term[i], "loss", "unique_tokens", dlm_epochs_bound(form, v, unique[i]),
+                     &band[i], NAN, NAN, NAN, err);
     return rc;
 }
 
@@ -294,7 +317,7 @@ static double fit_from_starts(const struct problem *p, double huber, double *q, 
 }
 
 static int fit_group(const struct dlm_group *g, const char *by, const struct dlm_estimate *how, struct dlm_epochs *out,
-                     size_t at, double **draws, struct dlm_laws *laws, struct dlm_laws *bands, struct dlm_notes *notes,
+                     size_t at, struct dlm_draws *draws, struct dlm_laws *laws, struct dlm_laws *bands, struct dlm_notes *notes,
                      struct dlm_error *err)
 {
     const struct dlm_bootstrap *b = &how->bootstrap;
@@ -305,7 +328,7 @@ static int fit_group(const struct dlm_group *g, const char *by, const struct dlm
     const size_t n = h.group.n_points;
     const int terms = dlm_epochs_count(out->form);
     double *room = malloc((4 * n + 1) * sizeof *room);
-    size_t *run = malloc((n + 1) * sizeof *run), good, epochs = 0;
+    size_t *run = malloc((n + 1) * sizeof *run), epochs = 0;
     struct source s = {.how = how, .group = &h.group, .run = run, .all = {.form = out->form, .n = n}};
     void *scratch = malloc(dlm_robust_scratch(TERMS, n) + 1);
     bool has_se = true;
@@ -365,13 +388,11 @@ static int fit_group(const struct dlm_group *g, const char *by, const struct dlm
                                "%s: %zu runs for %d terms are too few to resample: intervals are of measurement only", g->name,
                                h.group.n, terms);
         if (!rc && b->n && (s.by_run || has_se)) {
-            *draws = b->n <= (size_t)-1 / sizeof **draws / TERMS ? malloc(b->n * TERMS * sizeof **draws) : NULL;
-            rc = *draws ? dlm_bootstrap_run(b, &(struct dlm_resampler){draw, &s, scratch_size(&s), TERMS}, g->name, *draws,
-                                            &good, err)
-                        : dlm_fail(err, DLM_ENOMEM, "out of memory for %llu resamples", (unsigned long long)b->n);
+            rc = dlm_draws_fill(draws, b, &(struct dlm_resampler){draw, &s, scratch_size(&s), TERMS}, s.by_run ? leave_out : NULL,
+                                g->name, h.group.n, out->value[at], err);
         }
         if (!rc)
-            rc = add_rows(&s, by, out->value[at], *draws, out->low[at], out->high[at], 1 - left / total, objective, laws, bands,
+            rc = add_rows(&s, by, out->value[at], draws, out->low[at], out->high[at], 1 - left / total, objective, laws, bands,
                           notes, err);
     }
     free(scratch);
@@ -413,8 +434,8 @@ static double cross(enum dlm_epochs_form form, const double *a, const double *b,
     return NAN;
 }
 
-static int find_crossover(const struct dlm_epochs *e, size_t i, size_t j, const struct dlm_bootstrap *b, const double *di,
-                          const double *dj, struct dlm_crossover *c, struct dlm_notes *notes, struct dlm_error *err)
+static int find_crossover(const struct dlm_epochs *e, size_t i, size_t j, const struct dlm_bootstrap *b,
+                          const struct dlm_draws *di, const struct dlm_draws *dj, struct dlm_crossover *c, struct dlm_notes *notes, struct dlm_error *err)
 {
     const struct dlm_group *first = e->group[i], *second = e->group[j];
     const double range = log(100), low = log(fmin(e->low[i], e->low[j])) - range,
@@ -428,30 +449,38 @@ static int find_crossover(const struct dlm_epochs *e, size_t i, size_t j, const 
         c->first = second;
         c->second = first;
     }
-    if (!di || !dj) {
+    if (!di->at || !dj->at) {
         if (isnan(at))
             return dlm_notes_add(notes, err, "%s is bound lower than %s at all unique tokens from %.3g to %.3g; no interval",
                                  c->better->name, c->better == first ? second->name : first->name, exp(low), exp(high));
         return dlm_notes_add(notes, err, "%s is bound lower than %s up to %.3g unique tokens; no interval", c->first->name,
                              c->second->name, c->at);
     }
-    double *x = malloc(b->n * sizeof *x);
+    /* each group's runs are left out by themselves: the rows of both jackknifes are those of the pair */
+    const size_t n_left = di->n_left + dj->n_left;
+    double *x = malloc((b->n + n_left + 1) * sizeof *x);
     if (!x)
         return dlm_fail(err, DLM_ENOMEM, "out of memory");
     uint64_t same = 0, none = 0;
-    for (uint64_t k = 0; k < b->n; k++) {
+    for (uint64_t k = 0; k < b->n + n_left; k++) {
+        const uint64_t l = k - b->n; /* of the jackknifes */
+        const double *vi = k < b->n ? di->at + k * TERMS : l < di->n_left ? di->left + l * TERMS : e->value[i];
+        const double *vj = k < b->n         ? dj->at + k * TERMS
+                           : l < di->n_left ? e->value[j]
+                                            : dj->left + (l - di->n_left) * TERMS;
         bool a_first;
-        double v = NAN;
-        if (!isnan(di[k * TERMS]) && !isnan(dj[k * TERMS]))
-            v = cross(e->form, di + k * TERMS, dj + k * TERMS, low, high, &a_first);
+        const bool there = !isnan(vi[0]) && !isnan(vj[0]);
+        const double v = there ? cross(e->form, vi, vj, low, high, &a_first) : NAN;
         x[k] = !isnan(v) && a_first == i_first && !isnan(at) ? exp(v) : NAN;
+        if (k >= b->n)
+            continue;
         same += !isnan(x[k]);
-        none += isnan(v) && isnan(at) &&
-                (ahead(e->form, di + k * TERMS, dj + k * TERMS, 0.5 * (low + high)) < 0) == (c->better == first);
+        none += there && isnan(v) && isnan(at) && (ahead(e->form, vi, vj, 0.5 * (low + high)) < 0) == (c->better == first);
     }
     c->share = (double)(isnan(at) ? none : same) / (double)b->n;
     c->determined = c->share >= b->level;
-    int rc = c->determined && !isnan(at) ? dlm_bootstrap_interval(b, x, 1, 0, &c->in, err) : 0;
+    const struct dlm_draws pair = {.n = b->n, .width = 1, .at = x, .n_left = n_left, .left = x + b->n, .estimate = &c->at};
+    int rc = c->determined && !isnan(at) ? dlm_draws_interval(b, &pair, 0, &c->in, err) : 0;
     free(x);
     if (rc)
         return rc;
@@ -482,7 +511,7 @@ int dlm_epochs_find(const struct dlm_study *s, const struct dlm_estimate *how, e
     out->low = calloc(s->n + 1, sizeof *out->low);
     out->high = calloc(s->n + 1, sizeof *out->high);
     out->crossovers = calloc(s->n * s->n + 1, sizeof *out->crossovers);
-    double **draws = calloc(s->n + 1, sizeof *draws);
+    struct dlm_draws *draws = calloc(s->n + 1, sizeof *draws);
     size_t fitted = 0;
     int rc = out->group && out->value && out->low && out->high && out->crossovers && draws
                  ? 0
@@ -504,10 +533,10 @@ int dlm_epochs_find(const struct dlm_study *s, const struct dlm_estimate *how, e
     for (size_t i = 0; i < s->n && !rc; i++)
         for (size_t j = i + 1; j < s->n && !rc; j++)
             if (!isnan(out->value[i][0]) && !isnan(out->value[j][0]))
-                rc = find_crossover(out, i, j, &how->bootstrap, draws[i], draws[j], &out->crossovers[out->n_crossovers++],
+                rc = find_crossover(out, i, j, &how->bootstrap, &draws[i], &draws[j], &out->crossovers[out->n_crossovers++],
                                     notes, err);
     for (size_t i = 0; i < s->n && draws; i++)
-        free(draws[i]);
+        dlm_draws_release(&draws[i]);
     free(draws);
     for (size_t i = 0; i < bands.n && !rc; i++)
         rc = dlm_laws_add(laws, &bands.at[i], err);

@@ -89,28 +89,58 @@ static bool optimum(const struct profile *p, const struct size *s, size_t n, dou
     return isfinite(value[DLM_ISOFLOP_SIZE]);
 }
 
+struct arrays {
+    struct size *s;
+    double *value, *ly, *x, *y;
+    uint32_t *counts;
+};
+
+static struct arrays lay_out(const struct dlm_frontier *f, void *scratch)
+{
+    struct arrays a = {.s = scratch};
+    a.value = (double *)(a.s + f->group->n);
+    a.ly = a.value + f->start[f->n];
+    a.x = a.ly + f->group->n_points;
+    a.y = a.x + f->group->n;
+    a.counts = (uint32_t *)(a.y + f->group->n);
+    return a;
+}
+
+/* The optima of all budgets: 0 where there is any, then the values of each. */
+static bool optima(const struct profile *p, const uint32_t *counts, const double *value, const struct arrays *a, double *out)
+{
+    const struct dlm_frontier *f = p->f;
+    bool any = false;
+    out[0] = 0;
+    for (size_t j = 0; j < f->n; j++) {
+        size_t n = best_of_sizes(p, counts, value, j, a->s);
+        if (counts && f->start[j + 1] - f->start[j] <= PARABOLA) /* they can only be drawn as they are: no interval */
+            n = 0;
+        any |= optimum(p, a->s, n, f->budget[j], a->x, a->y, out + 1 + j * DLM_ISOFLOP_VALUES);
+    }
+    return any;
+}
+
 static bool draw(void *ctx, struct dlm_rng *rng, void *scratch, double *out)
 {
     const struct profile *p = ctx;
-    const struct dlm_frontier *f = p->f;
-    const size_t entries = f->start[f->n];
-    struct size *s = scratch;
-    double *value = (double *)(s + f->group->n), *ly = value + entries, *x = ly + f->group->n_points, *y = x + f->group->n;
-    uint32_t *counts = (uint32_t *)(y + f->group->n);
-    bool any = false;
+    const struct arrays a = lay_out(p->f, scratch);
     if (p->by_run) {
-        if (dlm_bootstrap_pick(rng, f->group->n, counts) < PARABOLA)
+        if (dlm_bootstrap_pick(rng, p->f->group->n, a.counts) < PARABOLA)
             return false;
     } else {
-        dlm_frontier_perturb(f, rng, ly, value);
+        dlm_frontier_perturb(p->f, rng, a.ly, a.value);
     }
-    for (size_t j = 0; j < f->n; j++) {
-        size_t n = best_of_sizes(p, p->by_run ? counts : NULL, p->by_run ? f->value : value, j, s);
-        if (p->by_run && f->start[j + 1] - f->start[j] <= PARABOLA) /* they can only be drawn as they are: no interval */
-            n = 0;
-        any |= optimum(p, s, n, f->budget[j], x, y, out + j * DLM_ISOFLOP_VALUES);
-    }
-    return any;
+    return optima(p, p->by_run ? a.counts : NULL, p->by_run ? p->f->value : a.value, &a, out);
+}
+
+static bool leave_out(void *ctx, size_t first, size_t last, void *scratch, double *out)
+{
+    const struct profile *p = ctx;
+    const struct arrays a = lay_out(p->f, scratch);
+    for (size_t i = 0; i < p->f->group->n; i++)
+        a.counts[i] = i < first || i >= last;
+    return optima(p, a.counts, p->f->value, &a, out);
 }
 
 /* How far the parabolas of these rows are off, in words: at each end, and what that does to the exponent. */
@@ -149,12 +179,12 @@ static int profile_group(const struct dlm_group *g, const struct dlm_estimate *h
                          const struct dlm_frontier *f, struct dlm_isoflop *out, struct dlm_notes *notes, struct dlm_error *err)
 {
     const struct dlm_bootstrap *b = &how->bootstrap;
-    const size_t width = f->n * DLM_ISOFLOP_VALUES,
+    const size_t width = 1 + f->n * DLM_ISOFLOP_VALUES,
                  size = g->n * sizeof(struct size) + (f->start[f->n] + g->n_points + 2 * g->n) * sizeof(double) +
                              g->n * sizeof(uint32_t);
     char outside[2][512] = {"", ""}; /* budgets whose optimum is at or beyond the smallest, the largest size */
-    double *draws = NULL;
-    size_t good, added = 0, few = 0, flat = 0;
+    struct dlm_draws draws = {0};
+    size_t added = 0, few = 0, flat = 0;
     int rc = 0;
     p->f = f;
     p->by_run = dlm_bootstrap_by_run(g->n, PARABOLA);
@@ -166,12 +196,17 @@ static int profile_group(const struct dlm_group *g, const struct dlm_estimate *h
                                  "%s: no intervals: %zu runs are too few to resample, and the points have no standard errors",
                                  g->name, g->n);
     struct size *s = malloc(size);
-    if (!s)
+    double *estimate = malloc(width * sizeof *estimate);
+    if (!s || !estimate) {
+        free(s);
+        free(estimate);
         return dlm_fail(err, DLM_ENOMEM, "out of memory");
+    }
     if (!rc && b->n && (p->by_run || f->has_se)) {
-        draws = b->n <= (size_t)-1 / sizeof *draws / width ? malloc(b->n * width * sizeof *draws) : NULL;
-        rc = draws ? dlm_bootstrap_run(b, &(struct dlm_resampler){draw, p, size, width}, g->name, draws, &good, err)
-                   : dlm_fail(err, DLM_ENOMEM, "out of memory for %llu resamples", (unsigned long long)b->n);
+        const struct arrays a = lay_out(f, s);
+        optima(p, NULL, f->value, &a, estimate);
+        rc = dlm_draws_fill(&draws, b, &(struct dlm_resampler){draw, p, size, width}, p->by_run ? leave_out : NULL, g->name, g->n,
+                            estimate, err);
     }
     double surface[5];
     struct dlm_error why = {{0}};
@@ -206,8 +241,8 @@ static int profile_group(const struct dlm_group *g, const struct dlm_estimate *h
         }
         for (int i = 0; i < DLM_ISOFLOP_VALUES && !rc; i++) {
             row->interval[i] = (struct dlm_interval){NAN, NAN, NAN};
-            if (draws)
-                rc = dlm_bootstrap_interval(b, draws, width, j * DLM_ISOFLOP_VALUES + (size_t)i, &row->interval[i], err);
+            if (draws.at)
+                rc = dlm_draws_interval(b, &draws, 1 + j * DLM_ISOFLOP_VALUES + (size_t)i, &row->interval[i], err);
         }
         out->n++;
         added++;
@@ -231,7 +266,8 @@ static int profile_group(const struct dlm_group *g, const struct dlm_estimate *h
     if (!rc && !added)
         rc = dlm_fail(err, DLM_EDATA, "group '%s': no budget has an optimum: a parabola needs at least %d sizes at one budget",
                       g->name, PARABOLA);
-    free(draws);
+    dlm_draws_release(&draws);
+    free(estimate);
     free(s);
     return rc;
 }

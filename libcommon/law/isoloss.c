@@ -364,6 +364,8 @@ static int finish_group(struct source *s, const char *by, struct dlm_isoloss *ou
     const struct dlm_bootstrap *b = &s->how->bootstrap;
     const char *name = s->sizes[s->cells[0].size].group->name;
     const size_t width = LAW + s->n * DLM_ISOLOSS_VALUES;
+    const struct dlm_bootstrap percentiles = dlm_bootstrap_percentiles(b);
+    struct dlm_draws all = {.n = b->n, .width = width, .at = draws};
     size_t vague = 0;
     int rc = 0;
     for (size_t i = 0; i < s->n && !rc; i++) {
@@ -398,9 +400,8 @@ static int finish_group(struct source *s, const char *by, struct dlm_isoloss *ou
                                                       .by = by,
                                                       .sample = sample,
                                                       .fit = fit,
-                                                      .bootstrap = b,
-                                                      .draws = draws,
-                                                      .stride = width},
+                                                      .bootstrap = &percentiles,
+                                                      .draws = draws ? &all : NULL},
                                laws, bands, notes, err);
     return rc;
 }

@@ -529,15 +529,16 @@ static int find_law(struct source *s, const char *name, const char *by, struct d
             name, what_of(s->of), sets, SETS);
     }
     if (!rc && s->fitted) {
+        const struct dlm_bootstrap percentiles = dlm_bootstrap_percentiles(b);
+        struct dlm_draws all = {.n = b->n, .width = s->by_set ? 2 : width, .at = s->by_set ? draws : row_draws};
         rc = dlm_powerlaw_rows(&(struct dlm_powerlaw){.group = name,
                                                       .y = y,
                                                       .x = x,
                                                       .by = by,
                                                       .sample = &t.sample,
                                                       .fit = &fit,
-                                                      .bootstrap = b,
-                                                      .draws = s->by_set ? draws : row_draws,
-                                                      .stride = s->by_set ? 2 : width},
+                                                      .bootstrap = &percentiles,
+                                                      .draws = all.at ? &all : NULL},
                                laws, bands, notes, err);
     }
     free(donor);

@@ -2,6 +2,7 @@
 #include "law/powerlaw.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 static int add(struct dlm_laws *to, const struct dlm_powerlaw *p, const char *law, const char *term, double value,
@@ -24,25 +25,35 @@ static int add(struct dlm_laws *to, const struct dlm_powerlaw *p, const char *la
                         err);
 }
 
+enum { PLACES = 209 };
+
+struct places {
+    size_t at;
+    const double *x;
+};
+
+static double value_at(const void *ctx, const double *row, size_t i)
+{
+    const struct places *p = ctx;
+    return row[p->at] * pow(p->x[i], row[p->at + 1]);
+}
+
 static int add_band(const struct dlm_powerlaw *p, double low, double high, struct dlm_laws *bands, struct dlm_error *err)
 {
-    const uint64_t n = p->bootstrap->n;
-    double *v = malloc((n + 1) * sizeof *v);
-    int rc = v ? 0 : dlm_fail(err, DLM_ENOMEM, "out of memory");
     const int inner = (int)fmin(ceil(4 * log10(high / low)), 200) + 1;
-    for (int i = 0; i < inner + 8 && !rc; i++) { /* about four a decade within the data, two beyond */
-        char term[32];
-        struct dlm_interval in;
+    char term[PLACES][32];
+    double x[PLACES];
+    struct dlm_interval in[PLACES];
+    for (int i = 0; i < inner + 8; i++) { /* about four a decade within the data, two beyond */
         const double part = inner > 1 ? fmin((double)i / (inner - 1), 1) : 1;
-        snprintf(term, sizeof term, "%.9g", low * pow(high / low, part) * pow(10, i < inner ? 0 : 0.5 * (i - inner + 1)));
-        const double x = strtod(term, NULL);
-        for (uint64_t k = 0; k < n; k++)
-            v[k] = p->draws[k * p->stride] * pow(x, p->draws[k * p->stride + 1]);
-        rc = dlm_bootstrap_interval(p->bootstrap, v, 1, 0, &in, err);
-        if (!rc && isfinite(in.lo))
-            rc = add(bands, p, "power.band", term, dlm_form_at(&dlm_form_power, p->fit->value, x, 1), &in, false, err);
+        snprintf(term[i], sizeof *term, "%.9g", low * pow(high / low, part) * pow(10, i < inner ? 0 : 0.5 * (i - inner + 1)));
+        x[i] = strtod(term[i], NULL);
     }
-    free(v);
+    const struct places places = {p->at, x};
+    int rc = dlm_draws_intervals_of(p->bootstrap, p->draws, value_at, &places, (size_t)inner + 8, in, err);
+    for (int i = 0; i < inner + 8 && !rc; i++)
+        if (isfinite(in[i].lo))
+            rc = add(bands, p, "power.band", term[i], dlm_form_at(&dlm_form_power, p->fit->value, x[i], 1), &in[i], false, err);
     return rc;
 }
 
@@ -55,7 +66,7 @@ int dlm_powerlaw_rows(const struct dlm_powerlaw *p, struct dlm_laws *laws, struc
     int rc = 0;
     for (int i = 0; i < 2 && !rc; i++) {
         if (p->draws)
-            rc = dlm_bootstrap_interval(p->bootstrap, p->draws, p->stride, (size_t)i, &in[i], err);
+            rc = dlm_draws_interval(p->bootstrap, p->draws, p->at + (size_t)i, &in[i], err);
         if (!rc)
             rc = add(laws, p, "power", dlm_form_power.term[i], p->fit->value[i], &in[i], true, err);
     }

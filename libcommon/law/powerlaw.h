@@ -13,8 +13,8 @@ struct dlm_powerlaw {
     const struct dlm_sample *sample; /* the points that were fitted, in logs */
     const struct dlm_fit *fit;
     const struct dlm_bootstrap *bootstrap;
-    const double *draws; /* (bootstrap->n, stride): A and k of each resample in its first two columns; NULL: no interval */
-    size_t stride;
+    const struct dlm_draws *draws; /* NULL: no interval */
+    size_t at;                     /* its columns `at` and at + 1 are A and k */
 };
 
 /* Terms and range to `laws`, the band to `bands`; a note where k is not determined or only weakly. */

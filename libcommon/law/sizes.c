@@ -112,6 +112,21 @@ static size_t optima(const struct source *src, const uint32_t *counts, const dou
     return n;
 }
 
+/* Their laws, from n optima. */
+static bool fit_laws(const struct source *src, size_t n, const struct arrays *a, double *out)
+{
+    if (n < 2)
+        return false;
+    for (int k = 0; k < WHATS; k++) {
+        struct dlm_fit fit;
+        struct dlm_sample sample = {.n = n, .lx = {a->lx}, .ly = a->at[k], .w = a->w};
+        dlm_fit_again(&dlm_form_power, &sample, src->huber, &src->minima[k], &fit);
+        out[2 * k] = fit.value[0];
+        out[2 * k + 1] = fit.value[1];
+    }
+    return isfinite(out[1]);
+}
+
 static bool draw(void *ctx, struct dlm_rng *rng, void *scratch, double *out)
 {
     const struct source *src = ctx;
@@ -121,17 +136,17 @@ static bool draw(void *ctx, struct dlm_rng *rng, void *scratch, double *out)
         return false;
     if (!src->by_run)
         dlm_frontier_perturb(src->f, rng, a.ly, a.value);
-    size_t n = optima(src, src->by_run ? a.counts : NULL, src->by_run ? src->f->value : a.value, &a);
-    if (n < 2)
-        return false;
-    for (int k = 0; k < WHATS; k++) {
-        struct dlm_fit fit;
-        struct dlm_sample sample = {.n = n, .lx = {a.lx}, .ly = a.at[k], .w = a.w};
-        dlm_fit_again(&dlm_form_power, &sample, src->huber, &src->minima[k], &fit);
-        out[2 * k] = fit.value[0];
-        out[2 * k + 1] = fit.value[1];
-    }
-    return isfinite(out[1]);
+    return fit_laws(src, optima(src, src->by_run ? a.counts : NULL, src->by_run ? src->f->value : a.value, &a), &a, out);
+}
+
+static bool leave_out(void *ctx, size_t first, size_t last, void *scratch, double *out)
+{
+    const struct source *src = ctx;
+    struct arrays a;
+    lay_out(src->f, scratch, &a);
+    for (size_t i = 0; i < src->f->group->n; i++)
+        a.counts[i] = i < first || i >= last;
+    return fit_laws(src, optima(src, a.counts, src->f->value, &a), &a, out);
 }
 
 static int fit_group(const struct dlm_group *g, const char *by, const struct dlm_estimate *how, struct dlm_laws *laws,
@@ -140,9 +155,9 @@ static int fit_group(const struct dlm_group *g, const char *by, const struct dlm
     const struct dlm_bootstrap *b = &how->bootstrap;
     struct dlm_frontier f;
     struct arrays a = {0};
-    size_t good, n = 0;
+    size_t n = 0;
     bool *used = NULL;
-    double *draws = NULL;
+    struct dlm_draws draws = {0};
     void *scratch = NULL;
     int rc = dlm_frontier_fill(&f, g, &how->budgets, 3, err);
     struct source src = {.f = &f, .huber = how->huber, .by_run = dlm_bootstrap_by_run(g->n, 3)};
@@ -167,27 +182,29 @@ static int fit_group(const struct dlm_group *g, const char *by, const struct dlm
         else if (!rc) {
             struct dlm_fit fit[WHATS];
             struct dlm_sample sample[WHATS];
+            double estimate[WIDTH];
             optima(&src, NULL, f.value, &a);
             for (int k = 0; k < WHATS && !rc; k++) {
                 sample[k] = (struct dlm_sample){.n = n, .lx = {a.lx}, .ly = a.at[k], .w = a.w};
                 rc = dlm_fit_points(&dlm_form_power, &sample[k], how->huber, &src.minima[k], &fit[k], err);
+                estimate[2 * k] = fit[k].value[0];
+                estimate[2 * k + 1] = fit[k].value[1];
             }
             if (!rc && b->n && (src.by_run || f.has_se)) {
-                draws = b->n <= (size_t)-1 / sizeof *draws / WIDTH ? malloc(b->n * WIDTH * sizeof *draws) : NULL;
-                rc = draws ? dlm_bootstrap_run(b, &(struct dlm_resampler){draw, &src, size, WIDTH}, g->name, draws, &good, err)
-                           : dlm_fail(err, DLM_ENOMEM, "out of memory for %llu resamples", (unsigned long long)b->n);
+                rc = dlm_draws_fill(&draws, b, &(struct dlm_resampler){draw, &src, size, WIDTH}, src.by_run ? leave_out : NULL,
+                                    g->name, g->n, estimate, err);
             }
-            if (!rc && draws && !src.by_run)
+            if (!rc && draws.at && !src.by_run)
                 rc = dlm_notes_add(notes, err,
                                    "%s: laws of the optima: too few runs to resample: intervals are of measurement only",
                                    g->name);
             for (int k = 0; k < WHATS && !rc; k++)
                 rc = dlm_powerlaw_rows(&(struct dlm_powerlaw){g->name, columns[k], "flops", by, &sample[k], &fit[k], b,
-                                                              draws ? draws + 2 * k : NULL, WIDTH},
+                                                              draws.at ? &draws : NULL, (size_t)(2 * k)},
                                        laws, bands, notes, err);
         }
     }
-    free(draws);
+    dlm_draws_release(&draws);
     free(scratch);
     free(used);
     dlm_frontier_release(&f);
