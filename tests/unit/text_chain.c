@@ -2,6 +2,7 @@
 #include "tap.h"
 
 #include "text/chain.h"
+#include "text/encode.h"
 #include "text_bytepair.h"
 
 static struct bytepair b;
@@ -48,7 +49,9 @@ static void same_ids(struct dlm_rng *r)
             struct dlm_vocab *v;
             random_merges(r, alphabets[a], (int)(turn % 12 * (turn % 12) * 4));
             struct dlm_chain *c = chain_of(&v);
-            same = c != NULL;
+            struct dlm_encoder *e = NULL;
+            struct dlm_ids ids = {0};
+            same = c && !dlm_encoder_new(&e, v, false, &err);
             for (int again = 0; again < 12 && same; again++, tried++) {
                 uint8_t text[MOST];
                 size_t n = 1 + dlm_rng_below(r, again < 9 ? 40 : MOST);
@@ -57,11 +60,15 @@ static void same_ids(struct dlm_rng *r)
                 size_t k = bytepair_plain(&b, text, n, want);
                 size_t made = 0;
                 same = !dlm_chain_run(c, &scratch, text, n, got, &made, &err) && made == k;
+                ids.n = 0;
+                same = same && !dlm_encoder_run(e, text, n, &ids, &err) && ids.n == k;
                 for (size_t i = 0; i < k && same; i++)
-                    same = got[i] == want[i] + 4;
+                    same = got[i] == want[i] + 4 && ids.at[i] == got[i];
                 if (!same)
                     printf("# '%.*s'\n", (int)n, (const char *)text);
             }
+            free(ids.at);
+            dlm_encoder_free(e);
             dlm_chain_scratch_release(&scratch);
             dlm_chain_free(c);
             dlm_vocab_free(v);
