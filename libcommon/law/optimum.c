@@ -240,7 +240,7 @@ static int rate_sets_of_group(const struct dlm_group *g, const struct dlm_optimu
     }
     if (!rc && few)
         rc = dlm_notes_add(notes, err, "%s: %zu pair%s of size and batch left out: fewer than %d learning rates", g->name, few,
-                           few == 1 ? " is" : "s are", PARABOLA);
+                           few == 1 ? "" : "s", PARABOLA);
     for (size_t i = 0; i < n_curves; i++)
         dlm_curve_release(&curve[i]);
     free(curve);
