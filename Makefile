@@ -127,9 +127,9 @@ install: all
 	install -m 644 man/*.7 $(mandir)/man7
 	install -m 644 cmd/completion.bash $(compdir)/dlm-train
 	for c in $(filter-out dlm-train,$(COMMANDS)); do ln -sf dlm-train $(compdir)/$$c; done
-	install -m 644 examples/study.mk $(exdir)
+	install -m 644 examples/study.mk examples/cloze.awk examples/guess.awk $(exdir)
 uninstall:
-	rm -f $(COMMANDS:%=$(bindir)/%) $(COMMANDS:%=$(compdir)/%) $(exdir)/study.mk $(moddir)/dlm-mpi.so
+	rm -f $(COMMANDS:%=$(bindir)/%) $(COMMANDS:%=$(compdir)/%) $(exdir)/study.mk $(exdir)/cloze.awk $(exdir)/guess.awk $(moddir)/dlm-mpi.so
 	for m in man/*.[157]; do rm -f $(mandir)/man$${m##*.}/$${m#man/}; done
 
 clean:

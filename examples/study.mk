@@ -4,6 +4,8 @@
 #   make -f study.mk RUN='mpirun -n 4'           a prefix before each training command (or 'srun --gpus-per-task=1 -n 4')
 #   make -f study.mk CORPUS=books.jsonl.zst      any text, JSON Lines (field "text") or zstd file of either
 #
+#   make -f study.mk tasks.tsv                   besides the laws: tasks made of held-out text, for the models of the last size
+#
 # Interrupt it anywhere and repeat it: finished targets stay, a killed run goes on from its checkpoint. Edit the tables below for a study of your own.
 
 CORPUS     ?= corpus.txt
@@ -15,6 +17,8 @@ BATCH      ?= 8
 SEED       ?= 0
 EPOCHS     ?= 1
 EVAL       ?= 131072
+ITEMS      ?= 1000
+CHOICES    ?= 250
 OBJECTIVES ?= masked balanced uniform ar
 SIZES      ?= s1 s2 s3 s4 s5
 
@@ -34,6 +38,9 @@ INPUT       = $(if $(findstring .jsonl,$(CORPUS)),--jsonl text,--split blank)
 NAMES       = $(foreach o,$(OBJECTIVES),$(foreach s,$(SIZES),$o-$s))
 RUNS        = $(NAMES:%=runs/%.tsv)
 EVALS       = $(NAMES:%=runs/%.eval)
+
+HERE       := $(dir $(lastword $(MAKEFILE_LIST)))
+TASKS       = $(OBJECTIVES:%=runs/%-$(lastword $(SIZES)).tasks)
 
 all: law.tsv law.svg eval.tsv study/report.txt
 
@@ -60,6 +67,22 @@ runs/%.eval: runs/%.tsv
 
 eval.tsv: $(EVALS)
 	@awk 'FNR > 1 || NR == 1' $^ > $@.part && mv $@.part $@
+
+# Words left out of held-out texts: to be filled in, or to be told from three others. No text of N bytes has more than N tokens.
+held_out    = dlm-shard --cat data --split val | dlm-tokenize -d --split nul | tr '\n\0' '\001\n' | LC_ALL=C awk -v bytes=$(N)
+
+cloze.jsonl: data/manifest.tsv
+	@$(held_out) -v items=$(ITEMS) -f $(HERE)cloze.awk > $@
+choice.jsonl: data/manifest.tsv
+	@$(held_out) -v items=$(CHOICES) -v choices=4 -f $(HERE)cloze.awk > $@
+
+runs/%.tasks: runs/%.tsv cloze.jsonl choice.jsonl
+	@dlm-eval -c runs/$*.ckpt --task cloze.jsonl --task choice.jsonl --steps 8 --levels 16 -s $(SEED) -j $(THREADS) -o $@
+
+# What chance and the words' frequencies in the training text get, and each model.
+tasks.tsv: cloze.jsonl choice.jsonl $(TASKS)
+	@{ dlm-shard --cat data --split train | dlm-tokenize -d 2>/dev/null | head -c 4000000 | \
+	    LC_ALL=C awk -v OFS='\t' -f $(HERE)guess.awk - cloze.jsonl choice.jsonl; awk 'FNR > 1' $(TASKS); } > $@.part && mv $@.part $@
 
 law.tsv: $(RUNS)
 	@cat $^ | dlm-fitlaw loss -s $(SEED) -o $@
