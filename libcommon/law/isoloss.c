@@ -147,47 +147,73 @@ struct source {
 };
 
 /* Σ over the cells at this κ; their S_min and B_min in `shared` (n, 2), from where they are. ls (n, most): the cells' steps,
- * NULL: as they are. */
-static double at_kappa(const struct source *s, double log_kappa, const double *ls, double *shared, void *scratch)
+ * NULL: as they are. `slope`: by log κ, which at the lowest point of each cell is that of its residuals alone. */
+static double at_kappa(const struct source *s, double log_kappa, const double *ls, double *shared, void *scratch, double *slope)
 {
+    const double huber = s->how->huber;
     double sum = 0;
+    *slope = 0;
     for (size_t i = 0; i < s->n; i++) {
         const struct cell *c = &s->cells[i];
         const struct points p = {c->lb, c->b, ls ? ls + i * s->most : c->ls, c->steep, c->n, log_kappa};
-        struct dlm_robust f = problem(&p, s->how->huber, true);
+        struct dlm_robust f = problem(&p, huber, true);
+        double *q = &shared[2 * i];
         f.warm = ls != NULL;
         for (int k = 0; k < 2; k++)
-            shared[2 * i + (size_t)k] = fmin(fmax(shared[2 * i + (size_t)k], f.low[k]), f.high[k]);
-        sum += dlm_robust_descend(&f, &shared[2 * i], scratch);
+            q[k] = fmin(fmax(q[k], f.low[k]), f.high[k]);
+        sum += dlm_robust_descend(&f, q, scratch);
+        const double b_min = exp(q[LOG_B]), cb = exp(log_kappa) * b_min;
+        for (size_t k = 0; k < p.n; k++) {
+            const double v = cb / (p.b[k] - b_min), r = p.steep[k] * (q[LOG_S] + log1p(v) - p.ls[k]);
+            *slope += fmin(fmax(r, -huber), huber) * p.steep[k] * v / (1 + v);
+        }
     }
     return sum;
 }
 
-/* The κ between low and high that fits all cells best, by golden section. */
+/* The κ between low and high that fits all cells best: where the slope changes its sign, by false position (Illinois). */
 static double best_kappa(const struct source *s, double low, double high, const double *ls, double *shared, void *scratch)
 {
-    const double golden = 0.61803398874989485;
-    double a = high - golden * (high - low), b = low + golden * (high - low);
-    double fa = at_kappa(s, a, ls, shared, scratch), fb = at_kappa(s, b, ls, shared, scratch);
-    while (high - low > (ls ? 0.05 : 2e-3)) {
-        if (fa <= fb) {
-            high = b;
-            b = a;
-            fb = fa;
-            a = high - golden * (high - low);
-            fa = at_kappa(s, a, ls, shared, scratch);
+    const double enough = ls ? 0.01 : 1e-4;
+    double at = 0.5 * (low + high), step = 0.25 * (high - low), slope, below = NAN, above = NAN;
+    /* outwards from the middle, downhill, until the lowest point lies between */
+    at_kappa(s, at, ls, shared, scratch, &slope);
+    while (isnan(below) || isnan(above)) {
+        if (slope < 0) {
+            low = at;
+            below = slope;
         } else {
-            low = a;
-            a = b;
-            fa = fb;
-            b = low + golden * (high - low);
-            fb = at_kappa(s, b, ls, shared, scratch);
+            high = at;
+            above = slope;
         }
+        if (!isnan(below) && !isnan(above))
+            break;
+        const double next = slope < 0 ? fmin(at + step, high) : fmax(at - step, low);
+        if (next == at)
+            return at;
+        at = next;
+        step *= 2;
+        at_kappa(s, at, ls, shared, scratch, &slope);
     }
-    /* the parabola through the last three, so that resamples do not fall on the steps of the section */
-    const double mid = 0.5 * (low + high), fm = at_kappa(s, mid, ls, shared, scratch), h = 0.5 * (b - a);
-    const double bend = fa + fb - 2 * fm, at = bend > 0 ? fmin(fmax(mid - 0.5 * h * (fb - fa) / bend, low), high) : mid;
-    at_kappa(s, at, ls, shared, scratch);
+    for (int i = 0, side = 0; i < 60 && high - low > enough; i++) {
+        const double next = above > below ? (low * above - high * below) / (above - below) : 0.5 * (low + high);
+        const bool near = fabs(next - at) < 0.1 * enough;
+        at = i % 4 == 3 ? 0.5 * (low + high) : next; /* a crease holds false position up */
+        at_kappa(s, at, ls, shared, scratch, &slope);
+        if (slope < 0) {
+            low = at;
+            below = slope;
+            above *= side < 0 ? 0.5 : 1;
+            side = -1;
+        } else {
+            high = at;
+            above = slope;
+            below *= side > 0 ? 0.5 : 1;
+            side = 1;
+        }
+        if (near && i % 4 != 3)
+            break;
+    }
     return at;
 }
 
@@ -444,7 +470,8 @@ static int find_group(struct source *s, const char *by, struct dlm_isoloss *out,
             shared[2 * i + 1] = s->cells[i].q[LOG_B];
         }
         for (double at = kappa_low; at <= kappa_high; at += 1) { /* where golden section begins */
-            const double f = at_kappa(s, at, NULL, shared, law + 3 * s->n);
+            double slope;
+            const double f = at_kappa(s, at, NULL, shared, law + 3 * s->n, &slope);
             if (f < best) {
                 best = f;
                 s->log_kappa = at;

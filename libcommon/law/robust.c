@@ -7,7 +7,7 @@
 
 enum { N = DLM_ROBUST_TERMS, STEPS = 200, WARM_STEPS = 40 };
 
-size_t dlm_robust_scratch(int n, size_t m) { return m * (size_t)(n + 2) * sizeof(double); }
+size_t dlm_robust_scratch(int n, size_t m) { return m * (size_t)(2 * n + 2) * sizeof(double); }
 
 static double objective(const struct dlm_robust *p, const double *r, double delta)
 {
@@ -50,8 +50,10 @@ static bool solve(int n, double *a, double *b)
     return true;
 }
 
-static double descend(const struct dlm_robust *p, double delta, double *q, double *r, double *trial_r, double *jacobian)
+/* The buffers are r and its jacobian, then those of a trial; a trial that is taken changes places with them. */
+static double descend(const struct dlm_robust *p, double delta, double *q, double *const *buffers)
 {
+    double *r = buffers[0], *jacobian = buffers[1], *trial_r = buffers[2], *trial_jacobian = buffers[3];
     const int n = p->n;
     double lambda = 1e-2, f;
     if (!p->residuals(p->ctx, q, r, jacobian) || (f = objective(p, r, delta)) == INFINITY)
@@ -90,7 +92,7 @@ static double descend(const struct dlm_robust *p, double delta, double *q, doubl
             memcpy(trial, q, (size_t)n * sizeof *q);
             for (int k = 0; k < free; k++)
                 trial[at[k]] = fmin(fmax(q[at[k]] + s[k], p->low[at[k]]), p->high[at[k]]);
-            if (!p->residuals(p->ctx, trial, trial_r, NULL))
+            if (!p->residuals(p->ctx, trial, trial_r, trial_jacobian))
                 continue;
             const double ft = objective(p, trial_r, delta);
             if (!(ft < f))
@@ -98,11 +100,17 @@ static double descend(const struct dlm_robust *p, double delta, double *q, doubl
             moved = f - ft > enough * f;
             f = ft;
             memcpy(q, trial, (size_t)n * sizeof *q);
+            double *t = r;
+            r = trial_r;
+            trial_r = t;
+            t = jacobian;
+            jacobian = trial_jacobian;
+            trial_jacobian = t;
             lambda = fmax(lambda * 0.02, 1e-9);
             if (!moved)
                 return f;
         }
-        if (!moved || !p->residuals(p->ctx, q, r, jacobian))
+        if (!moved)
             return f;
     }
     return f;
@@ -110,8 +118,9 @@ static double descend(const struct dlm_robust *p, double delta, double *q, doubl
 
 double dlm_robust_descend(const struct dlm_robust *p, double *q, void *scratch)
 {
-    double *r = scratch, *trial = r + p->m, *jacobian = trial + p->m;
+    double *r = scratch, *jacobian = r + p->m, *trial = jacobian + p->m * (size_t)p->n;
+    double *const buffers[] = {r, jacobian, trial, trial + p->m};
     for (double wide = 64; wide > 1 && !p->warm; wide /= 8) /* the threshold lowered in stages leads past most creases */
-        descend(p, wide * p->huber, q, r, trial, jacobian);
-    return descend(p, p->huber, q, r, trial, jacobian);
+        descend(p, wide * p->huber, q, buffers);
+    return descend(p, p->huber, q, buffers);
 }
