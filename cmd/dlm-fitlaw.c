@@ -83,7 +83,7 @@ static const struct dlm_option options[] = {
      &critical_given},
     {"form",      0,   DLM_OPT_CHOICE, "NAME", "epochs: what repeated tokens are worth (saturating)", &form, 0, 0,
      "saturating|stretched", &form_given},
-    {"annealed",  0,   DLM_OPT_TEXT,   "EXPR", "annealing: runs whose last row meets this are annealed", &annealed, 0, 0, NULL,
+    {"annealed",  0,   DLM_OPT_TEXT,   "EXPR", "annealing, study: runs whose last row meets this are annealed", &annealed, 0, 0, NULL,
      &annealed_given},
     {"bootstrap", 0,   DLM_OPT_COUNT,  "N",    "resamples for the intervals; 0: none (1000)", &resamples, 0, 10e6, NULL,
      &bootstrap_given},
@@ -130,7 +130,7 @@ static const struct dlm_command command = {
     "isoloss [--losses LIST] [--critical] [FILE...]\n"
     "epochs [--form saturating|stretched] [FILE...]\nannealing --annealed EXPR [FILE...]\npredict -l LAW -C FLOPS[,...]\nplan -l LAW -C FLOPS[,...] [--format NAME] [--tokens-available U]\n"
     "databound -l LAW -C FLOPS[,...] --tokens-available U\nlaws [-l LAW]\n"
-    "study [-o DIR] [FILE...]\n"
+    "study [--annealed EXPR] [-o DIR] [FILE...]\n"
     "plot [--what KIND] [-l LAW] [-o FILE.svg|.png|.pdf] [FILE...]",
     options, sizeof options / sizeof *options, NULL};
 
@@ -452,6 +452,7 @@ static void begin_study(struct call *c)
 {
     struct dlm_error err = {{0}};
     c->request.keep = true;
+    c->request.mark = annealed;
     if (!strcmp(report_place(), "-"))
         dlm_frame_misuse(&command, "--output of study is a directory");
     check(dlm_report_check(report_place(), &err), &err);
@@ -470,6 +471,7 @@ static int find_study(struct call *c, struct dlm_error *err)
                                        .estimate = c->how,
                                        .levels = c->levels,
                                        .smooth = (enum dlm_smooth)smooth,
+                                       .annealed = annealed != NULL,
                                        .say = say_stage};
     return dlm_report_make(&c->study, &how, &c->notes, err);
 }
@@ -496,7 +498,7 @@ static const struct task tasks[] = {
     {"databound", "law flops noise tokens-available", "law flops tokens-available", true, begin_budgets, NULL, write_databound},
     {"laws",    "law",                     "",                  true,  NULL,          NULL,         write_published},
     {"plot",    FITS "interval by budgets losses smooth what law", "",                  false, begin_plot,    find_plot,    write_plot},
-    {"study",   FITS "interval budgets losses smooth", "",             false, begin_study,   find_study,   NULL},
+    {"study",   FITS "interval budgets losses smooth annealed", "", false, begin_study,   find_study,   NULL},
 };
 /* clang-format on */
 enum { TASKS = sizeof tasks / sizeof *tasks };
@@ -596,6 +598,7 @@ int main(int argc, char **argv)
                                            .seed = common.seed,
                                            .level = level,
                                            .kind = (enum dlm_interval_kind)interval,
+                                           .asked = interval_given,
                                            .tick = tick,
                                            .tick_ctx = &progress,
                                            .threads = (int)(common.threads ? common.threads : (uint64_t)dlm_build_cores())}},

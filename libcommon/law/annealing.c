@@ -158,7 +158,7 @@ static int find_row(const struct source *s, const struct dlm_group *g, size_t lo
         rc = dlm_notes_add(notes, err, "%s: %zu pair%s of annealed and constant runs: no interval; at least 5 are needed", name,
                            s->n, s->n == 1 ? "" : "s");
     }
-    *row = (struct dlm_annealing_row){.group = g, .pairs = s->n, .lone = lone, .factor = value[0], .in = none};
+    *row = (struct dlm_annealing_row){.group = g, .name = name, .pairs = s->n, .lone = lone, .factor = value[0], .in = none};
     for (int k = 0; k < WIDTH && !rc; k++) {
         struct dlm_interval in = none;
         char term[32];

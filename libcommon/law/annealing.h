@@ -15,6 +15,7 @@ enum { DLM_ANNEALING_SIZE, DLM_ANNEALING_TOKENS, DLM_ANNEALING_BATCH, DLM_ANNEAL
 
 struct dlm_annealing_row {
     const struct dlm_group *group; /* NULL: all of them, pooled */
+    const char *name;              /* that of the group, or `pooled` */
     size_t pairs, lone;            /* annealed runs with and without a partner */
     double factor;
     struct dlm_interval in;

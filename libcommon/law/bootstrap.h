@@ -31,6 +31,7 @@ struct dlm_bootstrap {
     void (*tick)(void *ctx, uint64_t done); /* from one thread, between blocks of resamples; may be NULL */
     void *tick_ctx;
     enum dlm_interval_kind kind; /* of dlm_draws_interval; dlm_bootstrap_interval knows percentiles only */
+    bool asked;                  /* kind was asked for: no analysis takes another that holds better */
 };
 
 /* The same with percentiles: where no runs are drawn but residuals or sets, there are none to leave out. */

@@ -174,11 +174,20 @@ static int note_bias(const struct dlm_group *g, const struct dlm_isoflop_row *ro
                          g->name, 100 * (low - 1), 100 * (high - 1), slope);
 }
 
+struct dlm_bootstrap dlm_isoflop_bootstrap(const struct dlm_bootstrap *b, const struct dlm_group *g, bool raw)
+{
+    bool several = raw;
+    for (size_t i = 0; i < g->n && !several && !b->asked; i++)
+        for (size_t k = 0; k < i && !several; k++)
+            several = fabs(log(g->runs[i].flops_tok / g->runs[k].flops_tok)) <= 1e-6;
+    return several && !b->asked ? dlm_bootstrap_percentiles(b) : *b;
+}
+
 /* One group: its budgets are added to the rows. */
 static int profile_group(const struct dlm_group *g, const struct dlm_estimate *how, struct profile *p,
                          const struct dlm_frontier *f, struct dlm_isoflop *out, struct dlm_notes *notes, struct dlm_error *err)
 {
-    const struct dlm_bootstrap *b = &how->bootstrap;
+    const struct dlm_bootstrap kind = dlm_isoflop_bootstrap(&how->bootstrap, g, p->raw), *b = &kind;
     const size_t width = 1 + f->n * DLM_ISOFLOP_VALUES,
                  size = g->n * sizeof(struct size) + (f->start[f->n] + g->n_points + 2 * g->n) * sizeof(double) +
                              g->n * sizeof(uint32_t);

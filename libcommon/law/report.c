@@ -3,6 +3,7 @@
 
 #include "base/output.h"
 #include "base/stop.h"
+#include "law/annealing.h"
 #include "law/epochs.h"
 #include "law/plot.h"
 #include "law/sizes.h"
@@ -144,7 +145,8 @@ struct figure_entry {
 };
 
 struct report {
-    const struct dlm_study *flops; /* read against compute */
+    const struct dlm_study *whole; /* read against compute, */
+    const struct dlm_study *flops; /* and that without annealed runs, which follow another law */
     const struct dlm_report_how *how;
     struct dlm_notes *notes;
     char *dir; /* where it is made */
@@ -156,11 +158,12 @@ struct report {
     size_t n_figures;
     struct dlm_notes missing; /* analyses that could not be done, and why */
     bool no_gnuplot;
-    struct dlm_laws loss, by_tokens, sizes, surface, batch, lr, critical, epochs;
+    struct dlm_laws loss, by_tokens, sizes, surface, batch, lr, critical, epochs, annealed;
     struct dlm_isoflop profiles;
     struct dlm_optima batches, rates;
     struct dlm_isoloss isoloss;
     struct dlm_epochs bound;
+    struct dlm_annealing annealing;
     struct dlm_curves curves;
     bool has_bound;
 };
@@ -245,7 +248,7 @@ static int draw(struct report *r, struct dlm_figure *f, int rc, const char *file
 
 /* --- the rows, as each analysis needs them --------------------------------------------------------------------------------------- */
 
-enum { NEED_SIZES = 1, NEED_PARAMS = 2, NEED_BATCH = 4, NEED_LR = 8, NEED_UNIQUE = 16, BY_TOKENS = 32, NEED_REPEATS = 64 };
+enum { NEED_SIZES = 1, NEED_PARAMS = 2, NEED_BATCH = 4, NEED_LR = 8, NEED_UNIQUE = 16, BY_TOKENS = 32, ANNEALED = 64 };
 
 struct rows {
     struct dlm_study study;
@@ -276,6 +279,8 @@ static int derive(const struct dlm_study *s, unsigned need, struct rows *w, stru
         for (size_t i = 0; i < s->groups[g].n; i++) {
             const struct dlm_run *from = &s->groups[g].runs[i];
             struct dlm_run *to = &o->runs[o->n_runs];
+            if (from->points[from->n - 1].marked && !(need & ANNEALED))
+                continue;
             *to = *from;
             to->points = &o->points[o->n_points];
             to->n = 0;
@@ -521,6 +526,20 @@ static int do_epochs(struct report *r, struct rows *w, struct dlm_error *err)
                      "The least loss that unique tokens allow", err);
 }
 
+static int do_annealing(struct report *r, struct dlm_error *err)
+{
+    struct rows w;
+    if (!r->how->annealed)
+        return 0;
+    say(r, "annealing");
+    int rc = derive(r->whole, NEED_SIZES | BY_TOKENS | ANNEALED, &w, err);
+    if (!rc)
+        rc = dlm_annealing_find(&w.study, &r->how->estimate, r->how->smooth, &r->annealing, &r->annealed, r->notes, err);
+    rc = rc ? allow(r, "annealing", rc, err) : write_laws(r, "annealing.tsv", &r->annealed, err);
+    release_rows(&w);
+    return rc;
+}
+
 /* --- the answers ----------------------------------------------------------------------------------------------------------------- */
 
 static const char undetermined[] = "not determined by these runs";
@@ -648,6 +667,80 @@ static void put_comparison(struct report *r, const struct dlm_laws *l, const cha
     fputc('\n', r->text);
 }
 
+/* The compute at which a group's law comes down to `loss`, within ten times of its data: where the law does, and where its
+ * limits do. False: it does not. */
+static bool compute_of(const struct dlm_laws *l, const char *law, const char *group, const char *y, double loss,
+                       struct dlm_prediction *c)
+{
+    enum { STEPS = 400 };
+    const struct dlm_law_row *from = dlm_laws_find(l, law, group, "x_min", y, "flops"),
+                             *to = dlm_laws_find(l, law, group, "x_max", y, "flops");
+    double at[3] = {NAN, NAN, NAN}, last = NAN, before[3] = {NAN, NAN, NAN};
+    if (!from || !to)
+        return false;
+    for (int i = 0; i <= STEPS; i++) {
+        struct dlm_prediction p;
+        const double x = 0.1 * from->value * pow(100 * to->value / from->value, (double)i / STEPS);
+        if (!dlm_laws_predict(l, law, group, from->y, "flops", x, &p))
+            continue;
+        const double now[3] = {p.value, p.lo, p.hi};
+        for (int k = 0; k < 3; k++) {
+            if (isnan(at[k]) && before[k] > loss && now[k] <= loss)
+                at[k] = last * pow(x / last, log(before[k] / loss) / log(before[k] / now[k]));
+            before[k] = now[k];
+        }
+        last = x;
+    }
+    *c = (struct dlm_prediction){at[0], at[1], at[2]};
+    return isfinite(at[0]);
+}
+
+/* Tokens of the best split at that compute; the errors of the two laws add as if they were independent. */
+static bool tokens_of(const struct report *r, const char *group, const struct dlm_prediction *c, struct dlm_prediction *d)
+{
+    struct dlm_prediction k, p;
+    if (!term(&r->sizes, "power", group, "k", "tokens", "flops", &k) || !value_at(&r->sizes, "power", group, "tokens", c->value, &p))
+        return false;
+    *d = (struct dlm_prediction){p.value,
+                                 p.value * exp(-hypot(log(p.value / p.lo), k.value * log(c->value / c->lo))),
+                                 p.value * exp(hypot(log(p.hi / p.value), k.value * log(c->hi / c->value)))};
+    return true;
+}
+
+static void put_ratio(struct report *r, const char *what, const struct dlm_prediction *a, const struct dlm_prediction *b)
+{
+    struct dlm_prediction ratio = dlm_report_ratio(a, b);
+    fprintf(r->text, ", %s: ", what);
+    put_value(r, &ratio, false, "%.4f");
+    if (isfinite(ratio.lo) && isfinite(ratio.hi))
+        fputs(ratio.lo > 1 ? "  more" : ratio.hi < 1 ? "  less" : "  (no difference is seen)", r->text);
+    fputc('\n', r->text);
+}
+
+/* What two groups need for one loss: that of the worse one at the highest compute that both were fitted at, so that the laws are
+ * asked within their data. */
+static void put_equal_loss(struct report *r, const struct dlm_laws *l, const char *law, const char *y, const char *a, const char *b,
+                           bool tokens)
+{
+    struct dlm_prediction loss, of_b, ca, cb, da, db;
+    const double c = common_compute(l, law, y, a, b);
+    const bool known = value_at(l, law, a, y, c, &loss) && value_at(l, law, b, y, c, &of_b);
+    loss.value = known ? fmax(loss.value, of_b.value) : NAN;
+    if (!known || !compute_of(l, law, a, y, loss.value, &ca) || !compute_of(l, law, b, y, loss.value, &cb)) {
+        fprintf(r->text, "  %s over %s, compute for an equal loss: %s", a, b, undetermined);
+        if (known)
+            fprintf(r->text, " (a loss of %.4f is not reached within ten times the compute of both)", loss.value);
+        fputc('\n', r->text);
+        return;
+    }
+    fprintf(r->text, "  %s over %s, for a loss of %.4f", a, b, loss.value);
+    put_ratio(r, "compute", &ca, &cb);
+    if (tokens && tokens_of(r, a, &ca, &da) && tokens_of(r, b, &cb, &db)) {
+        fprintf(r->text, "  %s over %s, for a loss of %.4f", a, b, loss.value);
+        put_ratio(r, "tokens of the best split", &da, &db);
+    }
+}
+
 static void answer_sizes(struct report *r, const char *ref)
 {
     const struct dlm_study *s = r->flops;
@@ -684,6 +777,7 @@ static void answer_tokens(struct report *r, const char *ref)
         if (strcmp(s->groups[g].name, ref)) {
             put_comparison(r, &r->sizes, "power", "tokens", s->groups[g].name, ref, "tokens of the best split");
             put_comparison(r, &r->sizes, "power", "loss", s->groups[g].name, ref, "loss of the best split");
+            put_equal_loss(r, &r->sizes, "power", "loss", s->groups[g].name, ref, true);
         }
 }
 
@@ -697,8 +791,10 @@ static void answer_ar(struct report *r)
     if (!ar)
         fprintf(r->text, "  %s: none of them is autoregressive (dlm-train --objective ar)\n", undetermined);
     for (size_t g = 0; g < s->n && ar; g++)
-        if (!is_ar(s->groups[g].name))
+        if (!is_ar(s->groups[g].name)) {
             put_comparison(r, &r->loss, "loss", NULL, s->groups[g].name, ar, "loss");
+            put_equal_loss(r, &r->loss, "loss", NULL, s->groups[g].name, ar, false);
+        }
 }
 
 static void answer_batch(struct report *r)
@@ -780,6 +876,39 @@ static void answer_joules(struct report *r)
         fprintf(r->text, "  %s: no row has joules\n", undetermined);
 }
 
+static void answer_annealing(struct report *r)
+{
+    static const struct {
+        int axis;
+        const char *name;
+    } optima[] = {{DLM_ANNEALING_SIZE, "size"}, {DLM_ANNEALING_BATCH, "batch"}, {DLM_ANNEALING_LR, "learning rate"}};
+    if (!r->how->annealed)
+        return;
+    put_heading(r, "8. What does annealing do?", "annealing.tsv");
+    if (!r->annealing.n)
+        fprintf(r->text, "  %s: no annealed run has a partner at a constant rate\n", undetermined);
+    for (size_t i = 0; i < r->annealing.n; i++) {
+        const struct dlm_annealing_row *row = &r->annealing.rows[i];
+        struct dlm_prediction p = {row->factor, row->in.lo, row->in.hi};
+        fprintf(r->text, "  %s: it multiplies the loss of %zu runs by ", row->name, row->pairs);
+        put_value(r, &p, false, "%.5f");
+        for (size_t k = 0; k < sizeof optima / sizeof *optima; k++) {
+            const double slope = row->slope[optima[k].axis];
+            const struct dlm_interval in = row->slope_in[optima[k].axis];
+            fprintf(r->text, "\n    does it move the best %s? ", optima[k].name);
+            if (isnan(slope) || isnan(in.lo))
+                fputs(undetermined, r->text);
+            else
+                fprintf(r->text, "%s: slope of the factor %+.2g [%+.2g, %+.2g]",
+                        in.lo <= 0 && in.hi >= 0 ? "not as far as these runs tell"
+                        : slope < 0              ? "up"
+                                                 : "down",
+                        slope, in.lo, in.hi);
+        }
+        fputc('\n', r->text);
+    }
+}
+
 static void put_notes(struct report *r, const char *title, const struct dlm_notes *n)
 {
     if (n->n)
@@ -823,6 +952,7 @@ static int write_text(struct report *r, struct dlm_error *err)
     answer_batch(r);
     answer_crossover(r);
     answer_joules(r);
+    answer_annealing(r);
     if (ferror(out.file))
         rc = dlm_fail_errno(err, DLM_EIO, "cannot write 'report.txt'");
     return close_file(&out, rc, err);
@@ -945,6 +1075,8 @@ static int make_all(struct report *r, struct dlm_error *err)
         rc = do_isoloss(r, err);
     if (!rc)
         rc = do_epochs(r, &repeated, err);
+    if (!rc)
+        rc = do_annealing(r, err);
     say(r, "report");
     if (!rc)
         rc = write_text(r, err);
@@ -960,9 +1092,16 @@ static int make_all(struct report *r, struct dlm_error *err)
 
 int dlm_report_make(const struct dlm_study *s, const struct dlm_report_how *how, struct dlm_notes *notes, struct dlm_error *err)
 {
-    struct report r = {.flops = s, .how = how, .notes = notes, .no_gnuplot = !found_gnuplot()};
+    struct rows constant = {0};
+    struct report r = {.whole = s, .flops = s, .how = how, .notes = notes, .no_gnuplot = !found_gnuplot()};
     char *dir = strdup(how->dir);
     int rc = dir ? dlm_report_check(how->dir, err) : no_memory(err);
+    if (!rc && how->annealed) {
+        rc = derive(s, 0, &constant, err);
+        r.flops = &constant.study;
+        if (rc == DLM_EDATA)
+            rc = dlm_fail(err, DLM_EDATA, "all runs are annealed (--annealed): laws are fitted to those at a constant rate");
+    }
     while (!rc && strlen(dir) > 1 && dir[strlen(dir) - 1] == '/')
         dir[strlen(dir) - 1] = 0;
     if (!rc && asprintf(&r.dir, "%s.tmp-XXXXXX", dir) < 0) {
@@ -998,12 +1137,15 @@ int dlm_report_make(const struct dlm_study *s, const struct dlm_report_how *how,
     free(r.figures);
     free(r.dir);
     free(dir);
-    struct dlm_laws *const laws[] = {&r.loss, &r.by_tokens, &r.sizes, &r.surface, &r.batch, &r.lr, &r.critical, &r.epochs};
+    struct dlm_laws *const laws[] = {&r.loss, &r.by_tokens, &r.sizes, &r.surface, &r.batch, &r.lr, &r.critical, &r.epochs, &r.annealed};
     for (size_t i = 0; i < sizeof laws / sizeof *laws; i++)
         dlm_laws_release(laws[i]);
     dlm_isoflop_release(&r.profiles);
     dlm_curves_release(&r.curves);
     dlm_epochs_release(&r.bound);
+    dlm_annealing_release(&r.annealing);
+    if (how->annealed)
+        release_rows(&constant);
     dlm_notes_release(&r.missing);
     return rc;
 }

@@ -19,6 +19,7 @@ struct dlm_report_how {
     struct dlm_estimate estimate;
     struct dlm_levels levels;
     enum dlm_smooth smooth;
+    bool annealed; /* the points of annealed runs are marked: say what annealing does, and leave those runs out elsewhere */
     void (*say)(void *ctx, const char *what); /* what is being done; may be NULL */
     void *say_ctx;
 };

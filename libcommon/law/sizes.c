@@ -152,7 +152,7 @@ static bool leave_out(void *ctx, size_t first, size_t last, void *scratch, doubl
 static int fit_group(const struct dlm_group *g, const char *by, const struct dlm_estimate *how, struct dlm_laws *laws,
                      struct dlm_laws *bands, struct dlm_notes *notes, struct dlm_error *err)
 {
-    const struct dlm_bootstrap *b = &how->bootstrap;
+    const struct dlm_bootstrap kind = dlm_isoflop_bootstrap(&how->bootstrap, g, false), *b = &kind;
     struct dlm_frontier f;
     struct arrays a = {0};
     size_t n = 0;

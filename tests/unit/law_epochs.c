@@ -61,7 +61,8 @@ static const struct dlm_law_row *find(const struct dlm_laws *l, const char *law,
 
 static struct dlm_estimate how(uint64_t n, uint64_t seed, int threads)
 {
-    return (struct dlm_estimate){.huber = 1e-3, .bootstrap = {.n = n, .seed = seed, .level = 0.95, .threads = threads}};
+    return (struct dlm_estimate){
+        .huber = 1e-3, .bootstrap = {.n = n, .seed = seed, .level = 0.95, .threads = threads, .kind = DLM_INTERVAL_BCA}};
 }
 
 static bool noted(const struct dlm_notes *notes, const char *words)
