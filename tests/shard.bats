@@ -137,7 +137,7 @@ copy() {
 	-o x --level 0 a.tok.zst|--level
 	-o x --shard-tokens 0 a.tok.zst|--shard-tokens
 	-o x --split val a.tok.zst|--split
-	--list --cat set|--list, --verify and --cat
+	--list --cat set|--list, --verify, --cat and --import
 	--list|--list takes one DIR
 	--cat set set|--cat takes one DIR
 	--verify -n 64 set|--verify takes no options
