@@ -556,6 +556,176 @@ static void revision(uint64_t seed)
     dlm_network_free(m);
 }
 
+/* --- many steps -------------------------------------------------------------------------------------------------------------- */
+
+/* Under masked noise a position leaves the mask at a time that is uniform in α and independent of the others', and stays as it is. With ever shorter steps
+ * no two leave together, so the order is any of the N! alike, and each position is drawn given those before it: what remains is the any-order
+ * autoregressive model of the network, averaged over orders. By induction: the next position is any masked one alike. */
+static void enumerate_orders(const struct dlm_sample_plan *p, double *now)
+{
+    static double next[STATES];
+    struct dlm_choose_rank rank[V];
+    double shares[V];
+    static const uint32_t nothing[N] = {MASK, MASK, MASK};
+    memset(now, 0, STATES * sizeof *now);
+    now[state_of(nothing)] = 1;
+    for (int known = 0; known < N; known++) {
+        memset(next, 0, sizeof next);
+        for (int s = 0; s < STATES; s++) {
+            uint32_t z[N];
+            ids_of(s, z);
+            for (int i = 0; i < N && now[s] > 0; i++) {
+                if (z[i] != MASK)
+                    continue;
+                dlm_choose_shares(shares, &p->choose, table[s][i], V, MASK, rank);
+                for (uint32_t v = 0; v < V; v++) {
+                    z[i] = v;
+                    next[state_of(z)] += now[s] / (N - known) * shares[v];
+                }
+                z[i] = MASK;
+            }
+        }
+        memcpy(now, next, sizeof next);
+    }
+}
+
+static double total_variation(const double *p, const double *q)
+{
+    double sum = 0;
+    for (int s = 0; s < STATES; s++)
+        sum += fabs(p[s] - q[s]) / 2;
+    return sum;
+}
+
+/* The table of a network that knows the joint distribution p: what each position is given those that are not masked. */
+static void tabulate_joint(const double *p)
+{
+    memset(table, 0, sizeof table);
+    for (int s = 0; s < STATES; s++) {
+        uint32_t z[N], x[N];
+        double share[N][V] = {{0}};
+        ids_of(s, z);
+        for (int t = 0; t < STATES; t++) {
+            bool fits = true;
+            ids_of(t, x);
+            for (int i = 0; i < N; i++)
+                fits = fits && (z[i] == MASK || z[i] == x[i]);
+            for (int i = 0; i < N && fits; i++)
+                share[i][x[i]] += p[t];
+        }
+        for (int i = 0; i < N; i++)
+            for (int v = 0; v < V; v++)
+                table[s][i][v] = share[i][v] > 0 ? (float)log(share[i][v]) : -100;
+    }
+}
+
+/* Two positions leave the mask in one step, and then do not see each other, with a probability that falls as 1/T: so does the distance to the limit. It is
+ * told at T = 16, 64, 256; each must be a quarter of the one before. */
+static void falls(const struct dlm_sample_plan *plan, const double *limit, double tolerance, const char *what)
+{
+    static double p[STATES];
+    double off[3];
+    struct dlm_sample_plan many = *plan;
+    many.steps = 16;
+    for (int k = 0; k < 3; k++, many.steps *= 4) {
+        enumerate_ancestral(&many, p);
+        off[k] = total_variation(p, limit);
+    }
+    tap_ok(off[0] > 1e-4 && fabs(off[1] / off[0] - 0.25) < tolerance && fabs(off[2] / off[1] - 0.25) < tolerance,
+           "%s: the distance to the limit falls as 1/T (%.2g, %.2g, %.2g at 16, 64, 256 steps)", what, off[0], off[1], off[2]);
+}
+
+static bool rejected(const uint32_t *ids, size_t count, const double *p)
+{
+    size_t seen[STATES] = {0};
+    double chi = 0;
+    int cells = 0;
+    for (size_t k = 0; k < count; k++)
+        seen[state_of(ids + k * N)]++;
+    for (int s = 0; s < STATES; s++) {
+        double want = p[s] * (double)count;
+        if (want < 5)
+            continue;
+        chi += ((double)seen[s] - want) * ((double)seen[s] - want) / want;
+        cells++;
+    }
+    return chi > cells + 10 * sqrt(2.0 * cells);
+}
+
+static void many_steps(uint64_t seed)
+{
+    enum { COUNT = 6000, FEWER = 2000 };
+    static double limit[STATES], joint[STATES];
+    uint32_t *ids = calloc(COUNT * N, sizeof *ids);
+    if (!ids)
+        exit(1);
+    struct dlm_network *m = network(N, false, seed + 5);
+    struct dlm_sample_plan plan = {.noise = noise("masked"), .length = N, .choose = {1, 0, 1}, .seed = seed + 300, .threads = 1};
+    tabulate(m, false, all_noisy, N);
+    enumerate_orders(&plan, limit);
+    falls(&plan, limit, 0.02, "masked");
+    plan.cosine = true;
+    falls(&plan, limit, 0.02, "masked, cosine");
+    plan.cosine = false;
+    for (plan.steps = 64; plan.steps <= 256; plan.steps *= 4, plan.seed++) {
+        struct dlm_sampler *s = sampler(m, &plan);
+        char what[80];
+        const size_t n = plan.steps == 64 ? COUNT : FEWER;
+        texts(s, N, 0, n, n, ids, NULL);
+        snprintf(what, sizeof what, "masked, %u steps, against any order alike", plan.steps);
+        compare(ids, n, limit, what);
+        dlm_sampler_free(s);
+    }
+    plan.steps = 1;
+    struct dlm_sampler *s = sampler(m, &plan);
+    texts(s, N, 0, COUNT, COUNT, ids, NULL);
+    tap_ok(rejected(ids, COUNT, limit), "a single step is another distribution, and so many texts tell");
+    dlm_sampler_free(s);
+    dlm_network_free(m);
+
+    /* Exact conditionals: every order gives the joint distribution, which the steps therefore approach. */
+    struct dlm_rng r;
+    double sum = 0;
+    dlm_rng_init(&r, seed, 78, DLM_RNG_TEST);
+    for (int t = 0; t < STATES; t++) {
+        uint32_t x[N];
+        ids_of(t, x);
+        joint[t] = any_mask(x, N) ? 0 : exp(2 * dlm_rng_normal(&r));
+        sum += joint[t];
+    }
+    for (int t = 0; t < STATES; t++)
+        joint[t] /= sum;
+    tabulate_joint(joint);
+    enumerate_orders(&plan, limit);
+    tap_ok(total_variation(limit, joint) < 1e-6, "of exact conditionals the limit is their joint distribution (off by %.1g)", total_variation(limit, joint));
+    falls(&plan, joint, 0.02, "exact conditionals");
+
+    /* Where ids change more than once there is no such short form: the limit is extrapolated from 256 and 512 steps, whose distances to it are as 2 to 1. */
+    static const char *const others[] = {"uniform", "balanced"};
+    for (int k = 0; k < 2; k++) {
+        m = network(N, false, seed + 6);
+        plan.noise = noise(others[k]);
+        tabulate(m, false, all_noisy, N);
+        plan.steps = 256;
+        enumerate_ancestral(&plan, joint);
+        plan.steps = 512;
+        enumerate_ancestral(&plan, limit);
+        for (int t = 0; t < STATES; t++)
+            limit[t] = 2 * limit[t] - joint[t];
+        falls(&plan, limit, 0.03, others[k]);
+        plan.steps = 64;
+        plan.seed++;
+        s = sampler(m, &plan);
+        texts(s, N, 0, FEWER, FEWER, ids, NULL);
+        char what[80];
+        snprintf(what, sizeof what, "%s, 64 steps, against the limit", others[k]);
+        compare(ids, FEWER, limit, what);
+        dlm_sampler_free(s);
+        dlm_network_free(m);
+    }
+    free(ids);
+}
+
 /* --- what must not matter, and what must ------------------------------------------------------------------------------------ */
 
 static void independence(uint64_t seed)
@@ -686,6 +856,7 @@ int main(void)
     }
     histograms(seed);
     windows(seed);
+    many_steps(seed);
     kept_prefix(seed);
     revision(seed);
     independence(seed);
