@@ -90,10 +90,22 @@ prepare:
 	@.ci/prepare
 check: prepare
 	@$(MAKE) --no-print-directory check-built
-check-built: $(BINS) $(MODULES) units
+check-built: $(BINS) $(MODULES) units fuzzers
 	@tests/run $B $(ONLY)
 check-long: prepare
 	@DLM_TEST_LONG=1 $(MAKE) --no-print-directory check-built
+	@$(MAKE) --no-print-directory SAN=1 fuzz
+
+# Hostile bytes for each entry point that reads files, FUZZ_SECONDS each.
+FUZZERS  = $(patsubst tests/fuzz/%.c,$B/fuzz/%,$(wildcard tests/fuzz/*.c))
+FUZZ_SECONDS = 60
+fuzzers: $(FUZZERS)
+fuzz: $(FUZZERS)
+	@tests/fuzz/run $B $(FUZZ_SECONDS)
+$B/fuzz/%: tests/fuzz/%.c tests/fuzz/fuzz.h tests/fuzz/ranks_seed.h $B/libdlm.a
+	@mkdir -p $(@D)
+	$(if $Q,@echo "  LD $@")
+	$Q$(CC) $(CFLAGS) $(COMMON) -Ikernels -Itests/fuzz $(LDFLAGS) -o $@ $< $B/libdlm.a $(KERLIBS) $(LIBS)
 
 # The whole pipeline, in demo/: examples/study.mk with the corpus of a Debian package (or CORPUS=path), one run a core.
 demo: prepare
@@ -136,5 +148,5 @@ clean:
 	rm -rf build build-san build-plain build-san-plain
 
 -include $(LIBOBJ:.o=.d) $(KEROBJ:.o=.d) $(wildcard $B/cmd/*.d $B/tests/*.d $B/bench/*.d)
-.PHONY: all units prepare check check-built check-long demo bench install uninstall clean
+.PHONY: all units fuzzers fuzz prepare check check-built check-long demo bench install uninstall clean
 .DELETE_ON_ERROR:
