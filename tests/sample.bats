@@ -205,6 +205,7 @@ stat() {
 }
 
 @test "a model that knows three sentences by heart gives them back from every sampler, and repairs copies" {
+    [[ $(dlm-train --version) != *sanitized* ]] || skip "3000 training steps take half a minute and more under sanitizers; other tests run each sampler"
     for i in $(seq 200); do
         printf 'a fox ran north\nbig dogs sleep.\nmy hat is green\n' # a sequence each, with its end id
     done >lines
