@@ -42,7 +42,8 @@ static int interval = DLM_INTERVAL_BCA, by, smooth, drawing;
 static bool drawing_given;
 static const char *annealed;
 static int form;
-static bool annealed_given, form_given, optima, optima_given, best_batch, best_batch_given, critical, critical_given, losses_given, smooth_given, paper_filter, paper_filter_given;
+static bool annealed_given, form_given, optima, optima_given, best_batch, best_batch_given, critical, critical_given,
+    losses_given, smooth_given, paper_filter, paper_filter_given;
 static bool skip_bad, skip_bad_given, interval_given;
 static bool offset, raw, x_given, y_given, offset_given, raw_given, by_given, budgets_given, law_given, compute_given,
     group_given, where_given, bootstrap_given, level_given, huber_given;
@@ -62,8 +63,8 @@ static const struct dlm_option options[] = {
     {NULL, 0, DLM_OPT_GROUP, NULL, "Curves:", NULL, 0, 0, NULL, NULL},
     {"smooth",    0,   DLM_OPT_CHOICE, "HOW",  "curves by local lines, or each by C + B t^-b (local)", &smooth, 0, 0,
      "local|power", &smooth_given},
-    {"losses",    0,   DLM_OPT_TEXT,   "LIST", "curve, batch, isoloss: N levels of loss, HIGH:LOW:N, or with commas between (8)", &losses, 0, 0,
-     NULL, &losses_given},
+    {"losses",    0,   DLM_OPT_TEXT,   "LIST", "curve, batch, isoloss: N levels of loss, HIGH:LOW:N, or with commas between (8)",
+     &losses, 0, 0, NULL, &losses_given},
     {NULL, 0, DLM_OPT_GROUP, NULL, "Fits:", NULL, 0, 0, NULL, NULL},
     {"x-column",  'x', DLM_OPT_TEXT,   "COL",  "power: fit against this column; surface: params or flops_tok (flops_tok)",
      &x_column, 0, 0, NULL, &x_given},
@@ -73,28 +74,29 @@ static const struct dlm_option options[] = {
      &raw_given},
     {"by",        0,   DLM_OPT_CHOICE, "COL",  "curve, loss, plot: against flops or tokens (flops)", &by, 0, 0, "flops|tokens",
      &by_given},
-    {"budgets",   0,   DLM_OPT_TEXT,   "N",    "curve, isoflop, loss, lr, plot: N budgets, log-spaced, or LOW:HIGH:N (8)", &budgets, 0, 0,
-     NULL, &budgets_given},
+    {"budgets",   0,   DLM_OPT_TEXT,   "N",    "curve, isoflop, loss, lr, plot: N budgets, log-spaced, or LOW:HIGH:N (8)",
+     &budgets, 0, 0, NULL, &budgets_given},
     {"optima",    0,   DLM_OPT_FLAG,   NULL,   "batch, lr: write the optima themselves, not their law", &optima, 0, 0, NULL,
      &optima_given},
-    {"best-batch", 0,  DLM_OPT_FLAG,   NULL,   "lr: only at the batch that is best at its size and tokens", &best_batch, 0, 0, NULL,
-     &best_batch_given},
-    {"critical",  0,   DLM_OPT_FLAG,   NULL,   "isoloss: write the law of the critical batch, not the curves", &critical, 0, 0, NULL,
-     &critical_given},
+    {"best-batch", 0,  DLM_OPT_FLAG,   NULL,   "lr: only at the batch that is best at its size and tokens", &best_batch, 0, 0,
+     NULL, &best_batch_given},
+    {"critical",  0,   DLM_OPT_FLAG,   NULL,   "isoloss: write the law of the critical batch, not the curves", &critical, 0, 0,
+     NULL, &critical_given},
     {"form",      0,   DLM_OPT_CHOICE, "NAME", "epochs: what repeated tokens are worth (saturating)", &form, 0, 0,
      "saturating|stretched", &form_given},
-    {"annealed",  0,   DLM_OPT_TEXT,   "EXPR", "annealing, study: runs whose last row meets this are annealed", &annealed, 0, 0, NULL,
-     &annealed_given},
+    {"annealed",  0,   DLM_OPT_TEXT,   "EXPR", "annealing, study: runs whose last row meets this are annealed", &annealed, 0, 0,
+     NULL, &annealed_given},
     {"bootstrap", 0,   DLM_OPT_COUNT,  "N",    "resamples for the intervals; 0: none (1000)", &resamples, 0, 10e6, NULL,
      &bootstrap_given},
-    {"interval",  0,   DLM_OPT_CHOICE, "KIND", "percentiles, or bias-corrected and accelerated ones; not for batch, lr, isoloss (bca)",
-     &interval, 0, 0, "percentile|bca", &interval_given},
+    {"interval",  0,   DLM_OPT_CHOICE, "KIND",
+     "percentiles, or bias-corrected and accelerated ones; not for batch, lr, isoloss (bca)", &interval, 0, 0, "percentile|bca", &interval_given},
     {"level",     0,   DLM_OPT_REAL,   "P",    "level of the intervals (0.95)", &level, 0.01, 0.9999, NULL, &level_given},
     {"huber",     0,   DLM_OPT_REAL,   "D",    "residual of log y beyond which errors count linearly (1e-3)", &huber, 1e-9, 1e3,
      NULL, &huber_given},
     {NULL, 0, DLM_OPT_GROUP, NULL, "Drawings:", NULL, 0, 0, NULL, NULL},
-    {"what",      0,   DLM_OPT_CHOICE, "KIND", "plot: loss, curves, isoflop, sizes, tokens, batch, lr, isoloss or bound (loss)", &drawing, 0, 0,
-     "loss|curves|isoflop|sizes|tokens|batch|lr|isoloss|bound", &drawing_given},
+    {"what",      0,   DLM_OPT_CHOICE, "KIND",
+     "plot: loss, curves, isoflop, sizes, tokens, batch, lr, batch-curves, lr-curves, isoloss or bound (loss)", &drawing, 0, 0,
+     "loss|curves|isoflop|sizes|tokens|batch|lr|isoloss|bound|batch-curves|lr-curves", &drawing_given},
     {NULL, 0, DLM_OPT_GROUP, NULL, "Predictions:", NULL, 0, 0, NULL, NULL},
     {"law",       'l', DLM_OPT_TEXTS,  "FILE", "laws of an earlier fit, or published ones by name; may be repeated",
      &law_files, 0, 0, NULL, &law_given},
@@ -103,8 +105,8 @@ static const struct dlm_option options[] = {
     {NULL, 0, DLM_OPT_GROUP, NULL, "Plans:", NULL, 0, 0, NULL, NULL},
     {"format",    0,   DLM_OPT_CHOICE, "NAME", "tsv, dlm (a command line), megatron or deepspeed (tsv)", &recipe, 0, 0,
      "tsv|dlm|megatron|deepspeed", &recipe_given},
-    {"tokens-available", 0, DLM_OPT_REAL, "U", "unique tokens at hand; more are trained on by repeating them", &plan.unique, 1, 1e30,
-     NULL, &unique_given},
+    {"tokens-available", 0, DLM_OPT_REAL, "U", "unique tokens at hand; more are trained on by repeating them",
+     &plan.unique, 1, 1e30, NULL, &unique_given},
     {"noise",     0,   DLM_OPT_TEXT,   "NAME", "this noise type or group alone", &plan.noise, 0, 0, NULL, &noise_given},
     {"batch",     0,   DLM_OPT_COUNT,  "B",    "sequences a step (what the law says, rounded)", &plan.batch, 1, 1e9, NULL,
      &batch_given},
@@ -126,9 +128,11 @@ static const struct dlm_option options[] = {
 static const struct dlm_command command = {
     "dlm-fitlaw", "fit scaling laws to the metrics of runs, predict from them, draw them",
     "loss [--by flops|tokens] [FILE...]\nisoflop [--raw] [FILE...]\npower -x COL -y COL [--offset] [FILE...]\n"
-    "surface [-x params|flops_tok] [FILE...]\ncurve [--by flops|tokens] [--losses LIST] [--smooth local|power] [FILE...]\nbatch [--losses LIST] [--optima] [FILE...]\nlr [--budgets LOW:HIGH:N] [--best-batch] [--optima] [FILE...]\n"
+    "surface [-x params|flops_tok] [FILE...]\ncurve [--by flops|tokens] [--losses LIST] [--smooth local|power] [FILE...]\n"
+    "batch [--losses LIST] [--optima] [FILE...]\nlr [--budgets LOW:HIGH:N] [--best-batch] [--optima] [FILE...]\n"
     "isoloss [--losses LIST] [--critical] [FILE...]\n"
-    "epochs [--form saturating|stretched] [FILE...]\nannealing --annealed EXPR [FILE...]\npredict -l LAW -C FLOPS[,...]\nplan -l LAW -C FLOPS[,...] [--format NAME] [--tokens-available U]\n"
+    "epochs [--form saturating|stretched] [FILE...]\nannealing --annealed EXPR [FILE...]\n"
+    "predict -l LAW -C FLOPS[,...]\nplan -l LAW -C FLOPS[,...] [--format NAME] [--tokens-available U]\n"
     "databound -l LAW -C FLOPS[,...] --tokens-available U\nlaws [-l LAW]\n"
     "study [--annealed EXPR] [-o DIR] [FILE...]\n"
     "plot [--what KIND] [-l LAW] [-o FILE.svg|.png|.pdf] [FILE...]",
@@ -173,7 +177,7 @@ static void check(int rc, const struct dlm_error *err)
         dlm_frame_fail(&command, rc, err);
 }
 
-/* --- the tasks ------------------------------------------------------------------------------------------------------------------- */
+/* --- the tasks ----------------------------------------------------------------------------------------------------------- */
 
 static int write_laws(struct call *c, FILE *f, const char *name, struct dlm_error *err)
 {
@@ -259,7 +263,8 @@ static int find_optima(struct call *c, enum dlm_optimum_of of, struct dlm_error 
         .estimate = c->how, .levels = c->levels, .smooth = (enum dlm_smooth)smooth, .best_batch = best_batch};
     int rc = dlm_optimum_find(&c->study, &how, of, &c->optima, &c->laws, &c->notes, err);
     if (!rc && !optima && !c->laws.n)
-        rc = dlm_fail(err, DLM_EDATA, "no law: it needs at least 2 optima within the sampled values (--optima shows them), and should have five");
+        rc = dlm_fail(err, DLM_EDATA,
+                      "no law: it needs at least 2 optima within the sampled values (--optima shows them), and should have five");
     return rc;
 }
 
@@ -384,7 +389,19 @@ static int write_published(struct call *c, FILE *f, const char *name, struct dlm
     return law_files.n ? dlm_laws_write(&c->laws, f, name, err) : dlm_published_list(f, name, err);
 }
 
-enum { DRAW_LOSS, DRAW_CURVES, DRAW_ISOFLOP, DRAW_SIZES, DRAW_TOKENS, DRAW_BATCH, DRAW_LR, DRAW_ISOLOSS, DRAW_BOUND };
+enum {
+    DRAW_LOSS,
+    DRAW_CURVES,
+    DRAW_ISOFLOP,
+    DRAW_SIZES,
+    DRAW_TOKENS,
+    DRAW_BATCH,
+    DRAW_LR,
+    DRAW_ISOLOSS,
+    DRAW_BOUND,
+    DRAW_BATCH_CURVES,
+    DRAW_LR_CURVES
+};
 
 static void begin_plot(struct call *c)
 {
@@ -393,14 +410,17 @@ static void begin_plot(struct call *c)
         dlm_frame_misuse(&command, "--law belongs to plot --what loss");
     if (drawing == DRAW_ISOFLOP || drawing == DRAW_SIZES || drawing == DRAW_TOKENS)
         begin_isoflop(c);
-    else if (drawing == DRAW_LR)
+    else if (drawing == DRAW_LR || drawing == DRAW_LR_CURVES)
         begin_rates(c);
     else if (drawing == DRAW_BOUND)
         begin_epochs(c);
-    else if (drawing == DRAW_BATCH || drawing == DRAW_ISOLOSS)
+    else if (drawing == DRAW_BATCH || drawing == DRAW_BATCH_CURVES || drawing == DRAW_ISOLOSS)
         begin_batches(c);
     else
         begin_loss(c);
+    if (interval_given && (drawing == DRAW_CURVES || drawing == DRAW_BATCH || drawing == DRAW_LR || drawing == DRAW_ISOLOSS ||
+                           drawing == DRAW_BATCH_CURVES || drawing == DRAW_LR_CURVES))
+        dlm_frame_misuse(&command, "--interval does not belong to this drawing");
     c->drawn = common.output && strcmp(common.output, "-");
     if (c->drawn)
         check(dlm_plot_format_of(common.output, &c->format, &err), &err);
@@ -409,7 +429,9 @@ static void begin_plot(struct call *c)
 static int find_plot(struct call *c, struct dlm_error *err)
 {
     int rc = 0;
-    if ((drawing == DRAW_ISOFLOP || drawing == DRAW_ISOLOSS) && c->study.n > 1)
+    const bool one = drawing == DRAW_ISOFLOP || drawing == DRAW_ISOLOSS || drawing == DRAW_BATCH_CURVES ||
+                     drawing == DRAW_LR_CURVES;
+    if (one && c->study.n > 1)
         return dlm_fail(err, DLM_EDATA, "%zu groups: this drawing shows one; choose it with --where", c->study.n);
     switch (drawing) {
     case DRAW_CURVES: return dlm_view_curves(&c->figure, &c->study, c->request.x, err);
@@ -420,12 +442,19 @@ static int find_plot(struct call *c, struct dlm_error *err)
         if (!rc)
             rc = dlm_sizes_fit(&c->study, &c->profiles, &c->how, &c->laws, &c->notes, err);
         return rc ? rc
-                  : dlm_view_sizes(&c->figure, &c->study, &c->profiles, drawing == DRAW_SIZES ? DLM_ISOFLOP_SIZE : DLM_ISOFLOP_TOKENS,
-                                   &c->laws, err);
+                  : dlm_view_sizes(&c->figure, &c->study, &c->profiles,
+                                   drawing == DRAW_SIZES ? DLM_ISOFLOP_SIZE : DLM_ISOFLOP_TOKENS, &c->laws, err);
     case DRAW_BATCH:
     case DRAW_LR:
         rc = find_optima(c, drawing == DRAW_LR ? DLM_OPTIMUM_LR : DLM_OPTIMUM_BATCH, err);
         return rc ? rc : dlm_view_optima(&c->figure, &c->study, &c->optima, &c->laws, err);
+    case DRAW_BATCH_CURVES:
+    case DRAW_LR_CURVES: {
+        const struct dlm_optimum_how how = {.estimate = c->how, .levels = c->levels, .smooth = (enum dlm_smooth)smooth};
+        const enum dlm_optimum_of of = drawing == DRAW_LR_CURVES ? DLM_OPTIMUM_LR : DLM_OPTIMUM_BATCH;
+        rc = dlm_optimum_find(&c->study, &how, of, &c->optima, &c->laws, &c->notes, err);
+        return rc ? rc : dlm_view_parabolas(&c->figure, &c->optima, c->study.groups[0].name, err);
+    }
     case DRAW_BOUND:
         rc = find_epochs(c, err);
         return rc ? rc : dlm_view_bound(&c->figure, &c->study, &c->laws, err);
@@ -497,13 +526,13 @@ static const struct task tasks[] = {
     {"plan",    PLAN,                      "law flops",         true,  begin_plan,    NULL,         write_plan},
     {"databound", "law flops noise tokens-available", "law flops tokens-available", true, begin_budgets, NULL, write_databound},
     {"laws",    "law",                     "",                  true,  NULL,          NULL,         write_published},
-    {"plot",    FITS "interval by budgets losses smooth what law", "",                  false, begin_plot,    find_plot,    write_plot},
+    {"plot",    FITS "interval by budgets losses smooth what law", "", false, begin_plot,    find_plot,    write_plot},
     {"study",   FITS "interval budgets losses smooth annealed", "", false, begin_study,   find_study,   NULL},
 };
 /* clang-format on */
 enum { TASKS = sizeof tasks / sizeof *tasks };
 
-/* --- main ------------------------------------------------------------------------------------------------------------------------ */
+/* --- main ---------------------------------------------------------------------------------------------------------------- */
 
 /* `power, surface or plot` */
 static const char *task_names(void)
@@ -531,7 +560,8 @@ static bool lists(const char *words, const char *word)
     return false;
 }
 
-/* An option that the task would ignore is misuse, and so is one that it lacks. Every option but the common ones notes that it was given. */
+/* An option that the task would ignore is misuse, and so is one that it lacks. Every option but the common ones notes that it was
+ * given. */
 static void check_options(const struct task *task)
 {
     for (size_t i = 0; i < command.n_options; i++) {

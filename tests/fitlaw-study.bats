@@ -193,7 +193,7 @@ setup() {
 
 @test "fitlaw-study: every kind of drawing, with characters and through gnuplot" {
     one='noise=="masked"'
-    for what in loss curves isoflop sizes tokens batch lr isoloss; do
+    for what in loss curves isoflop sizes tokens batch lr batch-curves lr-curves isoloss; do
         dlm-fitlaw plot -q --bootstrap 30 --what $what --where "$one" "$grid" > drawn
         [ "$(awk '{ if (length($0) > m) m = length($0) } END { print m <= 80 }' drawn)" = 1 ] || { cat drawn; return 1; }
         run ! grep -q '[^ -~]' drawn
@@ -209,5 +209,40 @@ setup() {
     dlm-fitlaw plot -q --bootstrap 100 --what sizes "$grid" | grep -q 'masked/diffusion: M\* ~ C^0\.5[0-9]* \[0\.'
     run --separate-stderr dlm-fitlaw plot -q --what isoflop "$grid"; fails_with 1 'this drawing shows one; choose it with --where'
     run --separate-stderr dlm-fitlaw plot -q --what lr -l paper "$grid"; fails_with 2 'law belongs to plot --what loss'
+    run --separate-stderr dlm-fitlaw plot -q --what batch-curves "$grid"; fails_with 1 'this drawing shows one'
+    run --separate-stderr dlm-fitlaw plot -q --what lr --interval bca "$grid"; fails_with 2 'interval does not belong to this drawing'
     run --separate-stderr dlm-fitlaw plot -q --what nothing "$grid"; fails_with 2 'what is one of'
+}
+
+@test "fitlaw-study: what annealing does, and that annealed runs are no part of the rest" {
+    awk -F'\t' -v OFS='\t' 'NR == 1 { print $0, "cool"; next }
+        $3 == "masked" { print $0, 0; name = $1; row[name] = $0 }
+        END { for (name in row) { $0 = row[name]; $1 = name "-a"; $14 /= 1.0245; print $0, 1 } }' "$grid" > cooled.tsv
+    grep -P '^run|\tmasked\t' "$grid" > constant.tsv
+    without_gnuplot study -q --bootstrap 200 --annealed 'cool==1' cooled.tsv -o out
+    without_gnuplot study -q --bootstrap 200 constant.tsv -o plain
+    for f in isoflop sizes surface loss-compute batch-law lr-law critical; do cmp out/$f.tsv plain/$f.tsv; done
+    grep -q '^8. What does annealing do' out/report.txt
+    run ! grep -q 'annealing' plain/report.txt
+    awk -F'\t' '$1 == "annealing" && $2 == "masked/diffusion" && $3 == "factor" { n++; ok = $4 > .9755 && $4 < .9766 } END { exit !(n && ok) }' out/annealing.tsv
+    grep -q 'multiplies the loss of 60 runs by 0.97' out/report.txt
+    [ "$(grep -cE 'does it move the best (size|batch|learning rate)[?] (up|down|not as far|not determined)' out/report.txt)" -eq 3 ]
+    run --separate-stderr dlm-fitlaw study -q --annealed 'cool>=0' cooled.tsv -o none; fails_with 1 'all runs are annealed'
+    run --separate-stderr dlm-fitlaw study -q --annealed 'nothing==1' cooled.tsv -o none; [ "$status" -ne 0 ]
+}
+
+@test "fitlaw-study: the compute and tokens of an equal loss" {
+    without_gnuplot study -q --bootstrap 300 "$grid" -o out
+    # masked and uniform differ in E alone (0.08): what uniform needs for a loss is what masked needs for one lower by that
+    sed -n '/^3\./,/^4\./p' out/report.txt > three
+    grep -q 'none/ar over masked/diffusion, for a loss of .*, compute: 0\..*  less' three
+    grep -q 'uniform/diffusion over masked/diffusion, for a loss of .*, compute: [1-9].*  more' three
+    awk '/^[a-z]*.diffusion over masked.diffusion, for a loss/' three
+    read -r loss ratio low high < <(grep 'uniform/diffusion over masked/diffusion, for a loss.*compute:' three |
+        sed 's/.*loss of \([0-9.]*\), compute: \([0-9.]*\) \[\([0-9.]*\), \([0-9.]*\)\].*/\1 \2 \3 \4/')
+    # the least C at a loss, on the surface: M = G C^(beta/(alpha+beta))
+    awk -v loss=$loss -v low=$low -v high=$high 'function best(c, g, m) { g = (.292 * 222 / (.367 * 1920)) ^ (1 / .659); m = g * c ^ (.367 / .659)
+            return 222 * m ^ -.292 + 1920 * (c / m) ^ -.367 }
+        function need(e, a, b, m, i) { a = log(1e15); b = log(1e24); for (i = 0; i < 80; i++) { m = (a + b) / 2; if (e + best(exp(m)) > loss) a = m; else b = m }; return exp(a) }
+        BEGIN { r = need(2.25) / need(2.17); print r, low, high; exit !(low * .95 <= r && r <= high * 1.05) }'
 }

@@ -17,9 +17,8 @@ const char *const dlm_databound_names[DLM_BY_ESTIMATES] = {"surface", "loss-law"
 static bool epochs_law(const struct dlm_laws *l, const char *group, enum dlm_epochs_form form, struct dlm_databound *d)
 {
     const char *law = form == DLM_EPOCHS_SATURATING ? "epochs.saturating" : "epochs.stretched";
-    static const char *const terms[DLM_EPOCHS_TERMS] = {"E", "a", "alpha", "b", "beta", "R", "p", "q"};
-    for (int i = 0; i < (form == DLM_EPOCHS_SATURATING ? 6 : 8); i++) {
-        const struct dlm_law_row *r = dlm_laws_find(l, law, group, terms[i], NULL, NULL);
+    for (int i = 0; i < dlm_epochs_count(form); i++) {
+        const struct dlm_law_row *r = dlm_laws_find(l, law, group, dlm_epochs_terms[i], NULL, NULL);
         if (!r)
             return false;
         d->value[i] = r->value;
@@ -64,18 +63,13 @@ bool dlm_databound_stretched(const struct dlm_laws *l, const char *group, double
     if (!epochs_law(l, group, DLM_EPOCHS_STRETCHED, &d))
         return false;
     *worth = dlm_databound_worth(&d, params, unique, tokens);
-    *loss = dlm_form_at(&dlm_form_surface, d.value, params, *worth);
+    *loss = dlm_epochs_loss(DLM_EPOCHS_STRETCHED, d.value, params, unique, tokens);
     return true;
 }
 
 double dlm_databound_worth(const struct dlm_databound *d, double params, double unique, double tokens)
 {
-    const double *v = d->value, e = tokens / unique;
-    if (!(e > 1))
-        return tokens;
-    if (d->form == DLM_EPOCHS_SATURATING)
-        return unique * (1 + v[5] * -expm1(-(e - 1) / v[5]));
-    return unique * pow(e, v[6]) * exp(-pow((e - 1) / (v[5] * pow(unique, .39) / pow(params, .55)), v[7]));
+    return dlm_epochs_worth(d->form, d->value, params, unique, tokens);
 }
 
 /* --- the best size --------------------------------------------------------------------------------------------------------------- */

@@ -435,7 +435,8 @@ static double cross(enum dlm_epochs_form form, const double *a, const double *b,
 }
 
 static int find_crossover(const struct dlm_epochs *e, size_t i, size_t j, const struct dlm_bootstrap *b,
-                          const struct dlm_draws *di, const struct dlm_draws *dj, struct dlm_crossover *c, struct dlm_notes *notes, struct dlm_error *err)
+                          const struct dlm_draws *di, const struct dlm_draws *dj, struct dlm_crossover *c,
+                          struct dlm_notes *notes, struct dlm_error *err)
 {
     const struct dlm_group *first = e->group[i], *second = e->group[j];
     const double range = log(100), low = log(fmin(e->low[i], e->low[j])) - range,

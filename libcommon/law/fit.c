@@ -428,7 +428,7 @@ static void keep(const struct dlm_form *form, struct dlm_minima *m, double *valu
 
 static void sort_minima(struct dlm_minima *m, double *value)
 {
-    for (int i = 1; i < m->n; i++)
+    for (int i = 1; i < m->n && i < DLM_FIT_MINIMA; i++) /* there are no more; the second bound tells the compiler */
         for (int j = i; j > 0 && value[j] < value[j - 1]; j--) {
             double v = value[j], q[N];
             value[j] = value[j - 1];

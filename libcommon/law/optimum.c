@@ -2,7 +2,6 @@
 #include "law/optimum.h"
 
 #include "law/columns.h"
-#include "law/parabola.h"
 #include "law/powerlaw.h"
 #include "law/reach.h"
 
@@ -600,7 +599,10 @@ static int find_group(const struct dlm_optimum_how *how, struct dlm_optima *out,
     struct dlm_optimum_row *more = realloc(out->rows, (out->n + levels + 1) * sizeof *more);
     if (more)
         out->rows = more;
-    if (!x || !more) {
+    struct dlm_optimum_point *at = realloc(out->points, (out->n_points + levels * widest + 1) * sizeof *at);
+    if (at)
+        out->points = at;
+    if (!x || !more || !at) {
         free(x);
         return dlm_fail(err, DLM_ENOMEM, "out of memory");
     }
@@ -614,6 +616,12 @@ static int find_group(const struct dlm_optimum_how *how, struct dlm_optima *out,
                 continue;
             }
             struct dlm_optimum_row row = make_row(out->of, &sets[i], l);
+            row.curve = sets[i].curve[l];
+            row.first = out->n_points;
+            for (size_t k = 0; k < sets[i].n; k++)
+                if (isfinite(sets[i].y[l * sets[i].n + k]))
+                    out->points[out->n_points++] =
+                        (struct dlm_optimum_point){exp(sets[i].x[k]), exp(sets[i].y[l * sets[i].n + k])};
             outside[sets[i].curve[l].x > log(row.low)] += !row.inside;
             out->rows[out->n++] = row;
         }
@@ -714,5 +722,6 @@ int dlm_optimum_write(const struct dlm_optima *o, const struct dlm_study *s, FIL
 void dlm_optimum_release(struct dlm_optima *o)
 {
     free(o->rows);
+    free(o->points);
     *o = (struct dlm_optima){.of = o->of};
 }

@@ -21,10 +21,15 @@
 
 #include "law/curve.h"
 #include "law/estimate.h"
+#include "law/parabola.h"
 
 #include <stdio.h>
 
 enum dlm_optimum_of { DLM_OPTIMUM_BATCH, DLM_OPTIMUM_LR };
+
+struct dlm_optimum_point {
+    double x, y; /* a batch and the tokens it needs, or a rate and its loss */
+};
 
 struct dlm_optimum_row {
     const struct dlm_group *group;
@@ -34,12 +39,16 @@ struct dlm_optimum_row {
     size_t values;                      /* batches or rates that the parabola goes through */
     double low, high;                   /* the least and largest of them */
     bool inside;                        /* the optimum lies between them */
+    size_t first;                       /* of its `values` points */
+    struct dlm_parabola curve;          /* through their logs */
 };
 
 struct dlm_optima {
     enum dlm_optimum_of of;
     struct dlm_optimum_row *rows; /* by group, size, (batch,) level */
     size_t n;
+    struct dlm_optimum_point *points;
+    size_t n_points;
 };
 
 struct dlm_optimum_how {

@@ -462,6 +462,14 @@ static int do_optima(struct report *r, enum dlm_optimum_of of, struct dlm_error 
     if (!rc)
         rc = draw(r, &f, dlm_view_optima(&f, r->flops, o, l, err), batch ? "batch.svg" : "lr.svg", tsv,
                   batch ? "Best batch against the tokens that reach a loss" : "Best learning rate against batch", err);
+    for (size_t g = 0; g < w.study.n && !rc; g++) {
+        char file[48];
+        snprintf(file, sizeof file, "%s-parabolas-%zu.svg", name, g + 1);
+        rc = draw(r, &f, dlm_view_parabolas(&f, o, w.study.groups[g].name, err), file, tsv,
+                  batch ? "Tokens that each batch needs for a loss, and the parabolas' lowest points"
+                        : "Loss of each learning rate at the longest horizon, and the parabolas' lowest points",
+                  err);
+    }
     dlm_optimum_release(o);
     release_rows(&w);
     return rc;
@@ -673,15 +681,17 @@ static bool compute_of(const struct dlm_laws *l, const char *law, const char *gr
                        struct dlm_prediction *c)
 {
     enum { STEPS = 400 };
-    const struct dlm_law_row *from = dlm_laws_find(l, law, group, "x_min", y, "flops"),
-                             *to = dlm_laws_find(l, law, group, "x_max", y, "flops");
+    const bool surface = !strcmp(law, "surface");
+    const char *of = surface ? NULL : y, *x_of = surface ? NULL : "flops"; /* a surface is against size and tokens */
+    const struct dlm_law_row *from = dlm_laws_find(l, law, group, surface ? "C_min" : "x_min", of, x_of),
+                             *to = dlm_laws_find(l, law, group, surface ? "C_max" : "x_max", of, x_of);
     double at[3] = {NAN, NAN, NAN}, last = NAN, before[3] = {NAN, NAN, NAN};
     if (!from || !to)
         return false;
     for (int i = 0; i <= STEPS; i++) {
         struct dlm_prediction p;
         const double x = 0.1 * from->value * pow(100 * to->value / from->value, (double)i / STEPS);
-        if (!dlm_laws_predict(l, law, group, from->y, "flops", x, &p))
+        if (!dlm_laws_predict(l, law, group, y, "flops", x, &p))
             continue;
         const double now[3] = {p.value, p.lo, p.hi};
         for (int k = 0; k < 3; k++) {
@@ -719,26 +729,34 @@ static void put_ratio(struct report *r, const char *what, const struct dlm_predi
 
 /* What two groups need for one loss: that of the worse one at the highest compute that both were fitted at, so that the laws are
  * asked within their data. */
-static void put_equal_loss(struct report *r, const struct dlm_laws *l, const char *law, const char *y, const char *a, const char *b,
-                           bool tokens)
+static void put_equal_loss(struct report *r, const char *a, const char *b)
 {
+    const struct dlm_laws *l = &r->surface; /* where both have one: a power law of the loss has no level that it comes down to */
+    const char *law = "surface";
     struct dlm_prediction loss, of_b, ca, cb, da, db;
-    const double c = common_compute(l, law, y, a, b);
-    const bool known = value_at(l, law, a, y, c, &loss) && value_at(l, law, b, y, c, &of_b);
+    const struct dlm_law_row *end_a = dlm_laws_find(l, law, a, "C_max", NULL, NULL);
+    const struct dlm_law_row *end_b = dlm_laws_find(l, law, b, "C_max", NULL, NULL);
+    double c = end_a && end_b ? fmin(end_a->value, end_b->value) : NAN;
+    bool known = c > 0 && dlm_laws_predict(l, law, a, "loss", "flops", c, &loss) &&
+                 dlm_laws_predict(l, law, b, "loss", "flops", c, &of_b);
+    if (!known) {
+        l = &r->sizes;
+        law = "power";
+        c = common_compute(l, law, "loss", a, b);
+        known = value_at(l, law, a, "loss", c, &loss) && value_at(l, law, b, "loss", c, &of_b);
+    }
     loss.value = known ? fmax(loss.value, of_b.value) : NAN;
-    if (!known || !compute_of(l, law, a, y, loss.value, &ca) || !compute_of(l, law, b, y, loss.value, &cb)) {
-        fprintf(r->text, "  %s over %s, compute for an equal loss: %s", a, b, undetermined);
-        if (known)
-            fprintf(r->text, " (a loss of %.4f is not reached within ten times the compute of both)", loss.value);
-        fputc('\n', r->text);
+    if (!known || !compute_of(l, law, a, "loss", loss.value, &ca) || !compute_of(l, law, b, "loss", loss.value, &cb)) {
+        fprintf(r->text, "  %s over %s, compute and tokens for an equal loss: %s\n", a, b, undetermined);
         return;
     }
     fprintf(r->text, "  %s over %s, for a loss of %.4f", a, b, loss.value);
     put_ratio(r, "compute", &ca, &cb);
-    if (tokens && tokens_of(r, a, &ca, &da) && tokens_of(r, b, &cb, &db)) {
-        fprintf(r->text, "  %s over %s, for a loss of %.4f", a, b, loss.value);
+    fprintf(r->text, "  %s over %s, for a loss of %.4f", a, b, loss.value);
+    if (tokens_of(r, a, &ca, &da) && tokens_of(r, b, &cb, &db))
         put_ratio(r, "tokens of the best split", &da, &db);
-    }
+    else
+        fprintf(r->text, ", tokens: %s\n", undetermined);
 }
 
 static void answer_sizes(struct report *r, const char *ref)
@@ -770,14 +788,15 @@ static void answer_sizes(struct report *r, const char *ref)
 static void answer_tokens(struct report *r, const char *ref)
 {
     const struct dlm_study *s = r->flops;
-    put_heading(r, "3. What tokens does each noise type need for equal loss at equal compute?", "sizes.tsv");
+    put_heading(r, "3. What tokens does each noise type need for equal loss at equal compute?",
+                "sizes.tsv, surface.tsv");
     if (s->n < 2)
         fprintf(r->text, "  %s: there is one group alone\n", undetermined);
     for (size_t g = 0; g < s->n; g++)
         if (strcmp(s->groups[g].name, ref)) {
             put_comparison(r, &r->sizes, "power", "tokens", s->groups[g].name, ref, "tokens of the best split");
             put_comparison(r, &r->sizes, "power", "loss", s->groups[g].name, ref, "loss of the best split");
-            put_equal_loss(r, &r->sizes, "power", "loss", s->groups[g].name, ref, true);
+            put_equal_loss(r, s->groups[g].name, ref);
         }
 }
 
@@ -785,7 +804,7 @@ static void answer_ar(struct report *r)
 {
     const struct dlm_study *s = r->flops;
     const char *ar = NULL;
-    put_heading(r, "4. How far is the autoregressive baseline?", "loss-compute.tsv");
+    put_heading(r, "4. How far is the autoregressive baseline?", "loss-compute.tsv, surface.tsv");
     for (size_t g = 0; g < s->n && !ar; g++)
         ar = is_ar(s->groups[g].name) ? s->groups[g].name : NULL;
     if (!ar)
@@ -793,7 +812,7 @@ static void answer_ar(struct report *r)
     for (size_t g = 0; g < s->n && ar; g++)
         if (!is_ar(s->groups[g].name)) {
             put_comparison(r, &r->loss, "loss", NULL, s->groups[g].name, ar, "loss");
-            put_equal_loss(r, &r->loss, "loss", NULL, s->groups[g].name, ar, false);
+            put_equal_loss(r, s->groups[g].name, ar);
         }
 }
 

@@ -254,6 +254,9 @@ static unsigned place_of(const struct dlm_study *s, const char *group)
     return g;
 }
 
+/* Intervals of several groups at one budget would hide each other: they are drawn beside it. */
+static double apart(const struct dlm_study *s, unsigned place) { return pow(1.05, place - 0.5 * (double)(s->n - 1)); }
+
 int dlm_view_sizes(struct dlm_figure *f, const struct dlm_study *s, const struct dlm_isoflop *o, int what,
                    const struct dlm_laws *l, struct dlm_error *err)
 {
@@ -267,7 +270,8 @@ int dlm_view_sizes(struct dlm_figure *f, const struct dlm_study *s, const struct
         if (!i || strcmp(r->group->name, o->rows[i - 1].group->name))
             rc = dlm_figure_series(f, DLM_SERIES_POINTS, place_of(s, r->group->name), err, NULL);
         if (!rc)
-            rc = dlm_figure_point(f, r->flops, r->value[what], r->interval[what].lo, r->interval[what].hi, err);
+            rc = dlm_figure_point(f, r->flops * apart(s, place_of(s, r->group->name)), r->value[what], r->interval[what].lo,
+                                  r->interval[what].hi, err);
     }
     return rc ? rc : put_power_laws(f, s, l, columns[what], "flops", signs[what], "C", err);
 }
@@ -291,6 +295,58 @@ int dlm_view_optima(struct dlm_figure *f, const struct dlm_study *s, const struc
     return rc ? rc
               : put_power_laws(f, s, l, batch ? "batch_tok" : "lr", batch ? "tokens" : "batch_tok", batch ? "B*" : "lr*",
                                batch ? "D" : "B", err);
+}
+
+/* One parabola, over its values and a little beyond, with its points; y over `unit`. */
+static int put_parabola(struct dlm_figure *f, const struct dlm_optima *o, const struct dlm_optimum_row *r, double unit,
+                        unsigned colour, const char *label, struct dlm_error *err)
+{
+    const double beyond = pow(r->high / r->low, 0.08);
+    int rc = dlm_figure_series(f, DLM_SERIES_POINTS, colour, err, label ? "%s" : NULL, label);
+    for (size_t k = r->first; k < r->first + r->values && !rc; k++)
+        rc = dlm_figure_point(f, o->points[k].x, o->points[k].y / unit, NAN, NAN, err);
+    if (!rc)
+        rc = dlm_figure_series(f, DLM_SERIES_LINE, colour, err, NULL);
+    for (int k = 0; k <= STEPS / 3 && !rc; k++) {
+        const double x = r->low / beyond * pow(r->high / r->low * beyond * beyond, (double)k / (STEPS / 3));
+        rc = dlm_figure_point(f, x, exp(dlm_parabola_at(&r->curve, log(x))) / unit, NAN, NAN, err);
+    }
+    if (rc || !r->inside)
+        return rc;
+    rc = dlm_figure_series(f, DLM_SERIES_BEST, colour, err, NULL);
+    return rc ? rc : dlm_figure_point(f, exp(r->curve.x), exp(r->curve.y) / unit, NAN, NAN, err);
+}
+
+int dlm_view_parabolas(struct dlm_figure *f, const struct dlm_optima *o, const char *group, struct dlm_error *err)
+{
+    const bool batch = o->of == DLM_OPTIMUM_BATCH;
+    double *seen = malloc((o->n + 1) * sizeof *seen); /* sizes, or batches: their places are colours */
+    size_t n = 0;
+    int rc = seen ? 0 : dlm_fail(err, DLM_ENOMEM, "out of memory");
+    *f = (struct dlm_figure){.x_label = batch ? "B, tokens per step" : "learning rate",
+                             .y_label = batch ? "tokens to reach a loss" : "loss over its lowest"};
+    snprintf(f->title, sizeof f->title, "%s", group);
+    for (size_t i = 0; i < o->n && !rc; i++) {
+        const struct dlm_optimum_row *r = &o->rows[i], *next = i + 1 < o->n ? r + 1 : NULL;
+        const double key = batch ? r->flops_tok : r->batch_tok;
+        char label[64];
+        size_t colour = 0;
+        if (strcmp(r->group->name, group) || (!batch && next && next->group == r->group && next->flops_tok == r->flops_tok &&
+                                              next->batch_tok == r->batch_tok))
+            continue;
+        while (colour < n && fabs(log(seen[colour] / key)) > 1e-6)
+            colour++;
+        const bool first = colour == n;
+        if (first)
+            seen[n++] = key;
+        snprintf(label, sizeof label, "%.3g %s", batch && r->params > 0 ? r->params : key,
+                 !batch          ? "tokens per step"
+                 : r->params > 0 ? "params"
+                                 : "FLOPs per token");
+        rc = put_parabola(f, o, r, batch ? 1 : exp(r->curve.y), (unsigned)colour, first ? label : NULL, err);
+    }
+    free(seen);
+    return rc ? rc : dlm_figure_window(f, err);
 }
 
 int dlm_view_isoloss(struct dlm_figure *f, const struct dlm_isoloss *o, const char *group, struct dlm_error *err)

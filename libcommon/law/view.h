@@ -15,6 +15,10 @@
 /* The runs and each group's loss law against x ("flops" or "tokens"), from a little before its data to ten times beyond. */
 int dlm_view_loss(struct dlm_figure *f, const struct dlm_study *s, const struct dlm_laws *l, const char *x, struct dlm_error *err);
 
+/* The parabolas behind the optima of one group. Batches: tokens, per size a colour. Rates: at the longest horizon of each size and
+ * batch, loss over its lowest, per batch a colour. */
+int dlm_view_parabolas(struct dlm_figure *f, const struct dlm_optima *o, const char *group, struct dlm_error *err);
+
 /* The runs alone, the study read against x. */
 int dlm_view_curves(struct dlm_figure *f, const struct dlm_study *s, const char *x, struct dlm_error *err);
 
