@@ -119,6 +119,8 @@ static void check_exact(struct dlm_rng *rng)
     }
 }
 
+/* Of 200 studies of 400 resamples: R 189 times, A 171 times (too seldom: it goes with R and E), and the crossing was not denied 193
+ * times. */
 static void check_intervals(struct dlm_rng *rng)
 {
     const bool thorough = getenv("DLM_TEST_LONG") != NULL;
