@@ -130,6 +130,7 @@ mandir   = $(DESTDIR)$(PREFIX)/share/man
 compdir  = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 moddir   = $(DESTDIR)$(PREFIX)/lib/dlm
 exdir    = $(DESTDIR)$(PREFIX)/share/doc/dlm/examples
+EXAMPLES = study.mk cloze.awk guess.awk convert judge-python harness harness.py
 install: all
 	install -d $(bindir) $(mandir)/man1 $(mandir)/man5 $(mandir)/man7 $(compdir) $(exdir) $(moddir)
 	install -m 755 $(BINS) $(bindir)
@@ -139,9 +140,9 @@ install: all
 	install -m 644 man/*.7 $(mandir)/man7
 	install -m 644 cmd/completion.bash $(compdir)/dlm-train
 	for c in $(filter-out dlm-train,$(COMMANDS)); do ln -sf dlm-train $(compdir)/$$c; done
-	install -m 644 examples/study.mk examples/cloze.awk examples/guess.awk $(exdir)
+	install -m 755 $(EXAMPLES:%=examples/%) $(exdir)
 uninstall:
-	rm -f $(COMMANDS:%=$(bindir)/%) $(COMMANDS:%=$(compdir)/%) $(exdir)/study.mk $(exdir)/cloze.awk $(exdir)/guess.awk $(moddir)/dlm-mpi.so
+	rm -f $(COMMANDS:%=$(bindir)/%) $(COMMANDS:%=$(compdir)/%) $(EXAMPLES:%=$(exdir)/%) $(moddir)/dlm-mpi.so
 	for m in man/*.[157]; do rm -f $(mandir)/man$${m##*.}/$${m#man/}; done
 
 clean:
