@@ -164,9 +164,10 @@ static struct dlm_interval interval_of(const struct dlm_bootstrap *b, double *v,
                                        size_t n_left)
 {
     double mean = 0, square = 0, p = 0.5 * (1 - b->level), q = 0.5 * (1 + b->level);
-    size_t m = 0, below = 0, equal = 0;
+    size_t m = 0, below = 0, equal = 0, same = 0;
     for (size_t i = 0; i < n; i++)
         if (isfinite(v[i])) {
+            same += fabs(v[i] - estimate) <= 1e-6 * fabs(estimate);
             mean += v[i];
             below += v[i] < estimate;
             equal += v[i] == estimate;
@@ -177,7 +178,9 @@ static struct dlm_interval interval_of(const struct dlm_bootstrap *b, double *v,
     mean /= (double)m;
     for (size_t i = 0; i < m; i++)
         square += (v[i] - mean) * (v[i] - mean);
-    if (left && isfinite(estimate)) {
+    /* Where many resamples give the estimate again, it hangs on a few runs that they all hold, as the lowest of a frontier do: then it is no smooth
+     * function of the runs, the correction has nothing to go by, and an interval without width would come of it. */
+    if (left && isfinite(estimate) && 10 * same < m) {
         const double least = 0.5 / (double)m, share = ((double)below + 0.5 * (double)equal) / (double)m;
         const double z0 = normal_quantile(fmin(fmax(share, least), 1 - least)), a = acceleration(left, n_left);
         p = corrected(p, z0, a, m);

@@ -8,7 +8,8 @@
  * Two kinds of intervals. `percentile`: quantiles of the resamples. `bca`: bias-corrected and accelerated (Efron 1987), the
  * quantiles at Φ(z0 + (z0 ± z)/(1 - a(z0 ± z))), z0 from the share of resamples below the estimate, the acceleration
  * a = Σd³/(6(Σd²)^1.5) from the jackknife over runs, d the mean of the estimates that each leave runs out, less each of them. With
- * more than DLM_JACKKNIFE_MAX runs blocks of them are left out (a is the same to first order).
+ * more than DLM_JACKKNIFE_MAX runs blocks of them are left out (a is the same to first order). Where a tenth of the resamples or more
+ * give the estimate again, as a minimum over few runs does, there is nothing to correct by, and the interval is the percentiles'.
  */
 #ifndef DLM_LAW_BOOTSTRAP_H
 #define DLM_LAW_BOOTSTRAP_H
