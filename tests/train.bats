@@ -370,7 +370,7 @@ header() { local n; n=$(od -An -tu8 -N8 "$1" | tr -d ' '); head -c $((n + 8)) "$
     check "no CUDA" -d "$data" -o x $shape --noise masked --steps 5 --device cuda
     check "'x' is no checkpoint" --resume x
     check "no memory for this model: .*GB are free" -d "$data" -o x --width 65536 --layers 8000 --heads 1024 --noise masked --steps 5 --warmup 0
-    OMPI_COMM_WORLD_SIZE=2 check "one of 2 processes" -d "$data" -o x $shape --noise masked --steps 5
+    DLM_LIBDIR=$PWD OMPI_COMM_WORLD_SIZE=2 check "one of 2 processes" -d "$data" -o x $shape --noise masked --steps 5
     [ ! -e x ]
     dlm-train -d "$data" -o run $shape --noise masked --steps 6 -q >run.tsv
     cp -r run before
