@@ -1,6 +1,7 @@
 /* Limited unique tokens; see databound.h. */
 #include "law/databound.h"
 
+#include "law/columns.h"
 #include "law/fit.h"
 #include "law/predict.h"
 
@@ -473,14 +474,6 @@ int dlm_databound_compare(const struct dlm_laws *l, const double *flops, size_t 
     return rc;
 }
 
-static void put(FILE *f, double v, int digits)
-{
-    if (isfinite(v))
-        fprintf(f, "\t%.*g", digits, v);
-    else
-        fputs("\tNA", f);
-}
-
 int dlm_databound_write(const struct dlm_contests *c, FILE *f, const char *name, struct dlm_error *err)
 {
     errno = 0;
@@ -490,17 +483,17 @@ int dlm_databound_write(const struct dlm_contests *c, FILE *f, const char *name,
     for (size_t i = 0; i < c->n; i++) {
         const struct dlm_contest *r = &c->at[i];
         fprintf(f, "%s\t%s\t%s", r->a, r->b, dlm_databound_names[r->by]);
-        put(f, r->flops, 9);
-        put(f, r->unique, 9);
-        put(f, r->loss_a, 7);
-        put(f, r->loss_b, 7);
-        put(f, r->difference, 4);
-        put(f, r->lo, 4);
-        put(f, r->hi, 4);
+        dlm_columns_number(f, r->flops, 9);
+        dlm_columns_number(f, r->unique, 9);
+        dlm_columns_number(f, r->loss_a, 7);
+        dlm_columns_number(f, r->loss_b, 7);
+        dlm_columns_number(f, r->difference, 4);
+        dlm_columns_number(f, r->lo, 4);
+        dlm_columns_number(f, r->hi, 4);
         fprintf(f, "\t%s\t%s", isnan(r->lo) ? "NA" : r->bands ? "bands" : "digits", r->lo > 0 || r->hi < 0 ? better(r) : "NA");
-        put(f, r->crossover, 4);
-        put(f, r->cross_lo, 3);
-        put(f, r->cross_hi, 3);
+        dlm_columns_number(f, r->crossover, 4);
+        dlm_columns_number(f, r->cross_lo, 3);
+        dlm_columns_number(f, r->cross_hi, 3);
         fprintf(f, "\t%s\n", r->assumes);
     }
     return ferror(f) ? dlm_fail_errno(err, DLM_EIO, "cannot write '%s'", name) : 0;

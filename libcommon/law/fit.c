@@ -12,6 +12,7 @@
 #include "law/fit.h"
 
 #include "base/rng.h"
+#include "law/positive.h"
 
 #include <assert.h>
 #include <float.h>
@@ -239,40 +240,6 @@ double dlm_fit_objective(const struct dlm_form *form, const struct dlm_sample *s
     return sums.f;
 }
 
-/* Solve a·x = b for the symmetric positive definite a (n, n) in place; the smallest pivot, relative to its diagonal element; ≤ 0:
- * it is not. */
-static double solve(int n, double *a, double *b)
-{
-    double least = INFINITY;
-    for (int j = 0; j < n; j++) {
-        double diagonal = a[j * n + j], d = diagonal;
-        for (int k = 0; k < j; k++)
-            d -= a[j * n + k] * a[j * n + k];
-        if (!(d > 0) || !(diagonal > 0))
-            return 0;
-        least = fmin(least, d / diagonal);
-        d = sqrt(d);
-        a[j * n + j] = d;
-        for (int i = j + 1; i < n; i++) {
-            double v = a[i * n + j];
-            for (int k = 0; k < j; k++)
-                v -= a[i * n + k] * a[j * n + k];
-            a[i * n + j] = v / d;
-        }
-    }
-    for (int i = 0; i < n; i++) {
-        for (int k = 0; k < i; k++)
-            b[i] -= a[i * n + k] * b[k];
-        b[i] /= a[i * n + i];
-    }
-    for (int i = n - 1; i >= 0; i--) {
-        for (int k = i + 1; k < n; k++)
-            b[i] -= a[k * n + i] * b[k];
-        b[i] /= a[i * n + i];
-    }
-    return least;
-}
-
 static void bounds(const struct dlm_form *form, double *low, double *high)
 {
     for (int p = 0; p < form->powers; p++) {
@@ -309,7 +276,7 @@ static double descend(const struct dlm_form *form, const struct dlm_sample *s, d
                     a[i * n_free + j] = h[free[i] * n + free[j]] + lambda * maj[free[i] * n + free[j]];
                 a[i * n_free + i] += lambda * (1e-9 * maj[free[i] * n + free[i]] + DBL_MIN);
             }
-            if (solve(n_free, a, b) <= 1e-14) {
+            if (dlm_positive_solve(n_free, a, b) <= 1e-14) {
                 lambda *= lambda < 1e-3 ? 100 : 4;
                 continue;
             }
@@ -385,7 +352,7 @@ static void start_from_exponents(const struct dlm_form *form, const struct dlm_s
             for (int k = 0; k < n; k++)
                 sa[j * n + k] = a[at[j] * terms + at[k]];
         }
-        if (solve(n, sa, sb) <= 1e-12)
+        if (dlm_positive_solve(n, sa, sb) <= 1e-12)
             continue;
         bool negative = false;
         for (int j = 0; j < n; j++) {
@@ -495,7 +462,7 @@ static bool is_degenerate(const struct dlm_form *form, const struct dlm_sample *
     for (int i = 0; i < n; i++)
         for (int j = 0; j < n; j++)
             a[i * n + j] /= d[i] * d[j];
-    return solve(n, a, b) < 1e-10;
+    return dlm_positive_solve(n, a, b) < 1e-10;
 }
 
 static size_t distinct(const double *x, const double *w, size_t n, size_t enough)

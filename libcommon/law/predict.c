@@ -1,6 +1,7 @@
 /* What laws say about a budget; see predict.h. */
 #include "law/predict.h"
 
+#include "law/columns.h"
 #include "law/fit.h"
 
 #include <errno.h>
@@ -238,14 +239,6 @@ void dlm_predict_noise(const struct dlm_law_row *r, char *to, size_t size)
     }
 }
 
-static void put(FILE *f, double v, int digits)
-{
-    if (isfinite(v))
-        fprintf(f, "\t%.*g", digits, v);
-    else
-        fputs("\tNA", f);
-}
-
 const struct dlm_law_row *dlm_predict_next(const struct dlm_laws *l, size_t *i)
 {
     for (; *i < l->n; ++*i) {
@@ -280,11 +273,11 @@ int dlm_predict_write(const struct dlm_laws *l, const double *flops, size_t n, F
             char noise[256];
             dlm_predict_noise(r, noise, sizeof noise);
             fputs(noise, f);
-            put(f, flops[k], 9);
+            dlm_columns_number(f, flops[k], 9);
             for (int i = 1; i < DLM_QUANTITIES; i++) {
-                put(f, q[i].value, 7);
-                put(f, q[i].lo, 6);
-                put(f, q[i].hi, 6);
+                dlm_columns_number(f, q[i].value, 7);
+                dlm_columns_number(f, q[i].lo, 6);
+                dlm_columns_number(f, q[i].hi, 6);
                 any |= known(&q[i]);
             }
             fprintf(f, "\t%s\t%s\n", r->group, dlm_predict_by_params(l, r->group) ? "6*P*D" : "M*D");

@@ -1,6 +1,8 @@
 /* Robust least squares; see robust.h. */
 #include "law/robust.h"
 
+#include "law/positive.h"
+
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -18,36 +20,6 @@ static double objective(const struct dlm_robust *p, const double *r, double delt
             f += w * (a <= delta ? 0.5 * a * a : delta * (a - 0.5 * delta));
     }
     return isfinite(f) ? f : INFINITY;
-}
-
-/* a·x = b for symmetric positive definite a (n, n), both overwritten. */
-static bool solve(int n, double *a, double *b)
-{
-    for (int j = 0; j < n; j++) {
-        double d = a[j * n + j];
-        for (int k = 0; k < j; k++)
-            d -= a[j * n + k] * a[j * n + k];
-        if (!(d > 1e-14 * a[j * n + j]))
-            return false;
-        a[j * n + j] = d = sqrt(d);
-        for (int i = j + 1; i < n; i++) {
-            double v = a[i * n + j];
-            for (int k = 0; k < j; k++)
-                v -= a[i * n + k] * a[j * n + k];
-            a[i * n + j] = v / d;
-        }
-    }
-    for (int i = 0; i < n; i++) {
-        for (int k = 0; k < i; k++)
-            b[i] -= a[i * n + k] * b[k];
-        b[i] /= a[i * n + i];
-    }
-    for (int i = n - 1; i >= 0; i--) {
-        for (int k = i + 1; k < n; k++)
-            b[i] -= a[k * n + i] * b[k];
-        b[i] /= a[i * n + i];
-    }
-    return true;
 }
 
 /* The buffers are r and its jacobian, then those of a trial; a trial that is taken changes places with them. */
@@ -87,7 +59,7 @@ static double descend(const struct dlm_robust *p, double delta, double *q, doubl
                     b[k * free + l] = at[k] >= at[l] ? a[at[k] * n + at[l]] : a[at[l] * n + at[k]];
                 b[k * free + k] += lambda * b[k * free + k] + DBL_MIN;
             }
-            if (!solve(free, b, s))
+            if (dlm_positive_solve(free, b, s) <= 1e-14)
                 continue;
             memcpy(trial, q, (size_t)n * sizeof *q);
             for (int k = 0; k < free; k++)
