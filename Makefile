@@ -4,9 +4,11 @@
 #   make check    every test
 #   make          build;   make install PREFIX=/usr/local DESTDIR=…
 #
-# User variables: CC CFLAGS LDFLAGS ARCH PREFIX DESTDIR ONEDNN MPI MPICC SAN V. Nothing is probed: what is missing fails with its name.
+# User variables: CC CXX CFLAGS LDFLAGS ARCH PREFIX DESTDIR ONEDNN MPI MPICC CUDA NVCC CUDA_ARCH SAN V. Nothing but nvcc is probed: where there is
+# one, the CUDA back end is built, too (CUDA=0: not). What else is missing fails with its name.
 
 CC       = gcc
+CXX      = g++
 CFLAGS   = -O2 -g
 LDFLAGS  =
 ARCH     = native
@@ -15,20 +17,26 @@ DESTDIR  =
 ONEDNN   = 1
 MPI      = 1
 MPICC    = mpicc
+ifeq ($(origin NVCC),undefined)
+NVCC    := $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+endif
+CUDA     = 0
+CUDA_ARCH = 80 90a
 SAN      =
 
 VERSION  = 0.1.0
-B        = build$(if $(SAN),-san)$(if $(filter 0,$(ONEDNN)),-plain)
+B        = build$(if $(filter fuzzer,$(SAN)),-libfuzzer,$(if $(SAN),-san))$(if $(filter 0,$(ONEDNN)),-plain)
 Q        = $(if $(V),,@)
 
 COMMANDS = dlm-tokenize dlm-shard dlm-train dlm-eval dlm-sample dlm-fitlaw
 BINS     = $(COMMANDS:%=$B/%)
-# loaded at run time, where a launcher started several processes
-MODULES  = $(if $(filter 0,$(MPI)),,$B/lib/dlm/dlm-mpi.so)
+# loaded at run time: where a launcher started several processes, and where a GPU is asked for
+MODULES  = $(if $(filter 0,$(MPI)),,$B/lib/dlm/dlm-mpi.so) $(if $(filter 0,$(CUDA)),,$B/lib/dlm/dlm-cuda.so)
 
 WARN     = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla -Werror
 COMMA   := ,
-SANFLAGS = $(if $(SAN),-fsanitize=address$(COMMA)undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
+SANFLAGS = $(if $(SAN),-fsanitize=address$(COMMA)undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)\
+           $(if $(filter fuzzer,$(SAN)),-fsanitize=fuzzer-no-link -Wno-ignored-attributes)
 PACKAGES = libzstd libpcre2-8 libutf8proc jansson libxxhash
 PKGFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 PKGLIBS  := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
@@ -74,6 +82,39 @@ $B/lib/dlm/dlm-mpi.so: libcommon/run/mpi/exchange.c libcommon/run/exchange.h
 	$(if $Q,@echo "  LD $@")
 	$Q$(MPICC) $(CFLAGS) -std=gnu11 $(WARN) -Ilibcommon -shared -fPIC -o $@ $<
 
+# The CUDA back end: machine code for CUDA_ARCH, and PTX for later ones. `make spills` prints what the kernels take.
+CUSRC    = $(wildcard kernels/cuda/*.cu)
+CUOBJ    = $(patsubst %.cu,$B/%.o,$(filter-out %/linear_plain.cu,$(CUSRC)))
+CUFLAGS  = -std=c++17 -O3 -lineinfo -MMD -MP -Werror all-warnings -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra \
+           $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$a$(COMMA)code=sm_$a) -gencode arch=compute_90$(COMMA)code=compute_90
+$B/kernels/cuda/%.o: kernels/cuda/%.cu
+	@mkdir -p $(@D)
+	$(if $Q,@echo "  NVCC $<")
+	$Q$(NVCC) $(CUFLAGS) -Xptxas -v -c -o $@ $< 2>$@.log || { cat $@.log >&2; exit 1; }
+$B/lib/dlm/dlm-cuda.so: $(CUOBJ)
+	@mkdir -p $(@D)
+	$(if $Q,@echo "  LD $@")
+	$Q$(NVCC) -shared -o $@ $^ -lcublasLt
+# Kernel, architecture, registers, bytes of stack and of spills.
+spills: $(CUOBJ)
+	@tests/spills $(CUOBJ:%=%.log)
+
+# The same sources over the emulation in tests/emulate.
+EMUOBJ   = $(patsubst %.cu,$B/emulated/%.o,$(filter-out %/linear_cublas.cu,$(CUSRC))) $B/emulated/cuda.o
+EMUFLAGS = -std=c++17 -O2 -g -Wall -Wextra -Werror -fPIC -fvisibility=hidden -MMD -MP -Itests/emulate
+EMULATED = $B/emulated/dlm-cuda.so
+$B/emulated/kernels/cuda/%.o: kernels/cuda/%.cu
+	@mkdir -p $(@D)
+	$(if $Q,@echo "  CXX $< (emulated)")
+	$Q$(CXX) $(EMUFLAGS) -x c++ -c -o $@ $<
+$B/emulated/cuda.o: tests/emulate/cuda.cc
+	@mkdir -p $(@D)
+	$(if $Q,@echo "  CXX $<")
+	$Q$(CXX) $(EMUFLAGS) -c -o $@ $<
+$(EMULATED): $(EMUOBJ)
+	$(if $Q,@echo "  LD $@")
+	$Q$(CXX) -shared -Wl,-z,defs -o $@ $^
+
 # --- tests: C programs in tests/unit print TAP, tests/*.bats drive the commands ---------------------------------------------------
 
 UNITSRC  = $(wildcard tests/unit/*.c)
@@ -96,16 +137,18 @@ check-long: prepare
 	@DLM_TEST_LONG=1 $(MAKE) --no-print-directory check-built
 	@$(MAKE) --no-print-directory SAN=1 fuzz
 
-# Hostile bytes for each entry point that reads files, FUZZ_SECONDS each.
+# Hostile bytes for each entry point that reads files, FUZZ_SECONDS each. libfuzzer keeps what it found to be new in B/fuzz/corpus.
 FUZZERS  = $(patsubst tests/fuzz/%.c,$B/fuzz/%,$(wildcard tests/fuzz/*.c))
 FUZZ_SECONDS = 60
 fuzzers: $(FUZZERS)
 fuzz: $(FUZZERS)
-	@tests/fuzz/run $B $(FUZZ_SECONDS)
+	@tests/fuzz/run $B $(FUZZ_SECONDS) $(ONLY)
+libfuzzer:
+	@$(MAKE) --no-print-directory SAN=fuzzer CC=$(CC:gcc=clang) fuzz
 $B/fuzz/%: tests/fuzz/%.c tests/fuzz/fuzz.h tests/fuzz/ranks_seed.h $B/libdlm.a
 	@mkdir -p $(@D)
 	$(if $Q,@echo "  LD $@")
-	$Q$(CC) $(CFLAGS) $(COMMON) -Ikernels -Itests/fuzz $(LDFLAGS) -o $@ $< $B/libdlm.a $(KERLIBS) $(LIBS)
+	$Q$(CC) $(CFLAGS) $(COMMON) $(if $(filter fuzzer,$(SAN)),-fsanitize=fuzzer -DDLM_LIBFUZZER) -Ikernels -Itests/fuzz $(LDFLAGS) -o $@ $< $B/libdlm.a $(KERLIBS) $(LIBS)
 
 # The whole pipeline, in demo/: examples/study.mk with the corpus of a Debian package (or CORPUS=path), one run a core.
 demo: prepare
@@ -146,8 +189,8 @@ uninstall:
 	for m in man/*.[157]; do rm -f $(mandir)/man$${m##*.}/$${m#man/}; done
 
 clean:
-	rm -rf build build-san build-plain build-san-plain
+	rm -rf build build-san build-plain build-san-plain build-libfuzzer
 
--include $(LIBOBJ:.o=.d) $(KEROBJ:.o=.d) $(wildcard $B/cmd/*.d $B/tests/*.d $B/bench/*.d)
-.PHONY: all units fuzzers fuzz prepare check check-built check-long demo bench install uninstall clean
+-include $(LIBOBJ:.o=.d) $(KEROBJ:.o=.d) $(CUOBJ:.o=.d) $(EMUOBJ:.o=.d) $(wildcard $B/cmd/*.d $B/tests/*.d $B/bench/*.d)
+.PHONY: all spills units fuzzers fuzz libfuzzer prepare check check-built check-long demo bench install uninstall clean
 .DELETE_ON_ERROR:

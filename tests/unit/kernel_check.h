@@ -1,4 +1,7 @@
-/* What the kernel tests share: a device, seeded inputs, bf16, and comparison scaled by magnitude × epsilon. */
+/* What the kernel tests share: a device, seeded inputs, bf16, and comparison scaled by magnitude × epsilon.
+ *
+ * The device is the CPU, or the first one of the CUDA module that DLM_TEST_MODULE names, emulated or not.
+ */
 #ifndef DLM_TESTS_KERNEL_CHECK_H
 #define DLM_TESTS_KERNEL_CHECK_H
 
@@ -6,6 +9,7 @@
 #include "philox.h"
 #include "tap.h"
 
+#include <dlfcn.h>
 #include <string.h>
 
 #define UNUSED __attribute__((unused))
@@ -14,10 +18,25 @@ static const struct dlm_kernels *K;
 static struct dlm_device *D;
 static uint64_t check_seed, check_drawn;
 
+static UNUSED const struct dlm_kernels *check_kernels(void)
+{
+    const char *path = getenv("DLM_TEST_MODULE");
+    if (!path)
+        return dlm_kernels_cpu();
+    void *module = dlopen(path, RTLD_NOW), *symbol = module ? dlsym(module, "dlm_kernels_cuda") : NULL;
+    const struct dlm_kernels *(*entry)(void);
+    memcpy(&entry, &symbol, sizeof entry);
+    if (!entry) {
+        printf("Bail out! %s\n", dlerror());
+        exit(1);
+    }
+    return entry();
+}
+
 static UNUSED void check_open(int threads)
 {
     char msg[200];
-    K = dlm_kernels_cpu();
+    K = check_kernels();
     D = K->open(0, threads, msg, sizeof msg);
     if (!D) {
         printf("Bail out! %s\n", msg);

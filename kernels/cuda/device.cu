@@ -1,0 +1,250 @@
+/* The CUDA device: opening, memory, copies, and the table itself. Not the arithmetic: that is one file an entry. */
+#include "device.cuh"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void dlm_device_fail(struct dlm_device *dev, const char *fmt, ...)
+{
+    if (dlm_device_failed(dev))
+        return;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(dev->failure, sizeof dev->failure, fmt, ap);
+    va_end(ap);
+}
+
+bool dlm_device_good(struct dlm_device *dev, cudaError_t e, const char *what)
+{
+    if (e != cudaSuccess)
+        dlm_device_fail(dev, "%s: %s", what, cudaGetErrorString(e));
+    return e == cudaSuccess;
+}
+
+static void say_no_memory(struct dlm_device *dev, const char *what, size_t bytes)
+{
+    size_t left = 0, all = 0;
+    cudaMemGetInfo(&left, &all);
+    dlm_device_fail(dev, "out of memory: %s needs %.3g GB, %.3g of %.3g GB are free", what, (double)bytes / 1e9, (double)left / 1e9,
+                    (double)all / 1e9);
+}
+
+void *dlm_device_scratch(struct dlm_device *dev, size_t bytes)
+{
+    if (dlm_device_failed(dev))
+        return NULL;
+    if (bytes <= dev->scratch_size && dev->scratch)
+        return dev->scratch;
+    if (!dlm_device_good(dev, cudaStreamSynchronize(dev->stream), "waiting for the device"))
+        return NULL;
+    cudaFree(dev->scratch);
+    dev->scratch = NULL;
+    dev->scratch_size = 0;
+    if (cudaMalloc(&dev->scratch, bytes) != cudaSuccess) {
+        cudaGetLastError(); /* it is told here, and is no later launch's */
+        dev->scratch = NULL;
+        say_no_memory(dev, "scratch", bytes);
+        return NULL;
+    }
+    dev->scratch_size = bytes;
+    return dev->scratch;
+}
+
+static void device_close(struct dlm_device *dev)
+{
+    if (!dev)
+        return;
+    if (dev->gemm)
+        dlm_gemm_close(dev);
+    cudaFree(dev->scratch);
+    if (dev->stream)
+        cudaStreamDestroy(dev->stream);
+    free(dev);
+}
+
+/* The first thing that does not hold, in one line, or NULL. */
+static const char *hindrance(int index, int count, cudaError_t e, char *room, size_t size)
+{
+    int driver = 0, runtime = 0;
+    cudaDriverGetVersion(&driver);
+    cudaRuntimeGetVersion(&runtime);
+    if (!driver && e != cudaSuccess)
+        snprintf(room, size, "no NVIDIA driver is installed (%s)", cudaGetErrorString(e));
+    else if (driver < runtime)
+        snprintf(room, size, "the NVIDIA driver is too old: it serves CUDA %d.%d, and this build needs %d.%d", driver / 1000, driver % 1000 / 10,
+                 runtime / 1000, runtime % 1000 / 10);
+    else if (e != cudaSuccess)
+        snprintf(room, size, "%s", cudaGetErrorString(e));
+    else if (count < 1)
+        snprintf(room, size, "there is no GPU");
+    else if (index < 0 || index >= count)
+        snprintf(room, size, "there is no GPU %d: there are %d, from 0 on", index, count);
+    else
+        return NULL;
+    return room;
+}
+
+static struct dlm_device *device_open(int index, int threads, char *msg, size_t msg_size)
+{
+    (void)threads;
+    int count = 0;
+    cudaError_t e = cudaGetDeviceCount(&count);
+    if (hindrance(index, count, e, msg, msg_size))
+        return NULL;
+    cudaDeviceProp p;
+    struct dlm_device *dev = static_cast<struct dlm_device *>(calloc(1, sizeof *dev));
+    if (!dev) {
+        snprintf(msg, msg_size, "out of memory");
+        return NULL;
+    }
+    dev->index = index;
+    bool good = dlm_device_good(dev, cudaGetDeviceProperties(&p, index), "asking for the GPU's properties");
+    if (good && p.major < 8) {
+        dlm_device_fail(dev, "GPU %d, %s, has compute capability %d.%d: 8.0 or later is needed", index, p.name, p.major, p.minor);
+        good = false;
+    }
+    good = good && dlm_device_good(dev, cudaSetDevice(index), "taking the GPU");
+    good = good && dlm_device_good(dev, cudaStreamCreateWithFlags(&dev->stream, cudaStreamNonBlocking), "making a stream");
+    good = good && dlm_gemm_open(dev);
+    if (!good) {
+        snprintf(msg, msg_size, "%s", dev->failure);
+        device_close(dev);
+        return NULL;
+    }
+    char gemm[64];
+    dlm_gemm_describe(dev, gemm, sizeof gemm);
+    dev->capability = p.major * 10 + p.minor;
+    dev->multiprocessors = p.multiProcessorCount;
+    dev->shared_most = p.sharedMemPerBlockOptin;
+    snprintf(dev->description, sizeof dev->description, "cuda:%d, %.100s, sm_%d, %.1f GB, %s", index, p.name, dev->capability,
+             (double)p.totalGlobalMem / 1e9, gemm);
+    return dev;
+}
+
+static const char *device_describe(struct dlm_device *dev)
+{
+    return dev->description;
+}
+
+static bool device_native(struct dlm_device *, enum dlm_dtype)
+{
+    return true; /* sm_80 has bf16 */
+}
+
+static dlm_ptr device_alloc(struct dlm_device *dev, size_t bytes)
+{
+    void *p = NULL;
+    dlm_ptr none = {0};
+    if (dlm_device_failed(dev))
+        return none;
+    if (cudaMalloc(&p, bytes ? bytes : 1) != cudaSuccess) {
+        cudaGetLastError(); /* the caller is told by the address */
+        return none;
+    }
+    if (!dlm_device_good(dev, cudaMemsetAsync(p, 0, bytes, dev->stream), "clearing memory")) {
+        cudaFree(p);
+        return none;
+    }
+    dlm_ptr r = {(uint64_t)(uintptr_t)p};
+    return r;
+}
+
+static void device_free(struct dlm_device *dev, dlm_ptr p)
+{
+    if (!p.at)
+        return;
+    cudaStreamSynchronize(dev->stream);
+    cudaFree(dlm_at<void>(p));
+}
+
+static void copy(struct dlm_device *dev, void *to, const void *from, size_t bytes, cudaMemcpyKind kind)
+{
+    if (!dlm_device_failed(dev) && bytes)
+        dlm_device_good(dev, cudaMemcpyAsync(to, from, bytes, kind, dev->stream), "copying");
+}
+
+/* From memory that is not pinned, which this is, the runtime returns once it has read the source. */
+static void device_upload(struct dlm_device *dev, dlm_ptr dst, const void *src, size_t bytes)
+{
+    copy(dev, dlm_at<void>(dst), src, bytes, cudaMemcpyHostToDevice);
+}
+
+static void device_download(struct dlm_device *dev, void *dst, dlm_ptr src, size_t bytes)
+{
+    copy(dev, dst, dlm_at<void>(src), bytes, cudaMemcpyDeviceToHost);
+    if (!dlm_device_failed(dev))
+        dlm_device_good(dev, cudaStreamSynchronize(dev->stream), "copying to the host");
+}
+
+static void device_copy(struct dlm_device *dev, dlm_ptr dst, dlm_ptr src, size_t bytes)
+{
+    copy(dev, dlm_at<void>(dst), dlm_at<void>(src), bytes, cudaMemcpyDeviceToDevice);
+}
+
+static void device_zero(struct dlm_device *dev, dlm_ptr dst, size_t bytes)
+{
+    if (!dlm_device_failed(dev) && bytes)
+        dlm_device_good(dev, cudaMemsetAsync(dlm_at<void>(dst), 0, bytes, dev->stream), "clearing memory");
+}
+
+static const char *device_sync(struct dlm_device *dev)
+{
+    if (!dlm_device_failed(dev))
+        dlm_device_good(dev, cudaStreamSynchronize(dev->stream), "computing");
+    return dlm_device_failed(dev) ? dev->failure : NULL;
+}
+
+static struct dlm_kernels table()
+{
+    struct dlm_kernels k = {};
+    k.name = "cuda";
+    k.open = device_open;
+    k.close = device_close;
+    k.describe = device_describe;
+    k.native = device_native;
+    k.alloc = device_alloc;
+    k.free = device_free;
+    k.upload = device_upload;
+    k.download = device_download;
+    k.copy = device_copy;
+    k.zero = device_zero;
+    k.sync = device_sync;
+    k.linear_pack_size = dlm_cuda_linear_pack_size;
+    k.linear_pack = dlm_cuda_linear_pack;
+    k.linear = dlm_cuda_linear;
+    k.linear_dx = dlm_cuda_linear_dx;
+    k.linear_dw = dlm_cuda_linear_dw;
+    k.embed = dlm_cuda_embed;
+    k.embed_backward = dlm_cuda_embed_backward;
+    k.norm = dlm_cuda_norm;
+    k.norm_backward = dlm_cuda_norm_backward;
+    k.qk_rotary = dlm_cuda_qk_rotary;
+    k.qk_rotary_backward = dlm_cuda_qk_rotary_backward;
+    k.attention = dlm_cuda_attention;
+    k.attention_cached = dlm_cuda_attention_cached;
+    k.attention_backward = dlm_cuda_attention_backward;
+    k.bias_relu2 = dlm_cuda_bias_relu2;
+    k.bias_relu2_backward = dlm_cuda_bias_relu2_backward;
+    k.residual = dlm_cuda_residual;
+    k.residual_backward = dlm_cuda_residual_backward;
+    k.gather_rows = dlm_cuda_gather_rows;
+    k.scatter_rows = dlm_cuda_scatter_rows;
+    k.diffusion_loss = dlm_cuda_diffusion_loss;
+    k.cross_entropy = dlm_cuda_cross_entropy;
+    k.shares = dlm_cuda_shares;
+    k.corrupt = dlm_cuda_corrupt;
+    k.laprop = dlm_cuda_laprop;
+    k.adamw = dlm_cuda_adamw;
+    k.average = dlm_cuda_average;
+    k.sum_squares = dlm_cuda_sum_squares;
+    return k;
+}
+
+/* The module's one symbol. */
+extern "C" __attribute__((visibility("default"))) const struct dlm_kernels *dlm_kernels_cuda(void)
+{
+    static const struct dlm_kernels k = table();
+    return &k;
+}
