@@ -236,11 +236,30 @@ static int write_text(const char *dir, const char *file, const char *text, size_
     return rc;
 }
 
-/* One tensor file of the layout from several arrays, each with a suffix on the names and a type. */
-static int write_tensors(const char *dir, const char *file, const struct dlm_layout *l, const float *const data[], const char *const suffix[],
-                         const enum dlm_st_type type[], size_t arrays, struct dlm_error *err)
+/* One array in a tensor file: where it comes from, the suffix on its tensors' names, their type. */
+struct column {
+    const float *data; /* NULL: from the store */
+    enum dlm_checkpoint_array array;
+    const char *suffix;
+    enum dlm_st_type type;
+};
+
+struct columns {
+    const struct dlm_layout *layout;
+    const struct dlm_checkpoint_store *store;
+    const struct column *at;
+    size_t n;
+};
+
+static int give_piece(void *of, size_t item, size_t at, size_t n, float *to, struct dlm_error *err)
 {
-    const size_t n = l->n * arrays;
+    const struct columns *c = of;
+    return c->store->give(c->store->of, c->at[item % c->n].array, c->layout->tensors[item / c->n].offset + at, n, to, err);
+}
+
+static int write_tensors(const char *dir, const char *file, struct columns *c, struct dlm_error *err)
+{
+    const size_t n = c->layout->n * c->n;
     struct dlm_st_item *items = calloc(n, sizeof *items);
     char (*name)[88] = calloc(n, sizeof *name);
     char *path = join(dir, "/", file);
@@ -248,12 +267,13 @@ static int write_tensors(const char *dir, const char *file, const struct dlm_lay
     if (!items || !name || !path)
         rc = no_memory(err, dir);
     for (size_t i = 0; !rc && i < n; i++) {
-        const struct dlm_tensor *t = &l->tensors[i / arrays];
-        snprintf(name[i], sizeof *name, "%s%s", t->name, suffix[i % arrays]);
-        items[i] = (struct dlm_st_item){name[i], type[i % arrays], t->rank, t->shape, data[i % arrays] + t->offset};
+        const struct dlm_tensor *t = &c->layout->tensors[i / c->n];
+        const struct column *k = &c->at[i % c->n];
+        snprintf(name[i], sizeof *name, "%s%s", t->name, k->suffix);
+        items[i] = (struct dlm_st_item){name[i], k->type, t->rank, t->shape, k->data ? k->data + t->offset : NULL};
     }
     if (!rc)
-        rc = dlm_st_write(path, items, n, err);
+        rc = dlm_st_write_from(path, items, n, c->store ? give_piece : NULL, c, err);
     free(items);
     free(name);
     free(path);
@@ -273,19 +293,20 @@ static int write_all(const char *dir, const struct dlm_checkpoint_write *w, stru
         rc = write_text(dir, "state.json", w->state, strlen(w->state), err);
     if (!rc && w->metrics)
         rc = write_text(dir, "metrics.tsv", w->metrics, w->metrics_len, err);
+    struct column at[4] = {{w->weights, DLM_ARRAY_WEIGHTS, "", w->bf16 ? DLM_ST_BF16 : DLM_ST_F32}};
+    struct columns c = {w->layout, w->store, at, 1};
     if (!rc)
-        rc = write_tensors(dir, "model.safetensors", w->layout, (const float *const[]){w->weights}, (const char *const[]){""},
-                           (const enum dlm_st_type[]){w->bf16 ? DLM_ST_BF16 : DLM_ST_F32}, 1, err);
-    if (!rc && w->mu && w->nu) {
-        const float *data[4] = {w->mu, w->nu};
-        const char *suffix[4] = {".mu", ".nu"};
-        enum dlm_st_type type[4] = {DLM_ST_F32, DLM_ST_F32};
-        size_t n = 2;
+        rc = write_tensors(dir, "model.safetensors", &c, err);
+    if (!rc && (w->store || (w->mu && w->nu))) {
+        const enum dlm_st_type moment = w->short_moments ? DLM_ST_BF16 : DLM_ST_F32;
+        at[0] = (struct column){w->mu, DLM_ARRAY_MU, ".mu", moment};
+        at[1] = (struct column){w->nu, DLM_ARRAY_NU, ".nu", moment};
+        c.n = 2;
         if (w->bf16)
-            data[n] = w->weights, suffix[n] = ".low", type[n++] = DLM_ST_I16;
-        if (w->raw)
-            data[n] = w->raw, suffix[n] = ".raw", type[n++] = DLM_ST_F32;
-        rc = write_tensors(dir, "optimizer.safetensors", w->layout, data, suffix, type, n, err);
+            at[c.n++] = (struct column){w->weights, DLM_ARRAY_WEIGHTS, ".low", DLM_ST_I16};
+        if (w->raw || w->has_raw)
+            at[c.n++] = (struct column){w->raw, DLM_ARRAY_RAW, ".raw", DLM_ST_F32};
+        rc = write_tensors(dir, "optimizer.safetensors", &c, err);
     }
     return rc ? rc : dlm_output_sync_dir(dir, err);
 }
@@ -545,8 +566,10 @@ int dlm_checkpoint_config(const char *ckpt, struct dlm_config *c, struct dlm_err
 struct wanted {
     const struct dlm_layout *layout;
     const char *suffix;
-    float *to; /* NULL: only see that all is there */
+    float *to; /* NULL: only see that all is there, or it goes to the store */
     bool low;  /* what the rounding to bf16 took from the elements that stand there */
+    const struct dlm_checkpoint_store *store;
+    enum dlm_checkpoint_array array;
 };
 
 static int check_tensor(const struct dlm_st_file *f, const struct dlm_st_entry *e, const struct dlm_tensor *t, bool low, struct dlm_error *err)
@@ -566,17 +589,33 @@ static int check_tensor(const struct dlm_st_file *f, const struct dlm_st_entry *
     return 0;
 }
 
+/* Elements [at, at + n) of a tensor into `to`, which holds them already where they are to be completed. */
+static int read_part(const struct dlm_st_file *f, const struct dlm_st_entry *e, const struct wanted *w, size_t at, size_t n, float *to, struct dlm_error *err)
+{
+    bool not_negative = !strcmp(w->suffix, ".nu");
+    int rc = w->low ? dlm_st_add_low_part(f, e, at, n, to, err) : dlm_st_read_part(f, e, at, n, to, err);
+    for (size_t i = 0; !rc && i < n; i++)
+        if (!isfinite(to[i]) || (not_negative && to[i] < 0))
+            rc = dlm_fail(err, DLM_EDATA, "%s: element %zu of tensor '%s' is %g", f->path, at + i, e->name, (double)to[i]);
+    return rc;
+}
+
 static int read_tensor(const struct dlm_st_file *f, const struct dlm_st_entry *e, const struct dlm_tensor *t, const struct wanted *w, struct dlm_error *err)
 {
-    float *to = w->to + t->offset;
-    bool not_negative = !strcmp(w->suffix, ".nu");
-    int rc = w->low ? dlm_st_add_low(f, e, to, err) : dlm_st_read_f32(f, e, to, err);
-    if (rc)
-        return rc;
-    for (size_t i = 0; i < t->n; i++)
-        if (!isfinite(to[i]) || (not_negative && to[i] < 0))
-            return dlm_fail(err, DLM_EDATA, "%s: element %zu of tensor '%s' is %g", f->path, i, e->name, (double)to[i]);
-    return 0;
+    if (!w->store)
+        return read_part(f, e, w, 0, t->n, w->to + t->offset, err);
+    const size_t most = t->n < DLM_ST_PIECE ? t->n : DLM_ST_PIECE;
+    float *piece = malloc(most * sizeof *piece);
+    int rc = piece ? 0 : no_memory(err, f->path);
+    for (size_t at = 0; !rc && at < t->n; at += most) {
+        const size_t n = t->n - at < most ? t->n - at : most;
+        if (w->low)
+            rc = w->store->give(w->store->of, w->array, t->offset + at, n, piece, err);
+        rc = rc ? rc : read_part(f, e, w, at, n, piece, err);
+        rc = rc ? rc : w->store->take(w->store->of, w->array, t->offset + at, n, piece, err);
+    }
+    free(piece);
+    return rc;
 }
 
 /* Fill every wanted array from the open files, and refuse what they hold beyond it. `whole` names the set in errors. */
@@ -607,7 +646,7 @@ static int read_tensors(struct dlm_st_file *const *open_files, size_t n_files, c
             if (!e)
                 return dlm_fail(err, DLM_EDATA, "%s: tensor '%s' is missing", whole, name);
             int rc = check_tensor(open_files[in], e, t, w[k].low, err);
-            if (!rc && w[k].to)
+            if (!rc && (w[k].to || w[k].store))
                 rc = read_tensor(open_files[in], e, t, &w[k], err);
             if (rc)
                 return rc;
@@ -733,10 +772,10 @@ static int read_sharded(const char *index, const struct wanted *w, struct dlm_er
     return rc;
 }
 
-static int weights(const char *ckpt, const struct dlm_layout *l, float *w, struct dlm_error *err)
+static int weights(const char *ckpt, const struct dlm_layout *l, float *w, const struct dlm_checkpoint_store *store, struct dlm_error *err)
 {
     char *path = NULL, *index = NULL;
-    struct wanted want = {l, "", w, false};
+    struct wanted want = {.layout = l, .suffix = "", .to = w, .store = store, .array = DLM_ARRAY_WEIGHTS};
     int rc = check_there(ckpt, err);
     if (!rc)
         rc = file_of(ckpt, "model.safetensors", &path, err);
@@ -751,29 +790,48 @@ static int weights(const char *ckpt, const struct dlm_layout *l, float *w, struc
 
 int dlm_checkpoint_fits(const char *ckpt, const struct dlm_layout *l, struct dlm_error *err)
 {
-    return weights(ckpt, l, NULL, err);
+    return weights(ckpt, l, NULL, NULL, err);
 }
 
 int dlm_checkpoint_weights(const char *ckpt, const struct dlm_layout *l, float *w, struct dlm_error *err)
 {
-    return weights(ckpt, l, w, err);
+    return weights(ckpt, l, w, NULL, err);
 }
 
-int dlm_checkpoint_moments(const char *ckpt, const struct dlm_layout *l, float *w, float *raw, float *mu, float *nu, struct dlm_error *err)
+static int optimizer_state(const char *ckpt, const struct wanted *want, size_t n, struct dlm_error *err)
 {
     char *path;
-    struct wanted want[4] = {{l, ".mu", mu, false}, {l, ".nu", nu, false}};
-    size_t n = 2;
-    if (w)
-        want[n++] = (struct wanted){l, ".low", w, true};
-    if (raw)
-        want[n++] = (struct wanted){l, ".raw", raw, false};
     int rc = check_there(ckpt, err);
     if (rc || (rc = file_of(ckpt, "optimizer.safetensors", &path, err)))
         return rc;
     rc = read_one(path, want, n, err);
     free(path);
     return rc;
+}
+
+int dlm_checkpoint_moments(const char *ckpt, const struct dlm_layout *l, float *w, float *raw, float *mu, float *nu, struct dlm_error *err)
+{
+    struct wanted want[4] = {{.layout = l, .suffix = ".mu", .to = mu}, {.layout = l, .suffix = ".nu", .to = nu}};
+    size_t n = 2;
+    if (w)
+        want[n++] = (struct wanted){.layout = l, .suffix = ".low", .to = w, .low = true};
+    if (raw)
+        want[n++] = (struct wanted){.layout = l, .suffix = ".raw", .to = raw};
+    return optimizer_state(ckpt, want, n, err);
+}
+
+int dlm_checkpoint_load(const char *ckpt, const struct dlm_layout *l, const struct dlm_checkpoint_store *store, bool moments, bool low, bool raw,
+                        struct dlm_error *err)
+{
+    struct wanted want[4] = {{.layout = l, .suffix = ".mu", .store = store, .array = DLM_ARRAY_MU},
+                             {.layout = l, .suffix = ".nu", .store = store, .array = DLM_ARRAY_NU}};
+    size_t n = 2;
+    if (low)
+        want[n++] = (struct wanted){.layout = l, .suffix = ".low", .low = true, .store = store, .array = DLM_ARRAY_WEIGHTS};
+    if (raw)
+        want[n++] = (struct wanted){.layout = l, .suffix = ".raw", .store = store, .array = DLM_ARRAY_RAW};
+    int rc = weights(ckpt, l, NULL, store, err);
+    return rc || !moments ? rc : optimizer_state(ckpt, want, n, err);
 }
 
 int dlm_checkpoint_text(const char *ckpt, const char *file, char **text, size_t *len, struct dlm_error *err)

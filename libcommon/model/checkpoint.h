@@ -11,6 +11,16 @@
 
 #include <stdbool.h>
 
+/* The arrays of a checkpoint, each float32 in the layout's places. */
+enum dlm_checkpoint_array { DLM_ARRAY_WEIGHTS, DLM_ARRAY_RAW, DLM_ARRAY_MU, DLM_ARRAY_NU };
+
+/* Arrays that do not lie in the host's memory: elements [at, at + n), n ≤ DLM_ST_PIECE, of one are given, or taken. What was taken is given again. */
+struct dlm_checkpoint_store {
+    void *of;
+    int (*give)(void *of, enum dlm_checkpoint_array array, size_t at, size_t n, float *to, struct dlm_error *err);
+    int (*take)(void *of, enum dlm_checkpoint_array array, size_t at, size_t n, const float *from, struct dlm_error *err);
+};
+
 struct dlm_checkpoint_write {
     const struct dlm_config *config;
     const struct dlm_layout *layout;
@@ -22,6 +32,9 @@ struct dlm_checkpoint_write {
     const char *state;                /* text of state.json, or NULL */
     const char *metrics;              /* text of metrics.tsv so far, or NULL */
     size_t metrics_len;
+    const struct dlm_checkpoint_store *store; /* where not NULL, the arrays come from there: weights, both moments, and with has_raw the raw weights */
+    bool has_raw;
+    bool short_moments;               /* every moment is a bf16 number, and is stored as one */
     bool bf16;                        /* model.safetensors is bf16; the moments stay float32, and beside them TENSOR.low is what the rounding took */
 };
 
@@ -49,6 +62,10 @@ int dlm_checkpoint_weights(const char *ckpt, const struct dlm_layout *l, float *
 /* Read optimizer.safetensors. `w` NULL, or, for a checkpoint saved as bf16, what dlm_checkpoint_weights has read: it becomes the float32 weights again,
  * to the bit. `raw` NULL, or, for one saved with raw weights, where they go. */
 int dlm_checkpoint_moments(const char *ckpt, const struct dlm_layout *l, float *w, float *raw, float *mu, float *nu, struct dlm_error *err);
+/* Both, into a store, piece by piece: the weights, and where `moments` is set the moments; `low`: the weights are made float32 again, `raw`: there are
+ * raw weights. */
+int dlm_checkpoint_load(const char *ckpt, const struct dlm_layout *l, const struct dlm_checkpoint_store *store, bool moments, bool low, bool raw,
+                        struct dlm_error *err);
 /* Read a whole small file of the checkpoint ("state.json", "tokenizer.json", "metrics.tsv"); the caller frees *text, NUL-terminated. */
 int dlm_checkpoint_text(const char *ckpt, const char *file, char **text, size_t *len, struct dlm_error *err);
 

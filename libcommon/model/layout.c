@@ -112,13 +112,12 @@ const struct dlm_tensor *dlm_layout_find(const struct dlm_layout *l, enum dlm_te
     return &l->tensors[place(layers, kind, layer)];
 }
 
-/* Elements 4q … 4q+3 from one Philox block: two Box-Muller pairs. A tensor's number is the same in a model of any depth. */
-static void fill(const struct dlm_tensor *t, uint64_t seed, float *w)
+/* Elements [from, to) of a tensor, 4q … 4q+3 from one Philox block: two Box-Muller pairs. A tensor's number is the same in a model of any depth. */
+static void fill(const struct dlm_tensor *t, uint64_t seed, size_t from, size_t to, float *w)
 {
     const uint64_t item = (uint64_t)t->layer * DLM_TENSOR_KINDS + t->kind;
-    const size_t blocks = (t->n + 3) / 4;
 #pragma omp parallel for schedule(static)
-    for (size_t q = 0; q < blocks; q++) {
+    for (size_t q = from / 4; q < (to + 3) / 4; q++) {
         dlm_philox_t r = dlm_philox_at(seed, item | (uint64_t)(q >> 32) << 32, (uint32_t)q, DLM_RNG_INIT);
         double z[4];
         for (int i = 0; i < 4; i += 2) {
@@ -126,15 +125,24 @@ static void fill(const struct dlm_tensor *t, uint64_t seed, float *w)
             z[i] = radius * cos(angle);
             z[i + 1] = radius * sin(angle);
         }
-        for (size_t i = 0; i < 4 && 4 * q + i < t->n; i++)
-            w[4 * q + i] = (float)z[i];
+        for (size_t i = 0; i < 4; i++)
+            if (4 * q + i >= from && 4 * q + i < to)
+                w[4 * q + i - from] = (float)z[i];
+    }
+}
+
+void dlm_layout_fill_part(const struct dlm_layout *l, uint64_t seed, size_t at, size_t n, float *w)
+{
+    memset(w, 0, n * sizeof *w);
+    for (size_t i = 0; i < l->n; i++) {
+        const struct dlm_tensor *t = &l->tensors[i];
+        size_t from = t->offset > at ? t->offset : at, to = t->offset + t->n < at + n ? t->offset + t->n : at + n;
+        if (t->init > 0 && from < to)
+            fill(t, seed, from - t->offset, to - t->offset, w + (from - at));
     }
 }
 
 void dlm_layout_fill(const struct dlm_layout *l, uint64_t seed, float *w)
 {
-    memset(w, 0, l->total * sizeof *w);
-    for (size_t i = 0; i < l->n; i++)
-        if (l->tensors[i].init > 0)
-            fill(&l->tensors[i], seed, w + l->tensors[i].offset);
+    dlm_layout_fill_part(l, seed, 0, l->total, w);
 }

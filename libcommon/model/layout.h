@@ -42,5 +42,7 @@ void dlm_layout_release(struct dlm_layout *l);
 const struct dlm_tensor *dlm_layout_find(const struct dlm_layout *l, enum dlm_tensor_kind kind, size_t layer);
 /* Initial values of every tensor into w (total), keyed by (seed, tensor, element): independent of everything else. */
 void dlm_layout_fill(const struct dlm_layout *l, uint64_t seed, float *w);
+/* Elements [at, at + n) of the same into w (n). */
+void dlm_layout_fill_part(const struct dlm_layout *l, uint64_t seed, size_t at, size_t n, float *w);
 
 #endif

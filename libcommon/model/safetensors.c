@@ -243,16 +243,16 @@ int dlm_st_read(const struct dlm_st_file *f, const struct dlm_st_entry *e, void 
     return read_range(f, e->offset, e->bytes, to, err);
 }
 
-int dlm_st_read_f32(const struct dlm_st_file *f, const struct dlm_st_entry *e, float *to, struct dlm_error *err)
+int dlm_st_read_part(const struct dlm_st_file *f, const struct dlm_st_entry *e, size_t at, size_t n, float *to, struct dlm_error *err)
 {
     if (e->type == DLM_ST_F32)
-        return dlm_st_read(f, e, to, err);
+        return read_range(f, e->offset + at * sizeof *to, n * sizeof *to, to, err);
     if (e->type != DLM_ST_BF16)
         return dlm_fail(err, DLM_EDATA, "%s: '%s' is neither F32 nor BF16", f->path, e->name);
     /* Read into the second half of the room and widened from its front: element i is written over bytes that were used before. */
-    unsigned char *narrow = (unsigned char *)to + 2 * e->n;
-    int rc = dlm_st_read(f, e, narrow, err);
-    for (size_t i = 0; !rc && i < e->n; i++) {
+    unsigned char *narrow = (unsigned char *)to + 2 * n;
+    int rc = read_range(f, e->offset + 2 * at, 2 * n, narrow, err);
+    for (size_t i = 0; !rc && i < n; i++) {
         uint16_t half;
         memcpy(&half, narrow + 2 * i, 2);
         uint32_t bits = (uint32_t)half << 16;
@@ -261,22 +261,36 @@ int dlm_st_read_f32(const struct dlm_st_file *f, const struct dlm_st_entry *e, f
     return rc;
 }
 
-int dlm_st_add_low(const struct dlm_st_file *f, const struct dlm_st_entry *e, float *to, struct dlm_error *err)
+int dlm_st_read_f32(const struct dlm_st_file *f, const struct dlm_st_entry *e, float *to, struct dlm_error *err)
 {
+    return dlm_st_read_part(f, e, 0, e->n, to, err);
+}
+
+int dlm_st_add_low_part(const struct dlm_st_file *f, const struct dlm_st_entry *e, size_t at, size_t n, float *to, struct dlm_error *err)
+{
+    int16_t low[2048];
+    int rc = 0;
     if (e->type != DLM_ST_I16)
         return dlm_fail(err, DLM_EDATA, "%s: '%s' is not I16", f->path, e->name);
-    int16_t *low = malloc(e->bytes ? e->bytes : 1);
-    int rc = low ? dlm_st_read(f, e, low, err) : dlm_fail(err, DLM_ENOMEM, "%s: no memory for '%s'", f->path, e->name);
-    for (size_t i = 0; !rc && i < e->n; i++) {
-        uint32_t bits;
-        memcpy(&bits, &to[i], 4);
-        if (bits & 0xffff)
-            rc = dlm_fail(err, DLM_EDATA, "%s: '%s' completes a BF16 tensor, but element %zu was none", f->path, e->name, i);
-        bits += (uint32_t)low[i];
-        memcpy(&to[i], &bits, 4);
+    for (size_t done = 0; !rc && done < n;) {
+        const size_t some = n - done < 2048 ? n - done : 2048;
+        rc = read_range(f, e->offset + 2 * (at + done), 2 * some, low, err);
+        for (size_t i = 0; !rc && i < some; i++) {
+            uint32_t bits;
+            memcpy(&bits, &to[done + i], 4);
+            if (bits & 0xffff)
+                rc = dlm_fail(err, DLM_EDATA, "%s: '%s' completes a BF16 tensor, but element %zu was none", f->path, e->name, at + done + i);
+            bits += (uint32_t)low[i];
+            memcpy(&to[done + i], &bits, 4);
+        }
+        done += some;
     }
-    free(low);
     return rc;
+}
+
+int dlm_st_add_low(const struct dlm_st_file *f, const struct dlm_st_entry *e, float *to, struct dlm_error *err)
+{
+    return dlm_st_add_low_part(f, e, 0, e->n, to, err);
 }
 
 /* --- writing ----------------------------------------------------------------------------------------------------------------- */
@@ -356,23 +370,48 @@ static char *make_header(const struct dlm_st_item *items, size_t n, size_t *len)
     return out;
 }
 
-int dlm_st_write(const char *path, const struct dlm_st_item *items, size_t n, struct dlm_error *err)
+/* Item i, which has no data of its own, piece by piece through `piece` (DLM_ST_PIECE). 0, or what `give` failed with; *good: that it could be written. */
+static int put_pieces(FILE *to, const struct dlm_st_item *items, size_t i, dlm_st_give *give, void *of, float *piece, bool *good, struct dlm_error *err)
+{
+    const size_t n = elements(&items[i]);
+    for (size_t at = 0; at < n && *good; at += DLM_ST_PIECE) {
+        const size_t some = n - at < DLM_ST_PIECE ? n - at : DLM_ST_PIECE;
+        int rc = give(of, i, at, some, piece, err);
+        if (rc)
+            return rc;
+        *good = !put_tensor(to, piece, some, items[i].type);
+    }
+    return 0;
+}
+
+int dlm_st_write_from(const char *path, const struct dlm_st_item *items, size_t n, dlm_st_give *give, void *of, struct dlm_error *err)
 {
     size_t len = 0;
     char *header = make_header(items, n, &len);
-    if (!header)
+    float *piece = give ? malloc(DLM_ST_PIECE * sizeof *piece) : NULL;
+    if (!header || (give && !piece)) {
+        free(header);
+        free(piece);
         return dlm_fail(err, DLM_ENOMEM, "no memory to write '%s'", path);
+    }
     FILE *to = fopen(path, "we");
     if (!to) {
         free(header);
+        free(piece);
         return dlm_fail_errno(err, DLM_EIO, "cannot create '%s'", path);
     }
     errno = 0;
     bool good = fwrite(header, 1, len, to) == len;
     free(header);
-    for (size_t i = 0; i < n && good; i++)
-        good = !put_tensor(to, items[i].data, elements(&items[i]), items[i].type);
-    good = good && !fflush(to) && !fsync(fileno(to));
+    int rc = 0;
+    for (size_t i = 0; i < n && good && !rc; i++) {
+        if (items[i].data)
+            good = !put_tensor(to, items[i].data, elements(&items[i]), items[i].type);
+        else
+            rc = put_pieces(to, items, i, give, of, piece, &good, err);
+    }
+    free(piece);
+    good = good && !rc && !fflush(to) && !fsync(fileno(to));
     int saved = good ? 0 : errno ? errno : EIO;
     struct stat st;
     bool regular = !fstat(fileno(to), &st) && S_ISREG(st.st_mode); /* a device stays */
@@ -383,5 +422,10 @@ int dlm_st_write(const char *path, const struct dlm_st_item *items, size_t n, st
     if (regular)
         unlink(path);
     errno = saved;
-    return dlm_fail_errno(err, DLM_EIO, "cannot write '%s'", path);
+    return rc ? rc : dlm_fail_errno(err, DLM_EIO, "cannot write '%s'", path);
+}
+
+int dlm_st_write(const char *path, const struct dlm_st_item *items, size_t n, struct dlm_error *err)
+{
+    return dlm_st_write_from(path, items, n, NULL, NULL, err);
 }

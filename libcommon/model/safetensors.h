@@ -40,9 +40,14 @@ int dlm_st_read(const struct dlm_st_file *f, const struct dlm_st_entry *e, void 
 /* Elements as float32 (from F32 or BF16) into to (n). DLM_EDATA for other types. */
 int dlm_st_read_f32(const struct dlm_st_file *f, const struct dlm_st_entry *e, float *to, struct dlm_error *err);
 
+/* Elements [at, at + n) of it, likewise. */
+int dlm_st_read_part(const struct dlm_st_file *f, const struct dlm_st_entry *e, size_t at, size_t n, float *to, struct dlm_error *err);
+
 /* Give float32 elements that were read from BF16 back what the rounding took: to (n) + the I16 item written from the same numbers, exactly. DLM_EDATA for
  * another type, or where an element is no BF16. */
 int dlm_st_add_low(const struct dlm_st_file *f, const struct dlm_st_entry *e, float *to, struct dlm_error *err);
+/* The same for elements [at, at + n) of it, which `to` holds. */
+int dlm_st_add_low_part(const struct dlm_st_file *f, const struct dlm_st_entry *e, size_t at, size_t n, float *to, struct dlm_error *err);
 
 /* A float32 is stored whole (F32), or as its nearest BF16, halves away from zero, with or without the 16 bits that this leaves (I16): as bit patterns,
  * f32 = (bf16 << 16) + i16. Rounding halves to even would leave 17 bits. */
@@ -55,5 +60,11 @@ struct dlm_st_item {
 };
 /* Write a whole file at `path` (not atomic by itself: checkpoints are directories made aside). Synced. */
 int dlm_st_write(const char *path, const struct dlm_st_item *items, size_t n, struct dlm_error *err);
+
+/* Elements [at, at + n) of items[item], n ≤ DLM_ST_PIECE, into `to`. */
+typedef int dlm_st_give(void *of, size_t item, size_t at, size_t n, float *to, struct dlm_error *err);
+enum { DLM_ST_PIECE = 1 << 20 };
+/* The same; items without data are asked for in order, piece by piece, so that what is written need not lie in the host's memory. */
+int dlm_st_write_from(const char *path, const struct dlm_st_item *items, size_t n, dlm_st_give *give, void *of, struct dlm_error *err);
 
 #endif

@@ -311,6 +311,116 @@ static void test_bf16(void)
 }
 
 /* A disk that fills at any point: files may not grow beyond `limit`. */
+/* --- arrays that are given and taken in pieces ------------------------------------------------------------------------------- */
+
+struct held {
+    float *array[4]; /* by enum dlm_checkpoint_array */
+    size_t n, most, calls, fail_at;
+};
+
+static int held_give(void *of, enum dlm_checkpoint_array array, size_t at, size_t n, float *to, struct dlm_error *err)
+{
+    struct held *h = of;
+    if (h->calls++ == h->fail_at)
+        return dlm_fail(err, DLM_EIO, "no answer");
+    h->most = n > h->most ? n : h->most;
+    memcpy(to, h->array[array] + at, n * sizeof *to);
+    return 0;
+}
+
+static int held_take(void *of, enum dlm_checkpoint_array array, size_t at, size_t n, const float *from, struct dlm_error *err)
+{
+    struct held *h = of;
+    if (h->calls++ == h->fail_at)
+        return dlm_fail(err, DLM_EIO, "no room");
+    memcpy(h->array[array] + at, from, n * sizeof *from);
+    return 0;
+}
+
+static struct held held_new(size_t n)
+{
+    struct held h = {.n = n, .fail_at = SIZE_MAX};
+    for (int i = 0; i < 4; i++)
+        if (!(h.array[i] = calloc(n, sizeof(float))))
+            abort();
+    return h;
+}
+
+static void held_free(struct held *h)
+{
+    for (int i = 0; i < 4; i++)
+        free(h->array[i]);
+}
+
+static char *slurp(const char *path, size_t *n)
+{
+    FILE *f = fopen(path, "rb");
+    struct stat st;
+    char *s = f && !fstat(fileno(f), &st) ? malloc((size_t)st.st_size + 1) : NULL;
+    *n = s ? fread(s, 1, (size_t)st.st_size, f) : 0;
+    if (f)
+        fclose(f);
+    return s;
+}
+
+static void test_store(void)
+{
+    struct dlm_error err = {""};
+    struct dlm_config c;
+    struct dlm_layout l;
+    dlm_config_default(&c, 8, 1, 1, 0, 140000, 16); /* two tensors of more than a piece */
+    fresh();
+    if (dlm_layout_init(&l, &c, &err))
+        abort();
+    struct held from = held_new(l.total), to = held_new(l.total);
+    const struct dlm_checkpoint_store give = {&from, held_give, held_take}, take = {&to, held_give, held_take};
+    for (size_t i = 0; i < l.n; i++)
+        for (size_t j = l.tensors[i].offset; j < l.tensors[i].offset + l.tensors[i].n; j++) {
+            from.array[DLM_ARRAY_WEIGHTS][j] = sinf((float)j);
+            from.array[DLM_ARRAY_RAW][j] = cosf((float)j);
+            from.array[DLM_ARRAY_MU][j] = (float)(j % 129) - 64; /* bf16 numbers */
+            from.array[DLM_ARRAY_NU][j] = (float)(j % 257);
+        }
+    for (int half = 0; half < 2; half++) {
+        struct dlm_checkpoint_write w = {.config = &c, .layout = &l, .weights = from.array[DLM_ARRAY_WEIGHTS], .raw = from.array[DLM_ARRAY_RAW],
+                                         .mu = from.array[DLM_ARRAY_MU], .nu = from.array[DLM_ARRAY_NU], .bf16 = half};
+        size_t n[4];
+        int rc = dlm_checkpoint_save(ckpt, &w, &err);
+        char *a0 = slurp(file(ckpt, "model.safetensors"), &n[0]), *a1 = slurp(file(ckpt, "optimizer.safetensors"), &n[1]);
+        w = (struct dlm_checkpoint_write){.config = &c, .layout = &l, .store = &give, .has_raw = true, .bf16 = half};
+        rc = rc ? rc : dlm_checkpoint_save(ckpt, &w, &err);
+        char *b0 = slurp(file(ckpt, "model.safetensors"), &n[2]), *b1 = slurp(file(ckpt, "optimizer.safetensors"), &n[3]);
+        tap_ok(!rc && n[0] && n[0] == n[2] && n[1] == n[3] && !memcmp(a0, b0, n[0]) && !memcmp(a1, b1, n[1]) && from.most == DLM_ST_PIECE,
+               "given in pieces, a checkpoint has the same bytes (%s)", half ? "bf16" : "f32");
+        free(a0), free(a1), free(b0), free(b1);
+        for (int i = 0; i < 4; i++)
+            memset(to.array[i], 0, l.total * sizeof(float));
+        rc = dlm_checkpoint_load(ckpt, &l, &take, true, half, true, &err);
+        bool same = !rc;
+        for (int i = 0; i < 4; i++)
+            same = same && !memcmp(from.array[i], to.array[i], l.total * sizeof(float));
+        tap_ok(same, "and is taken back to the bit");
+    }
+    struct dlm_checkpoint_write w = {.config = &c, .layout = &l, .store = &give, .short_moments = true};
+    struct stat x;
+    int rc = dlm_checkpoint_save(ckpt, &w, &err);
+    tap_ok(!rc && !stat(file(ckpt, "optimizer.safetensors"), &x) && x.st_size < (off_t)(l.total * 5), "short moments take half the bytes");
+    memset(to.array[DLM_ARRAY_MU], 0, l.total * sizeof(float));
+    rc = dlm_checkpoint_load(ckpt, &l, &take, true, false, false, &err);
+    tap_ok(!rc && !memcmp(from.array[DLM_ARRAY_MU], to.array[DLM_ARRAY_MU], l.total * sizeof(float)) &&
+               !memcmp(from.array[DLM_ARRAY_NU], to.array[DLM_ARRAY_NU], l.total * sizeof(float)), "and come back");
+    from.calls = 0;
+    from.fail_at = l.n; /* past the first two large tensors */
+    rc = dlm_checkpoint_save(ckpt, &w, &err);
+    tap_ok(rc == DLM_EIO && !strcmp(err.msg, "no answer") && entries(dir) == 1, "what cannot be given is an error: %s", err.msg);
+    to.calls = 0;
+    to.fail_at = 5;
+    tap_ok(dlm_checkpoint_load(ckpt, &l, &take, true, false, false, &err) == DLM_EIO && !strcmp(err.msg, "no room"), "so is what cannot be taken; the old one stands");
+    held_free(&from);
+    held_free(&to);
+    dlm_layout_release(&l);
+}
+
 static void test_full_disk(void)
 {
     struct dlm_error err;
@@ -597,6 +707,7 @@ int main(void)
     test_save(false);
     test_prune();
     test_bf16();
+    test_store();
     test_full_disk();
     test_failing_renames();
     test_kills(true, true);

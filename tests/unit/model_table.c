@@ -215,6 +215,12 @@ static void test_fill(uint64_t seed)
     omp_set_num_threads(3);
     dlm_layout_fill(&l, seed, again);
     tap_ok(!memcmp(w, again, l.total * sizeof *w), "initial values do not depend on threads");
+    memset(again, 0xff, l.total * sizeof *again);
+    for (size_t at = 0, n; at < l.total; at += n) {
+        n = l.total - at < 1001 ? l.total - at : 1001;
+        dlm_layout_fill_part(&l, seed, at, n, again + at);
+    }
+    tap_ok(!memcmp(w, again, l.total * sizeof *w), "nor on the pieces they are made in");
     dlm_layout_fill(&l, seed + 1, again);
     size_t gap = 0, outside = 0, equal = 0, n_bulk = 0, high = 0;
     char *inside = calloc(l.total, 1);
