@@ -1,8 +1,10 @@
 /* Scanners of the named patterns.
  *
  * Each alternative of an expression is followed in its order; where the matcher would backtrack, a look at what the run ended with
- * decides instead. ASCII letters, most of any text, are found sixteen at a time, so that the length of a word costs no wrong guess
- * of the processor.
+ * decides instead. ASCII, most of any text, is cut by windows of 64 bytes: a word of 64 bits for each class says where its
+ * characters are, and a few sums and shifts of those where pieces begin, so that the length of a word costs no wrong guess of the
+ * processor. Where a window decides nothing (other characters, a long piece, the end of the text), and on processors without
+ * SSE2, pieces are followed one by one.
  */
 #include "text/scan.h"
 
@@ -236,19 +238,165 @@ word:
     return end < t->len && t->s[end] == '\'' ? contraction(t, end, true) : end;
 }
 
-#define SCAN(next)                                                                                                               \
-    for (; n < max && at < stop; n++)                                                                                            \
-    ends[n] = at = next(&t, at)
+/* --- by windows --------------------------------------------------------------------------------------------------------------- */
+
+#ifdef __SSE2__
+/* Sixty-four bytes of ASCII at once: a bit for each byte of each class, then for each that begins a piece. The first byte does; what
+ * comes before it does not matter. */
+enum { WINDOW = 64 };
+
+struct window {
+    uint64_t letter, lower, upper, digit, newline, blank, space, slash, quote, other, high; /* space: ' ' alone; high: not ASCII */
+};
+
+#define EACH(field, condition)                                                                                                   \
+    w->field |= (uint64_t)(unsigned)_mm_movemask_epi8(condition) << 16 * i
+
+static inline void classify(struct window *w, const uint8_t *s)
+{
+    const __m128i fold = _mm_set1_epi8(0x20), to_letter = _mm_set1_epi8((char)(128 - 'a')), letters = _mm_set1_epi8((char)(-128 + 26)),
+                  to_upper = _mm_set1_epi8((char)(128 - 'A')), to_digit = _mm_set1_epi8((char)(128 - '0')),
+                  digits = _mm_set1_epi8((char)(-128 + 10)), to_blank = _mm_set1_epi8((char)(128 - '\t')),
+                  blanks = _mm_set1_epi8((char)(-128 + 5));
+    *w = (struct window){0};
+#pragma GCC unroll 4
+    for (int i = 0; i < WINDOW / 16; i++) {
+        __m128i x = _mm_loadu_si128((const __m128i *)(s + 16 * i));
+        EACH(high, x);
+        EACH(letter, _mm_cmplt_epi8(_mm_add_epi8(_mm_or_si128(x, fold), to_letter), letters));
+        EACH(upper, _mm_cmplt_epi8(_mm_add_epi8(x, to_upper), letters));
+        EACH(digit, _mm_cmplt_epi8(_mm_add_epi8(x, to_digit), digits));
+        EACH(blank, _mm_cmplt_epi8(_mm_add_epi8(x, to_blank), blanks));
+        EACH(newline, _mm_or_si128(_mm_cmpeq_epi8(x, _mm_set1_epi8('\n')), _mm_cmpeq_epi8(x, _mm_set1_epi8('\r'))));
+        EACH(space, _mm_cmpeq_epi8(x, _mm_set1_epi8(' ')));
+        EACH(slash, _mm_cmpeq_epi8(x, _mm_set1_epi8('/')));
+        EACH(quote, _mm_cmpeq_epi8(x, _mm_set1_epi8('\'')));
+    }
+    w->blank = (w->blank | w->space) & ~w->newline;
+    w->lower = w->letter & ~w->upper;
+    w->other = ~(w->letter | w->digit | w->blank | w->newline);
+}
+
+/* The bits of runs in `set` that are in `from` or follow one of it in its run. */
+static inline uint64_t rest_of_runs(uint64_t set, uint64_t from)
+{
+    return (((set + from) ^ set) | from) & set;
+}
+
+/* The third byte after each begin of `\p{N}{1,3}`, over and over. */
+static inline uint64_t threes(uint64_t digit, uint64_t begin)
+{
+    uint64_t fourth = digit & digit << 1 & digit << 2 & digit << 3;
+    for (uint64_t next = begin; fourth && next; begin |= next)
+        next = next << 3 & fourth;
+    return begin;
+}
+
+/* The beginnings that white space makes: of `\s*[\r\n]+`, of `\s+(?!\S)` behind its last newline, and its last character. */
+static inline uint64_t white_begins(uint64_t blank, uint64_t newline)
+{
+    uint64_t white = blank | newline, behind = blank & newline << 1, closed = (blank + behind) & newline;
+    for (; closed; closed &= closed - 1) /* blanks with newlines on both sides begin nothing */
+        behind &= ~(UINT64_C(1) << (63 - __builtin_clzll(behind & ((closed & -closed) - 1))));
+    return (white & ~(white << 1)) | behind | (blank & ~(white >> 1));
+}
+
+static inline uint64_t begins_gpt2(const struct window *w, const struct text *t, size_t at)
+{
+    uint64_t white = w->blank | w->newline, joined = w->space << 1;
+    uint64_t punctuation = w->other & ~(w->other << 1) & ~joined;
+    uint64_t begin = (w->letter & ~(w->letter << 1) & ~joined) | (w->digit & ~(w->digit << 1) & ~joined) | punctuation |
+                     (white & ~(white << 1)) | (white & ~(white >> 1));
+    for (uint64_t q = punctuation & w->quote & w->letter >> 1; q; q &= q - 1) {
+        unsigned from = (unsigned)__builtin_ctzll(q), n = (unsigned)(contraction(t, at + from, false) - at) - from;
+        if (n && from + n < WINDOW)
+            begin = (begin & ~(UINT64_C(2) << from)) | UINT64_C(1) << (from + n);
+    }
+    return begin;
+}
+
+static inline uint64_t begins_cl100k(const struct window *w, const struct text *t, size_t at)
+{
+    uint64_t newline = w->newline & ~rest_of_runs(w->newline, w->newline & w->other << 1);
+    uint64_t punctuation = w->other & ~(w->other << 1) & ~(w->space << 1), joining = punctuation & w->letter >> 1;
+    uint64_t begin = (w->letter & ~(w->letter << 1) & ~((w->blank | joining) << 1)) | threes(w->digit, w->digit & ~(w->digit << 1)) |
+                     punctuation | white_begins(w->blank, newline);
+    for (uint64_t q = joining & w->quote; q; q &= q - 1) {
+        unsigned from = (unsigned)__builtin_ctzll(q), n = (unsigned)(contraction(t, at + from, true) - at) - from;
+        if (n && from + n < WINDOW)
+            begin |= UINT64_C(1) << (from + n);
+    }
+    return begin;
+}
+
+static inline uint64_t begins_o200k(const struct window *w, const struct text *t, size_t at)
+{
+    uint64_t tail = rest_of_runs(w->newline | w->slash, w->newline & w->other << 1), newline = w->newline & ~tail, other = w->other & ~tail;
+    uint64_t punctuation = other & ~(other << 1) & ~(w->space << 1), joining = punctuation & w->letter >> 1;
+    uint64_t begin = (w->letter & ~(w->letter << 1) & ~((w->blank | joining) << 1)) | (w->upper & w->lower << 1) |
+                     threes(w->digit, w->digit & ~(w->digit << 1)) | punctuation | white_begins(w->blank, newline);
+    unsigned done = 0; /* the end of the last contraction: none follows it at once */
+    for (uint64_t q = joining & w->quote & w->letter << 1; q; q &= q - 1) {
+        unsigned from = (unsigned)__builtin_ctzll(q), n = (unsigned)(contraction(t, at + from, true) - at) - from;
+        if (!n || from == done)
+            continue;
+        done = from + n;
+        begin = (begin & ~(((UINT64_C(1) << n) - 1) << from)) | (done < WINDOW ? UINT64_C(1) << done : 0);
+    }
+    return begin;
+}
+
+/* The ends of pieces from `at` on that 64 bytes decide, none where there is no such; *at becomes the last. Of what is in the window, the
+ * white space that ends it and two bytes before are left for the next: whether they begin a piece is seen from what follows. */
+static inline size_t window(enum dlm_scan pattern, const struct text *t, size_t *at, size_t *ends)
+{
+    struct window w;
+    classify(&w, t->s + *at);
+    uint64_t known = ~(w.blank | w.newline);
+    if (w.high)
+        known &= (w.high & -w.high) - 1;
+    if (known < 8)
+        return 0;
+    uint64_t begin = pattern == DLM_SCAN_GPT2     ? begins_gpt2(&w, t, *at)
+                     : pattern == DLM_SCAN_CL100K ? begins_cl100k(&w, t, *at)
+                                                  : begins_o200k(&w, t, *at);
+    begin &= (UINT64_C(1) << (62 - __builtin_clzll(known))) - 2;
+    size_t n = 0;
+    for (; begin; begin &= begin - 1)
+        ends[n++] = *at + (size_t)__builtin_ctzll(begin);
+    *at = n ? ends[n - 1] : *at;
+    return n;
+}
+#endif
+
+/* Pieces from `at` on: by windows as long as they are ASCII, one by one otherwise. */
+static inline size_t scan(enum dlm_scan pattern, const struct text *t, size_t at, size_t stop, size_t *ends, size_t max)
+{
+    size_t n = 0;
+    while (n < max && at < stop) {
+#ifdef __SSE2__
+        size_t many = t->len - at >= WINDOW && t->s[at] < 0x80 ? window(pattern, t, &at, ends + n) : 0;
+        n += many;
+        if (many)
+            continue;
+#endif
+        ends[n++] = at = pattern == DLM_SCAN_GPT2     ? next_gpt2(t, at)
+                         : pattern == DLM_SCAN_CL100K ? next_cl100k(t, at)
+                                                      : next_o200k(t, at);
+    }
+    while (n > 1 && ends[n - 2] >= stop)
+        n--;
+    return n;
+}
 
 size_t dlm_scan_pieces(enum dlm_scan pattern, const uint8_t *text, size_t at, size_t len, size_t stop, size_t *ends, size_t max)
 {
     struct text t = {text, len};
-    size_t n = 0;
     switch (pattern) {
-    case DLM_SCAN_GPT2: SCAN(next_gpt2); break;
-    case DLM_SCAN_CL100K: SCAN(next_cl100k); break;
-    case DLM_SCAN_O200K: SCAN(next_o200k); break;
+    case DLM_SCAN_GPT2: return scan(DLM_SCAN_GPT2, &t, at, stop, ends, max);
+    case DLM_SCAN_CL100K: return scan(DLM_SCAN_CL100K, &t, at, stop, ends, max);
+    case DLM_SCAN_O200K: return scan(DLM_SCAN_O200K, &t, at, stop, ends, max);
     case DLM_SCAN_NONE: break;
     }
-    return n;
+    return 0;
 }

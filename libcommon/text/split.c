@@ -299,7 +299,7 @@ static size_t skip_bad(const uint8_t *text, size_t at, size_t len, size_t all)
 /* Everything by a scanner, many pieces at a time, wherever they come from: text in which every other byte is bad, too. */
 static int run_scan(const struct run *r, const uint8_t *text, size_t len, size_t context)
 {
-    size_t ends[MANY], n = 0, base = 0; /* ends count from text[base] */
+    size_t ends[MANY + DLM_SCAN_MORE], n = 0, base = 0; /* ends count from text[base] */
     int rc = 0;
     for (size_t at = 0; at < len && !rc;) {
         size_t good = at + dlm_utf8_prefix(text + at, len + context - at), stop = good < len ? good : len;
@@ -308,7 +308,7 @@ static int run_scan(const struct run *r, const uint8_t *text, size_t len, size_t
             if (ends[n - 1] > stop - base)
                 ends[n - 1] = stop - base;
             at = base + ends[n - 1];
-            if (n == MANY) {
+            if (n >= MANY) {
                 rc = r->pieces(r->to, text + base, len + context - base, ends, n, r->err);
                 n = 0;
                 base = at;
@@ -319,7 +319,7 @@ static int run_scan(const struct run *r, const uint8_t *text, size_t len, size_t
             continue;
         at = bad;
         ends[n++] = at - base;
-        if (n == MANY) {
+        if (n >= MANY) {
             rc = r->pieces(r->to, text + base, len + context - base, ends, n, r->err);
             n = 0;
             base = at;

@@ -140,11 +140,17 @@ static void pieces(struct dlm_rng *r, const char *name)
     bool same = !dlm_split_scratch_new(&kf, fast, &err) && !dlm_split_scratch_new(&ks, slow, &err);
     size_t turns = getenv("DLM_TEST_LONG") ? 200000 : 6000, seen = 0, n = 0;
     for (size_t turn = 0; turn < turns && same; turn++) {
-        size_t few = turn % 3 ? UNITS : 4, first = dlm_rng_below(r, UNITS), want = 1 + dlm_rng_below(r, turn % 50 ? 60 : 3000);
+        size_t few = turn % 3 ? UNITS : 4, first = dlm_rng_below(r, UNITS), want = 1 + dlm_rng_below(r, turn % 4 == 1 ? 300 : turn % 50 ? 60 : 3000);
         for (n = 0; n < want;) {
             if (turn % 4 == 3) { /* any code point, those of the first planes mostly */
                 uint32_t c = (uint32_t)dlm_rng_below(r, turn % 8 == 3 ? 0x3000 : 0x110000);
                 n += c < 0xd800 || c > 0xdfff ? put(text + n, c) : 0;
+                continue;
+            }
+            if (turn % 4 == 1) { /* ASCII alone, which is looked at by windows */
+                static const char ascii[] = "    \n\n\r\t''''sSdlLrReEvVxXyZaab019//!.-";
+                size_t letters = turn % 3 ? sizeof ascii - 1 : 7;
+                text[n++] = (uint8_t)ascii[(first + dlm_rng_below(r, letters)) % (sizeof ascii - 1)];
                 continue;
             }
             const char *u = units[(first + dlm_rng_below(r, few)) % UNITS];
