@@ -36,7 +36,7 @@ MODULES  = $(if $(filter 0,$(MPI)),,$B/lib/dlm/dlm-mpi.so) $(if $(filter 0,$(CUD
 WARN     = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla -Werror
 COMMA   := ,
 SANFLAGS = $(if $(SAN),-fsanitize=address$(COMMA)undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)\
-           $(if $(filter fuzzer,$(SAN)),-fsanitize=fuzzer-no-link -Wno-ignored-attributes)
+           $(if $(filter fuzzer,$(SAN)),-fsanitize=fuzzer-no-link -Wno-ignored-attributes -Wno-pass-failed)
 PACKAGES = libzstd libpcre2-8 libutf8proc jansson libxxhash
 PKGFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 PKGLIBS  := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
