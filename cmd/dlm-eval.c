@@ -432,6 +432,8 @@ int main(int argc, char **argv)
     int rc = dlm_output_open(&out, common.output, &err);
     if (!rc)
         rc = dlm_device_open(&b, compute.device, (int)common.threads, &err);
+    if (b.fallback && !common.quiet)
+        dlm_frame_say(&command, "%s", b.fallback);
     if (!rc)
         rc = mode == HELD_OUT ? evaluate(&b, &out, &err) : mode & (LOGITS | LOSS) ? inspect(&b, input, &out, &err) : read_texts(mode, &b, input, &out, &err);
     dlm_device_close(&b);

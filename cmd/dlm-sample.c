@@ -354,6 +354,8 @@ int main(int argc, char **argv)
     struct marks marks = {0};
     enum dlm_dtype act = DLM_F32;
     int rc = dlm_device_open(&b, compute.device, (int)common.threads, &err);
+    if (b.fallback && !common.quiet)
+        dlm_frame_say(&command, "%s", b.fallback);
     if (!rc && !dlm_checkpoint_exists(compute.checkpoint))
         rc = dlm_fail(&err, DLM_EIO, "'%s' is no checkpoint: it has no config.json", compute.checkpoint);
     if (!rc)

@@ -68,6 +68,8 @@ struct dlm_kernels {
 
     /* --- device and memory --------------------------------------------------------------------------------------------------- */
 
+    /* Devices of this kind that this process sees. */
+    int (*count)(void);
     /* Open device number `index` with `threads` host threads (CPU). On failure NULL, and one line in msg. */
     struct dlm_device *(*open)(int index, int threads, char *msg, size_t msg_size);
     void (*close)(struct dlm_device *);

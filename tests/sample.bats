@@ -288,8 +288,8 @@ END
 @test "bad input: one line that says what and where, and no output left" {
     run --separate-stderr dlm-sample -c absent
     fails_with 1 "^dlm-sample: 'absent' "
-    run --separate-stderr dlm-sample -c balanced --device cuda
-    fails_with 1 "^dlm-sample: .*no CUDA back end"
+    DLM_LIBDIR=absent run --separate-stderr dlm-sample -c balanced --device cuda
+    fails_with 1 "^dlm-sample: --device cuda: the module dlm-cuda.so is not installed"
     run --separate-stderr sample -c balanced --prompt "$(printf '%025d' 0)" -o left
     fails_with 1 "^dlm-sample: the prompt has 25 tokens, more than .* 24"
     printf '{"q":"a"}\n{"q":\n' >bad.jsonl

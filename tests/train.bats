@@ -367,7 +367,7 @@ header() { local n; n=$(od -An -tu8 -N8 "$1" | tr -d ' '); head -c $((n + 8)) "$
     check() { local want=$1; shift; run --separate-stderr dlm-train "$@"; fails_with 1 "^dlm-train: .*$want"; }
     check "'nowhere'" -d nowhere -o x $shape --noise masked --steps 5
     check "corpus.txt" -d "$BATS_FILE_TMPDIR/corpus.txt" -o x $shape --noise masked --steps 5
-    check "no CUDA" -d "$data" -o x $shape --noise masked --steps 5 --device cuda
+    DLM_LIBDIR=absent check "the module dlm-cuda.so is not installed" -d "$data" -o x $shape --noise masked --steps 5 --device cuda
     check "'x' is no checkpoint" --resume x
     check "no memory for this model: .*GB are free" -d "$data" -o x --width 65536 --layers 8000 --heads 1024 --noise masked --steps 5 --warmup 0
     DLM_LIBDIR=$PWD OMPI_COMM_WORLD_SIZE=2 check "one of 2 processes" -d "$data" -o x $shape --noise masked --steps 5

@@ -81,6 +81,11 @@ void *dlm_device_scratch(struct dlm_device *dev, size_t bytes)
     return dev->scratch;
 }
 
+static int device_count(void)
+{
+    return 1;
+}
+
 static struct dlm_device *device_open(int index, int threads, char *msg, size_t msg_size)
 {
     if (index != 0) {
@@ -204,6 +209,7 @@ static const char *device_sync(struct dlm_device *dev)
 
 static const struct dlm_kernels cpu = {
     .name = "cpu",
+    .count = device_count,
     .open = device_open,
     .close = device_close,
     .describe = device_describe,

@@ -86,6 +86,12 @@ static const char *hindrance(int index, int count, cudaError_t e, char *room, si
     return room;
 }
 
+static int device_count(void)
+{
+    int count = 0;
+    return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+}
+
 static struct dlm_device *device_open(int index, int threads, char *msg, size_t msg_size)
 {
     (void)threads;
@@ -200,6 +206,7 @@ static struct dlm_kernels table()
 {
     struct dlm_kernels k = {};
     k.name = "cuda";
+    k.count = device_count;
     k.open = device_open;
     k.close = device_close;
     k.describe = device_describe;

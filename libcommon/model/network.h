@@ -15,6 +15,7 @@
 struct dlm_backend {
     const struct dlm_kernels *k;
     struct dlm_device *dev;
+    const char *fallback; /* why this is the CPU and no GPU, for the person; or NULL */
 };
 
 struct dlm_network;
@@ -43,6 +44,21 @@ const struct dlm_config *dlm_network_config(const struct dlm_network *m);
 const struct dlm_layout *dlm_network_layout(const struct dlm_network *m);
 dlm_ptr dlm_network_weights(struct dlm_network *m);   /* f32 (layout total) */
 dlm_ptr dlm_network_gradients(struct dlm_network *m); /* f32 (layout total); none when not training */
+/* In the compact state, which `plan.compact` asks for, the matrices, the embedding and the head, which are the layout's first elements, are bf16, weights
+ * and gradients alike; the rest is f32 in any case. How many elements those are: 0 in the plain state. */
+size_t dlm_network_short(const struct dlm_network *m);
+/* Where an element of the layout lies. */
+dlm_ptr dlm_network_weight_at(const struct dlm_network *m, size_t element);
+dlm_ptr dlm_network_gradient_at(const struct dlm_network *m, size_t element);
+/* Elements of one type among [from, to) of the layout: at most two runs. Returns how many. */
+struct dlm_run {
+    size_t from, to;
+    enum dlm_dtype type;
+};
+int dlm_network_runs(const struct dlm_network *m, size_t from, size_t to, struct dlm_run run[2]);
+/* Weights [at, at + n) as float32, from and to the host; those that are bf16 are rounded to the nearest, halves away from zero. */
+void dlm_network_read(const struct dlm_network *m, size_t at, size_t n, float *to);
+void dlm_network_write(struct dlm_network *m, size_t at, size_t n, const float *from);
 /* Call after every change of weights: packs the matrices. */
 void dlm_network_refresh(struct dlm_network *m);
 void dlm_network_zero_gradients(struct dlm_network *m);

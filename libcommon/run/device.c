@@ -3,22 +3,85 @@
 
 #include "base/build.h"
 #include "base/number.h"
+#include "run/module.h"
 
+#include <dlfcn.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+/* The table of the CUDA module, or NULL and why; *absent: it was never installed. It is loaded once and stays. */
+static const struct dlm_kernels *cuda_kernels(bool *absent, char *why, size_t why_size)
+{
+    static const struct dlm_kernels *kernels;
+    *absent = false;
+    if (kernels)
+        return kernels;
+    void *module = dlm_module_open("dlm-cuda.so", false, absent, why, why_size);
+    if (!module)
+        return NULL;
+    const struct dlm_kernels *(*entry)(void);
+    void *symbol = dlsym(module, "dlm_kernels_cuda");
+    memcpy(&entry, &symbol, sizeof entry); /* a pointer to a function from one to data, as POSIX has it */
+    if (entry)
+        kernels = entry();
+    else
+        snprintf(why, why_size, "the module dlm-cuda.so is none of this program's");
+    return kernels;
+}
+
+/* Which of this machine's processes this is, as launchers tell. */
+static int local_rank(void)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (getenv(names[i]))
+            return atoi(getenv(names[i]));
+    return 0;
+}
+
+/* GPU `index`, or where that is below 0 the one of this process. */
+static bool open_cuda(struct dlm_backend *out, long index, bool *absent, char *why, size_t why_size)
+{
+    const struct dlm_kernels *k = cuda_kernels(absent, why, why_size);
+    if (!k)
+        return false;
+    int count = k->count(), rank = local_rank();
+    out->k = k;
+    out->dev = k->open(index >= 0 ? (int)index : count > 0 && rank > 0 ? rank % count : 0, 0, why, why_size);
+    return out->dev != NULL;
+}
 
 int dlm_device_open(struct dlm_backend *out, const char *device, int threads, struct dlm_error *err)
 {
+    static char fallback[600]; /* what one process has to say of it does not change */
+    char msg[512] = "";
+    bool absent;
+    const bool chosen = device != NULL, any = !device || !strcmp(device, "auto"), cuda = !any && !strncmp(device, "cuda", 4) && (!device[4] || device[4] == ':');
     *out = (struct dlm_backend){0};
-    if (device && !strncmp(device, "cuda", 4) && (!device[4] || device[4] == ':')) {
-        uint64_t index;
-        if (device[4] && !dlm_number_count(device + 5, &index))
+    if (cuda) {
+        uint64_t index = 0;
+        if (device[4] && (!dlm_number_count(device + 5, &index) || index > INT_MAX))
             return dlm_fail(err, DLM_EUSAGE, "--device takes auto, cpu, cuda or cuda:N, not '%s'", device);
-        return dlm_fail(err, DLM_EIO, "--device %s: this build has no CUDA back end", device);
+        if (open_cuda(out, device[4] ? (long)index : -1, &absent, msg, sizeof msg))
+            return 0;
+        *out = (struct dlm_backend){0};
+        if (absent)
+            return dlm_fail(err, DLM_EIO, "--device %s: the module dlm-cuda.so is not installed: %s", device, msg);
+        return dlm_fail(err, DLM_EIO, "--device %s: %s", device, msg);
     }
-    if (device && strcmp(device, "auto") && strcmp(device, "cpu"))
+    if (!any && strcmp(device, "cpu"))
         return dlm_fail(err, DLM_EUSAGE, "--device takes auto, cpu, cuda or cuda:N, not '%s'", device);
-    char msg[256] = "";
+    if (any) {
+        if (open_cuda(out, -1, &absent, msg, sizeof msg))
+            return 0;
+        *out = (struct dlm_backend){0};
+        if (chosen && !absent) {
+            snprintf(fallback, sizeof fallback, "computing on the CPU: %s", msg);
+            out->fallback = fallback;
+        }
+    }
     out->k = dlm_kernels_cpu();
     out->dev = out->k->open(0, threads > 0 ? threads : dlm_build_cores(), msg, sizeof msg);
     if (!out->dev)

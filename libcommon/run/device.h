@@ -1,7 +1,8 @@
 /* From the words `--device` and `--dtype` to an opened back end.
  *
- * `auto` takes CUDA where a back end and a GPU are there, else the CPU; this build has the CPU only, so `cuda` is an error. The type `auto` is bf16
- * where the device multiplies it in hardware and the caller prefers speed, else f32.
+ * `auto` takes CUDA where its module is installed and finds a GPU, else the CPU, and says why in the backend's `fallback` where auto was asked for by
+ * name. `cuda` without a number is the GPU of this process among those that a launcher started on this machine. The type `auto` is bf16 where the device
+ * multiplies it in hardware and the caller prefers speed, else f32.
  */
 #ifndef DLM_RUN_DEVICE_H
 #define DLM_RUN_DEVICE_H

@@ -761,6 +761,8 @@ static int begin(struct trainer *t, struct dlm_error *err)
     int rc = dlm_device_open(&t->backend, job->device, job->threads, err);
     if (rc || (rc = dlm_group_open(&t->group, &t->backend, err)))
         return rc;
+    if (t->backend.fallback)
+        say(t, "%s", t->backend.fallback);
     rc = resume ? begin_resumed(t, &metrics, &metrics_len, err) : begin_new(t, err);
     t->state.device = t->backend.k->describe(t->backend.dev);
     rc = rc ? rc : check_data(t, err);
