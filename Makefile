@@ -145,7 +145,7 @@ fuzz: $(FUZZERS)
 	@tests/fuzz/run $B $(FUZZ_SECONDS) $(ONLY)
 libfuzzer:
 	@$(MAKE) --no-print-directory SAN=fuzzer CC=$(CC:gcc=clang) fuzz
-$B/fuzz/%: tests/fuzz/%.c tests/fuzz/fuzz.h tests/fuzz/ranks_seed.h $B/libdlm.a
+$B/fuzz/%: tests/fuzz/%.c $(wildcard tests/fuzz/*.h) $B/libdlm.a
 	@mkdir -p $(@D)
 	$(if $Q,@echo "  LD $@")
 	$Q$(CC) $(CFLAGS) $(COMMON) $(if $(filter fuzzer,$(SAN)),-fsanitize=fuzzer -DDLM_LIBFUZZER) -Ikernels -Itests/fuzz $(LDFLAGS) -o $@ $< $B/libdlm.a $(KERLIBS) $(LIBS)
