@@ -1,10 +1,12 @@
-/* Times of every entry of the CPU table at the sizes of one model: TSV of op, size, dtype, ms of one call, calls a training step,
+/* Times of every entry of a kernel table at the sizes of one model: TSV of op, size, dtype, ms of one call, calls a training step,
  * ms a step, GFLOP/s or GB/s. Not a test: it asserts nothing.
  *
  *     kernels [-t THREADS] [-d D] [-L LAYERS] [-H HEADS] [-N CONTEXT] [-B BATCH] [-V VOCAB] [-R HEAD-ROWS]
- *             [-s SECONDS] [f32|bf16]...
+ *             [-p SIZE] [-s SECONDS] [f32|bf16]...
+ *
+ * -p: first a square product of this size, as what the device can do. The table is the CPU's, or that of the CUDA module DLM_TEST_MODULE.
  */
-#include "kernels.h"
+#include "kernel_check.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,9 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static const struct dlm_kernels *K;
-static struct dlm_device *D;
-static size_t d = 512, L = 8, H = 8, N = 512, B = 8, V = 16384, R = 1024, T, h;
+static size_t d = 512, L = 8, H = 8, N = 512, B = 8, V = 16384, R = 1024, T, h, peak;
 static double seconds = 0.3;
 static enum dlm_dtype act;
 static double step_ms, gemm_ms;
@@ -81,15 +81,24 @@ static void report(const char *op, const char *size, double ms, double calls, do
     fflush(stdout);
 }
 
-/* The fastest of the calls that fit into the time: other users of the machine only add. */
+/* The fastest of the rounds that fit into the time: other users of the machine only add. A round is as many calls as take a millisecond or more,
+ * so that waiting for a device at its end does not count. */
 #define TIME(op, size, calls, work, unit, product, call)                                                                         \
     do {                                                                                                                         \
         double best = 1e9, until = now() + seconds;                                                                              \
-        for (int round = 0; round < 3 || now() < until; round++) {                                                               \
+        for (int round = 0, many = 1; round < 3 || now() < until; round++) {                                                     \
             double from = now();                                                                                                 \
-            call;                                                                                                                \
+            for (int one = 0; one < many; one++) {                                                                               \
+                call;                                                                                                            \
+            }                                                                                                                    \
+            K->sync(D);                                                                                                          \
             double took = now() - from;                                                                                          \
-            best = took < best ? took : best;                                                                                    \
+            if (took < 1e-3 && many < 1 << 20) {                                                                                 \
+                many *= 2;                                                                                                       \
+                round--;                                                                                                         \
+                continue;                                                                                                        \
+            }                                                                                                                    \
+            best = took / many < best ? took / many : best;                                                                      \
         }                                                                                                                        \
         report(op, size, best * 1e3, calls, work, unit, product);                                                                \
     } while (0)
@@ -115,6 +124,8 @@ static void bench(void)
 {
     double e = act == DLM_BF16 ? 2 : 4, Td = (double)(T * d), l = (double)L;
     char size[64];
+    if (peak)
+        linear("square", peak, peak, peak, 0, 1, act);
     step_ms = gemm_ms = 0;
     linear("qkv", T, 3 * d, d, l, 1, act);
     linear("o", T, d, d, l, 1, act);
@@ -206,6 +217,7 @@ static void bench(void)
          K->laprop(D, theta, mu, nu, grad, n, 1e-3f, 0.9f, 0.99f, 1e-10f, 0, 1));
     TIME("adamw", size, 0, (double)n * 28, "GB/s", false,
          K->adamw(D, theta, mu, nu, grad, n, 1e-3f, 0.9f, 0.99f, 1, 1, 1e-10f, 0, 1));
+    TIME("copy", size, 0, (double)n * 8, "GB/s", false, K->copy(D, mu, grad, n * 4));
     TIME("zero", size, 1, (double)n * 4, "GB/s", false, K->zero(D, grad, n * 4));
     printf("step\tall ops\t%s\t%.1f\t1\t%.1f\t%.1f\tGFLOP/s\n", act == DLM_BF16 ? "bf16" : "f32", step_ms, step_ms,
            (flops_done + attention_flops) / step_ms / 1e6);
@@ -222,7 +234,7 @@ static void bench(void)
 int main(int argc, char **argv)
 {
     int threads = (int)sysconf(_SC_NPROCESSORS_ONLN), c;
-    while ((c = getopt(argc, argv, "t:d:L:H:N:B:V:R:s:")) != -1) {
+    while ((c = getopt(argc, argv, "t:d:L:H:N:B:V:R:p:s:")) != -1) {
         size_t v = (size_t)strtoul(optarg ? optarg : "0", NULL, 10);
         switch (c) {
         case 't': threads = (int)v; break;
@@ -233,15 +245,16 @@ int main(int argc, char **argv)
         case 'B': B = v; break;
         case 'V': V = v; break;
         case 'R': R = v; break;
+        case 'p': peak = v; break;
         case 's': seconds = strtod(optarg, NULL); break;
         default:
             fprintf(stderr, "usage: kernels [-t THREADS] [-d D] [-L LAYERS] [-H HEADS] [-N CONTEXT] [-B BATCH] [-V VOCAB] [-R "
-                            "HEAD-ROWS] [-s SECONDS] [f32|bf16]...\n");
+                            "HEAD-ROWS] [-p SIZE] [-s SECONDS] [f32|bf16]...\n");
             return 2;
         }
     }
     char msg[200];
-    K = dlm_kernels_cpu();
+    K = check_kernels();
     D = K->open(0, threads, msg, sizeof msg);
     if (!D || !d || !H || !N || !B || !V || !L || !R || d % (2 * H)) {
         fprintf(stderr, "%s\n", D ? "these sizes do not go together" : msg);
@@ -251,6 +264,7 @@ int main(int argc, char **argv)
     h = d / H;
     if (threads == 1)
         clock_used = CLOCK_PROCESS_CPUTIME_ID;
+    printf("# %s\n", K->describe(D));
     printf("op\tsize\tdtype\tms\tcalls\tms/step\trate\tunit\n");
     for (int i = optind; i < argc || i == optind; i++) {
         act = i < argc && !strcmp(argv[i], "bf16") ? DLM_BF16 : DLM_F32;

@@ -1,4 +1,4 @@
-/* make bench: whole training steps against a bound made of their matrix products alone, measured in the same run.
+/* make bench, and with -d cuda make bench-cuda: whole training steps against a bound made of their matrix products alone, measured in the same run.
  *
  * One row a configuration and type, TSV: machine, compiler, configuration, dtype, threads, tokens/s of the step (corruption, forward, loss, backward,
  * optimizer, repacking), model GFLOP/s, GFLOP/s of the products alone, the share of the bound reached, peak memory. The bound is the time of every
@@ -17,6 +17,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
+
+static const char *device = "cpu";
 
 struct shape {
     const char *name;
@@ -119,7 +122,7 @@ static void run(const struct shape *shape, enum dlm_dtype act, double budget)
     struct bench b = {.act = act, .s = *shape};
     struct dlm_config c;
     size_t T = shape->B * shape->N, d = shape->d;
-    if (dlm_device_open(&b.b, "cpu", 0, &err))
+    if (dlm_device_open(&b.b, device, 0, &err))
         die(err.msg);
     dlm_config_default(&c, d, shape->L, shape->H, 0, shape->V, shape->N);
     c.begin = 0, c.end = 1, c.pad = 2, c.mask = 3;
@@ -160,7 +163,10 @@ static void run(const struct shape *shape, enum dlm_dtype act, double budget)
     struct rusage ru;
     getrusage(RUSAGE_SELF, &ru);
     char machine[128];
-    machine_name(machine, sizeof machine);
+    if (strcmp(b.b.k->name, "cpu"))
+        snprintf(machine, sizeof machine, "%.127s", b.b.k->describe(b.b.dev));
+    else
+        machine_name(machine, sizeof machine);
     printf("%s\t%s\t%s V=%zu d=%zu L=%zu H=%zu N=%zu B=%zu\t%s\t%d\t%.0f\t%.1f\t%.1f\t%.3f\t%ld\n", machine, dlm_build_flags(), shape->name, shape->V, d,
            shape->L, shape->H, shape->N, shape->B, dlm_device_dtype_name(act), dlm_build_cores(), (double)T / best, products / best * 1e-9,
            products / bound * 1e-9, bound / best, ru.ru_maxrss / 1024);
@@ -173,11 +179,22 @@ static void run(const struct shape *shape, enum dlm_dtype act, double budget)
 
 int main(int argc, char **argv)
 {
-    static const struct shape shapes[] = {{"base", 16384, 512, 8, 8, 512, 8}, {"demo", 4096, 64, 3, 4, 128, 32}};
-    double budget = argc > 1 ? atof(argv[1]) : 10;
+    static const struct shape cpu[] = {{"base", 16384, 512, 8, 8, 512, 8}, {"demo", 4096, 64, 3, 4, 128, 32}};
+    static const struct shape gpu[] = {{"125M", 131072, 768, 12, 12, 2048, 16}, {"1B", 131072, 2048, 20, 16, 2048, 8}, {"small", 16384, 256, 8, 4, 512, 64}};
+    double budget = 10;
+    int c;
+    while ((c = getopt(argc, argv, "d:s:")) != -1) {
+        if (c == 'd')
+            device = optarg;
+        else if (c == 's')
+            budget = atof(optarg);
+        else
+            return fputs("usage: train [-d DEVICE] [-s SECONDS]\n", stderr), 2;
+    }
+    const bool on_gpu = !strncmp(device, "cuda", 4);
     puts("machine\tcompiler\tconfig\tdtype\tthreads\ttokens_s\tgflop_s\tbound_gflop_s\tshare_of_bound\tpeak_mb");
-    for (size_t i = 0; i < 2; i++)
-        for (int act = DLM_F32; act <= DLM_BF16; act++)
-            run(&shapes[i], (enum dlm_dtype)act, budget);
+    for (size_t i = 0; i < (on_gpu ? 3 : 2); i++)
+        for (int act = on_gpu ? DLM_BF16 : DLM_F32; act <= DLM_BF16; act++)
+            run(on_gpu ? &gpu[i] : &cpu[i], (enum dlm_dtype)act, budget);
     return 0;
 }
