@@ -131,7 +131,7 @@ prepare:
 	@.ci/prepare
 check: prepare
 	@$(MAKE) --no-print-directory check-built
-check-built: $(BINS) $(MODULES) units fuzzers
+check-built: $(BINS) $(MODULES) units fuzzers benches
 	@tests/run $B $(ONLY)
 check-long: prepare
 	@DLM_TEST_LONG=1 $(MAKE) --no-print-directory check-built
@@ -157,6 +157,7 @@ demo: prepare
 
 # Every benchmark, one after the other, each a table; or one: make bench-sample.
 BENCHES  = $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/*.c))
+benches: $(BENCHES:%=$B/bench/%)
 bench: $(BENCHES:%=bench-%)
 bench-%: prepare
 	@$(MAKE) --no-print-directory $B/bench/$*

@@ -78,7 +78,7 @@ static double time_linear(struct bench *b, size_t T, size_t O, size_t I, enum dl
 static void one_step(struct bench *b, uint64_t step)
 {
     struct dlm_error err;
-    struct dlm_example_options o = {0.5, 0.2, 0, true};
+    struct dlm_example_options o = {.p_independent = 0.5, .p_prompt = 0.2, .stratified = true};
     struct dlm_rng rng;
     uint64_t *scratch = malloc(b->s.N * sizeof *scratch);
     size_t N = b->s.N;
