@@ -84,6 +84,7 @@ $B/lib/dlm/dlm-mpi.so: libcommon/run/mpi/exchange.c libcommon/run/exchange.h
 
 # The CUDA back end: machine code for CUDA_ARCH, and PTX for later ones. `make spills` prints what the kernels take.
 CUSRC    = $(wildcard kernels/cuda/*.cu)
+CUTESTS  = $(addprefix $B/tests/kernel_,layers linear attention loss corrupt optimizer)
 CUOBJ    = $(patsubst %.cu,$B/%.o,$(filter-out %/linear_plain.cu,$(CUSRC)))
 CUFLAGS  = -std=c++17 -O3 -lineinfo -MMD -MP -Werror all-warnings -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra \
            $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$a$(COMMA)code=sm_$a) -gencode arch=compute_90$(COMMA)code=compute_90
@@ -95,6 +96,11 @@ $B/lib/dlm/dlm-cuda.so: $(CUOBJ)
 	@mkdir -p $(@D)
 	$(if $Q,@echo "  LD $@")
 	$Q$(NVCC) -shared -o $@ $^ -lcublasLt
+# On a machine with a GPU: every kernel and training against the CPU, and what is reached, to be kept as bench/GPU.tsv.
+check-cuda: all $(CUTESTS) $B/lib/dlm/dlm-cuda.so
+	@tests/check-cuda $B
+bench-cuda: $B/bench/kernels $B/bench/train $B/lib/dlm/dlm-cuda.so
+	@tests/bench/cuda $B
 # Kernel, architecture, registers, bytes of stack and of spills.
 spills: $(CUOBJ)
 	@tests/spills $(CUOBJ:%=%.log)
@@ -193,5 +199,5 @@ clean:
 	rm -rf build build-san build-plain build-san-plain build-libfuzzer
 
 -include $(LIBOBJ:.o=.d) $(KEROBJ:.o=.d) $(CUOBJ:.o=.d) $(EMUOBJ:.o=.d) $(wildcard $B/cmd/*.d $B/tests/*.d $B/bench/*.d)
-.PHONY: all spills units fuzzers fuzz libfuzzer prepare check check-built check-long demo bench install uninstall clean
+.PHONY: all spills check-cuda bench-cuda units fuzzers fuzz libfuzzer prepare check check-built check-long demo bench install uninstall clean
 .DELETE_ON_ERROR:

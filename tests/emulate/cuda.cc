@@ -12,7 +12,7 @@
 #include <vector>
 
 /* What a block of sm_80 may have. */
-enum { MOST_THREADS = 1024, MOST_SHARED = 163 << 10, STACK = 64 << 10 };
+enum { MOST_THREADS = 1024, MOST_SHARED = 163 << 10, STACK = 64 << 10, EMULATED_VERSION = 13000 };
 
 emulated_places emulated_here;
 
@@ -388,9 +388,22 @@ struct block_of_memory {
 };
 static std::map<void *, block_of_memory> memory;
 
+/* What the machine is said to have. */
+static size_t said(const char *name, size_t otherwise)
+{
+    const char *v = getenv(name);
+    return v ? strtoull(v, NULL, 10) : otherwise;
+}
+
 const char *cudaGetErrorString(cudaError_t e)
 {
-    return e == cudaErrorMemoryAllocation ? "out of memory" : e == cudaErrorInvalidDevice ? "invalid device ordinal" : "no error";
+    switch (e) {
+    case cudaSuccess: return "no error";
+    case cudaErrorMemoryAllocation: return "out of memory";
+    case cudaErrorInsufficientDriver: return "CUDA driver version is insufficient for CUDA runtime version";
+    case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+    default: return "invalid device ordinal";
+    }
 }
 
 cudaError_t cudaGetLastError(void)
@@ -400,58 +413,70 @@ cudaError_t cudaGetLastError(void)
 
 cudaError_t cudaGetDeviceCount(int *count)
 {
-    *count = 1;
-    return cudaSuccess;
+    int driver;
+    cudaDriverGetVersion(&driver);
+    *count = (int)said("DLM_EMULATE_DEVICES", 1);
+    if (driver < EMULATED_VERSION)
+        return cudaErrorInsufficientDriver;
+    return *count ? cudaSuccess : cudaErrorNoDevice;
 }
 
 cudaError_t cudaSetDevice(int i)
 {
-    return i ? cudaErrorInvalidDevice : cudaSuccess;
+    return (size_t)i < said("DLM_EMULATE_DEVICES", 1) ? cudaSuccess : cudaErrorInvalidDevice;
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int i)
 {
-    if (i)
+    if (cudaSetDevice(i))
         return cudaErrorInvalidDevice;
     *p = cudaDeviceProp{};
     snprintf(p->name, sizeof p->name, "emulated on the host");
-    p->major = 8;
+    p->major = (int)said("DLM_EMULATE_CAPABILITY", 80) / 10;
+    p->minor = (int)said("DLM_EMULATE_CAPABILITY", 80) % 10;
     p->multiProcessorCount = 2;
-    p->totalGlobalMem = (size_t)1 << 40;
+    size_t ignored;
+    cudaMemGetInfo(&ignored, &p->totalGlobalMem);
     p->sharedMemPerBlockOptin = MOST_SHARED;
     return cudaSuccess;
 }
 
 cudaError_t cudaRuntimeGetVersion(int *v)
 {
-    *v = 0;
+    *v = EMULATED_VERSION;
     return cudaSuccess;
 }
 
 cudaError_t cudaDriverGetVersion(int *v)
 {
-    *v = 0;
+    *v = (int)said("DLM_EMULATE_DRIVER", EMULATED_VERSION);
     return cudaSuccess;
 }
 
+static size_t allocated;
+
 cudaError_t cudaMemGetInfo(size_t *free_, size_t *total)
 {
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    *free_ = (size_t)sysconf(_SC_AVPHYS_PAGES) * page;
-    *total = (size_t)sysconf(_SC_PHYS_PAGES) * page;
+    *total = said("DLM_EMULATE_MEMORY", (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE));
+    *free_ = *total > allocated ? *total - allocated : 0;
     return cudaSuccess;
 }
 
 cudaError_t cudaMalloc(void **to, size_t bytes)
 {
     const size_t rounded = (bytes + 255) / 256 * 256;
+    size_t left, all;
     block_of_memory b;
+    cudaMemGetInfo(&left, &all);
+    if (rounded > left)
+        return cudaErrorMemoryAllocation;
     char *p = rounded >= bytes && rounded < (size_t)1 << 46 ? pages(rounded, &b.whole, &b.size) : NULL;
     if (!p)
         return cudaErrorMemoryAllocation;
     if (rounded < (size_t)1 << 26)
         memset(p, 0xff, rounded);
     memory[p] = b;
+    allocated += b.size;
     *to = p;
     return cudaSuccess;
 }
@@ -464,6 +489,7 @@ cudaError_t cudaFree(void *p)
     if (at == memory.end())
         emulated_fault("cudaFree of an address that cudaMalloc did not give");
     munmap(at->second.whole, at->second.size);
+    allocated -= at->second.size;
     memory.erase(at);
     return cudaSuccess;
 }

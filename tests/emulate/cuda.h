@@ -7,7 +7,8 @@
  * a warp that meet in different places, a barrier that some threads never reach, and a launch that asks for more than a block of
  * sm_80 has, end the program with a word on standard error.
  *
- * Order: seed 0, or DLM_EMULATE_SEED. Not emulated: time, several streams at once, memory caches and their orders, textures.
+ * Order: seed 0, or DLM_EMULATE_SEED. The machine has one GPU of capability 8.0 with a driver of this version and as much memory as the host, but
+ * where DLM_EMULATE_DEVICES, DLM_EMULATE_CAPABILITY, DLM_EMULATE_DRIVER and DLM_EMULATE_MEMORY (bytes) say otherwise. Not emulated: time, several streams at once, memory caches and their orders, textures.
  */
 #ifndef DLM_TESTS_EMULATE_CUDA_H
 #define DLM_TESTS_EMULATE_CUDA_H
@@ -208,7 +209,7 @@ template <typename T> static inline T atomicAdd(T *to, T v)
 
 typedef int cudaError_t;
 typedef struct emulated_stream *cudaStream_t;
-enum { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorNoDevice = 100, cudaErrorInvalidDevice = 101 };
+enum { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInsufficientDriver = 35, cudaErrorNoDevice = 100, cudaErrorInvalidDevice = 101 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 enum { cudaStreamNonBlocking = 1 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
