@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const size_t STAGE = (size_t)16 << 20; /* bytes of pinned memory */
+
 void dlm_device_fail(struct dlm_device *dev, const char *fmt, ...)
 {
     if (dlm_device_failed(dev))
@@ -59,6 +61,7 @@ static void device_close(struct dlm_device *dev)
     if (dev->gemm)
         dlm_gemm_close(dev);
     cudaFree(dev->scratch);
+    cudaFreeHost(dev->stage);
     if (dev->stream)
         cudaStreamDestroy(dev->stream);
     free(dev);
@@ -113,6 +116,7 @@ static struct dlm_device *device_open(int index, int threads, char *msg, size_t 
     }
     good = good && dlm_device_good(dev, cudaSetDevice(index), "taking the GPU");
     good = good && dlm_device_good(dev, cudaStreamCreateWithFlags(&dev->stream, cudaStreamNonBlocking), "making a stream");
+    good = good && dlm_device_good(dev, cudaMallocHost(reinterpret_cast<void **>(&dev->stage), STAGE), "getting pinned memory");
     good = good && dlm_gemm_open(dev);
     if (!good) {
         snprintf(msg, msg_size, "%s", dev->failure);
@@ -171,9 +175,22 @@ static void copy(struct dlm_device *dev, void *to, const void *from, size_t byte
         dlm_device_good(dev, cudaMemcpyAsync(to, from, bytes, kind, dev->stream), "copying");
 }
 
-/* From memory that is not pinned, which this is, the runtime returns once it has read the source. */
+/* The runtime would wait for the whole queue before it reads memory that is not pinned, as the caller's is. So small things are put aside in
+ * memory that is, and the queue goes on; large ones wait. */
 static void device_upload(struct dlm_device *dev, dlm_ptr dst, const void *src, size_t bytes)
 {
+    const size_t room = (bytes + 255) / 256 * 256;
+    if (dlm_device_failed(dev) || !bytes)
+        return;
+    if (room <= STAGE / 4) {
+        if (room > STAGE - dev->stage_used && !dlm_device_good(dev, cudaStreamSynchronize(dev->stream), "copying to the device"))
+            return;
+        if (room > STAGE - dev->stage_used)
+            dev->stage_used = 0;
+        memcpy(dev->stage + dev->stage_used, src, bytes);
+        src = dev->stage + dev->stage_used;
+        dev->stage_used += room;
+    }
     copy(dev, dlm_at<void>(dst), src, bytes, cudaMemcpyHostToDevice);
 }
 

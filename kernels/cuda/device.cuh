@@ -24,6 +24,8 @@ struct dlm_device {
     char failure[300]; /* "" while all is well */
     void *scratch;     /* grows to what the largest call needs, and stays */
     size_t scratch_size;
+    char *stage;       /* pinned host memory that uploads go through */
+    size_t stage_used; /* of it, by copies that may still be queued */
     struct dlm_gemm *gemm;
 };
 
