@@ -32,6 +32,7 @@ struct dlm_chain {
     struct token *tokens; /* (vocabulary size) */
     uint8_t *len;         /* (vocabulary size) 0: no token that merging leaves */
     struct edge *edges;   /* open addressing */
+    uint64_t factor;      /* the vocabulary's: nobody can write tokens whose edges all fall into one slot */
     size_t mask;
     struct edge first[256]; /* those of node 0 */
     struct step {
@@ -53,7 +54,7 @@ static inline size_t some_of(const struct dlm_chain *c, uint32_t left, uint32_t 
 
 static inline struct edge *find(const struct dlm_chain *c, uint32_t key)
 {
-    size_t i = slot_of(key) & c->mask;
+    size_t i = (key * c->factor >> 32) & c->mask;
     while (c->edges[i].key != key && c->edges[i].key != UINT32_MAX)
         i = (i + 1) & c->mask;
     return &c->edges[i];
@@ -256,6 +257,7 @@ int dlm_chain_new(struct dlm_chain **out, const struct dlm_vocab *v, struct dlm_
     size_t bytes = 0;
     if (c) {
         c->vocab = v;
+        c->factor = v->factor;
         c->tokens = malloc(v->size * sizeof *c->tokens);
         c->len = calloc(v->size, 1);
         c->two = malloc(sizeof *c->two << 16);

@@ -398,7 +398,7 @@ static int merge_piece(struct dlm_encoder *e, const uint8_t *text, size_t n, str
 /* The id of a piece that is a token, DLM_NO_ID otherwise. */
 static uint32_t whole_word(const struct dlm_vocab *v, const uint8_t *text, size_t n)
 {
-    for (size_t i = XXH3_64bits(text, n) & v->word_mask; v->word_ids[i] != DLM_NO_ID; i = (i + 1) & v->word_mask) {
+    for (size_t i = XXH3_64bits_withSeed(text, n, v->factor) & v->word_mask; v->word_ids[i] != DLM_NO_ID; i = (i + 1) & v->word_mask) {
         uint32_t id = v->word_ids[i];
         if (v->len[id] == n && !memcmp(v->blob + v->at[id], text, n))
             return id;

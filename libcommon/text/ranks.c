@@ -19,6 +19,7 @@ struct ranks {
     size_t n;
     uint32_t *slots; /* ranks by the hash of their bytes, UINT32_MAX empty */
     size_t mask;
+    uint64_t seed; /* of their hash */
     uint32_t (*merges)[2];
     size_t n_merges, cap_merges;
 };
@@ -55,7 +56,7 @@ static size_t base64(uint8_t *to, const char *s, size_t n)
 
 static uint32_t *place(struct ranks *r, const uint8_t *bytes, size_t len)
 {
-    size_t i = XXH3_64bits(bytes, len) & r->mask;
+    size_t i = XXH3_64bits_withSeed(bytes, len, r->seed) & r->mask;
     for (; r->slots[i] != UINT32_MAX; i = (i + 1) & r->mask) {
         const struct dlm_token_bytes *t = &r->tokens[r->slots[i]];
         if (t->len == len && !memcmp(t->at, bytes, len))
@@ -150,7 +151,7 @@ static int find_merges(struct ranks *r)
 
 int dlm_vocab_load_ranks(struct dlm_vocab **out, const char *path, const char *regex, struct dlm_error *err)
 {
-    struct ranks r = {.path = path, .err = err};
+    struct ranks r = {.path = path, .err = err, .seed = dlm_vocab_factor()};
     char *text = NULL, *json = NULL;
     size_t n = 0;
     int rc = dlm_vocab_read_file(&text, &n, path, err);

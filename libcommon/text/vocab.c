@@ -17,6 +17,8 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -228,8 +230,9 @@ static int read_merges(struct reading *r, const json_t *merges)
     size_t n = json_array_size(merges), slots = 16, rank, cap = 0;
     if (n > UINT32_MAX / 4)
         return malformed(r, "it has too many merges");
-    while (slots < 2 * n)
-        slots *= 2;
+    v->merge_shift = 60;
+    for (; slots < 2 * n; slots *= 2)
+        v->merge_shift--;
     v->merges = malloc(slots * sizeof *v->merges);
     if (!v->merges)
         return no_memory(r->err);
@@ -287,7 +290,7 @@ static int read_merges(struct reading *r, const json_t *merges)
             break;
         }
         uint64_t pair = (uint64_t)json_integer_value(id[0]) << 32 | (uint64_t)json_integer_value(id[1]);
-        size_t i = dlm_merge_slot(pair) & v->merge_mask;
+        size_t i = dlm_merge_slot(v, pair);
         while (v->merges[i].pair != UINT64_MAX && v->merges[i].pair != pair)
             i = (i + 1) & v->merge_mask;
         v->twins = v->twins || has_merge[made];
@@ -313,7 +316,7 @@ static int index_words(struct reading *r)
     for (uint32_t id = 0; id < v->size; id++) {
         if (v->kind[id] != DLM_TOKEN_BYTE && v->kind[id] != DLM_TOKEN_MERGE)
             continue;
-        size_t i = XXH3_64bits(v->blob + v->at[id], v->len[id]) & v->word_mask;
+        size_t i = XXH3_64bits_withSeed(v->blob + v->at[id], v->len[id], v->factor) & v->word_mask;
         while (v->word_ids[i] != DLM_NO_ID)
             i = (i + 1) & v->word_mask;
         v->word_ids[i] = id;
@@ -634,6 +637,19 @@ static int make_spans(struct reading *r)
     return 0;
 }
 
+/* Where the system has no random numbers to give, the clock and the place of the stack stand in: nobody who writes a file knows them. */
+uint64_t dlm_vocab_factor(void)
+{
+    uint64_t drawn;
+    if (getrandom(&drawn, sizeof drawn, GRND_NONBLOCK) != sizeof drawn) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        uint64_t seen[3] = {(uint64_t)now.tv_sec, (uint64_t)now.tv_nsec, (uint64_t)(uintptr_t)&drawn};
+        drawn = XXH64(seen, sizeof seen, 0);
+    }
+    return drawn | 1;
+}
+
 /* --- the whole --------------------------------------------------------------------------------------------------------------- */
 
 int dlm_vocab_parse(struct dlm_vocab **out, const void *json, size_t len, const char *name, struct dlm_error *err)
@@ -656,6 +672,7 @@ int dlm_vocab_parse(struct dlm_vocab **out, const void *json, size_t len, const 
         memcpy(r.v->json, json, len);
         r.v->json_len = len;
         r.v->fingerprint = XXH64(json, len, 0);
+        r.v->factor = dlm_vocab_factor();
         rc = read_model(&r);
         rc = rc ? rc : read_parts(&r);
         rc = rc ? rc : make_spans(&r);

@@ -38,8 +38,11 @@ struct dlm_vocab {
     uint8_t *blob;
     size_t blob_len, blob_cap;
     uint32_t byte_id[256]; /* DLM_NO_ID for a byte without one */
+    /* Odd, and drawn anew for each vocabulary: nobody can write a file whose merges or words all fall into one slot. */
+    uint64_t factor;
     struct dlm_merge *merges; /* open addressing, merge_mask + 1 slots */
     size_t merge_mask;
+    unsigned merge_shift; /* 64 - log2 of the slots */
     bool twins;        /* some id is made by several pairs */
     bool whole_words;  /* ignore_merges: a piece that is a token is that token */
     uint32_t *word_ids; /* with whole_words: ids by the hash of their bytes, DLM_NO_ID empty */
@@ -55,17 +58,20 @@ struct dlm_vocab {
 /* A whole file of at most 1 GiB; *text is malloc'ed. */
 int dlm_vocab_read_file(char **text, size_t *n, const char *path, struct dlm_error *err);
 
-static inline uint64_t dlm_merge_slot(uint64_t pair)
+/* Drawn by the system, odd. */
+uint64_t dlm_vocab_factor(void);
+
+/* The first slot to look into: multiply and shift, which is universal for a random odd factor. */
+static inline size_t dlm_merge_slot(const struct dlm_vocab *v, uint64_t pair)
 {
-    pair *= 0x9e3779b97f4a7c15u;
-    return pair ^ pair >> 29;
+    return pair * v->factor >> v->merge_shift;
 }
 
 /* The merge of two ids, NULL when there is none. */
 static inline const struct dlm_merge *dlm_merge_find(const struct dlm_vocab *v, uint32_t left, uint32_t right)
 {
     uint64_t pair = (uint64_t)left << 32 | right;
-    for (size_t i = dlm_merge_slot(pair) & v->merge_mask;; i = (i + 1) & v->merge_mask) {
+    for (size_t i = dlm_merge_slot(v, pair);; i = (i + 1) & v->merge_mask) {
         if (v->merges[i].pair == pair)
             return &v->merges[i];
         if (v->merges[i].pair == UINT64_MAX)
