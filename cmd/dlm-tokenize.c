@@ -158,7 +158,7 @@ static int train(struct dlm_corpus *c, struct dlm_output *out, struct dlm_error 
     struct dlm_progress p;
     if (vocab_size < n_names + 256)
         dlm_frame_misuse(&command, "--vocab-size must be at least %zu: %zu special tokens and 256 bytes", n_names + 256, n_names);
-    int rc = dlm_trainer_new(&t, dlm_split_pattern(pattern), (size_t)c->threads, err);
+    int rc = dlm_trainer_new(&t, dlm_split_pattern(pattern), (size_t)dlm_pool_lanes(c->pool), err);
     if (rc == DLM_EDATA)
         dlm_frame_misuse(&command, "--pattern: %s", err->msg);
     rc = rc ? rc : dlm_corpus_count(c, t, err);
@@ -230,7 +230,7 @@ static int encode(struct dlm_corpus *c, bool lines, struct dlm_output *out, stru
         rc = dlm_corpus_encode(c, v, parse_special, false, take_lines, &e, err);
     } else if (!rc) {
         struct dlm_stream_info info = dlm_stream_info_of(v);
-        rc = dlm_stream_writer_new(&e.stream, out->file, dlm_output_name(out), &info, (int)level, c->threads, 0, err);
+        rc = dlm_stream_writer_new_in(&e.stream, out->file, dlm_output_name(out), &info, (int)level, c->pool, 0, err);
         rc = rc ? rc : dlm_corpus_encode(c, v, parse_special, true, take_stream, &e, err);
         rc = rc ? rc : dlm_stream_finish(e.stream, err);
         dlm_stream_writer_free(e.stream);
@@ -333,11 +333,11 @@ int main(int argc, char **argv)
         .paths = (const char *const *)argv + first,
         .n_paths = (size_t)(argc - first),
         .options = {.by = (enum dlm_document_end)split, .field = field, .strict = strict},
-        .threads = common.threads ? (int)common.threads : dlm_build_cores(),
         .progress = &progress,
     };
     dlm_progress_init(&progress, command.name, "bytes", 0, 0, progress_mode());
     int rc = mode == ENCODE ? dlm_output_open_binary(&out, common.output, &err) : dlm_output_open(&out, common.output, &err);
+    rc = rc ? rc : dlm_pool_new(&corpus.pool, common.threads ? (int)common.threads : dlm_build_cores(), &err);
     if (rc)
         dlm_frame_fail(&command, rc, &err);
     switch (mode) {
@@ -349,6 +349,7 @@ int main(int argc, char **argv)
     case SHOW: rc = show(&out, &err); break;
     }
     dlm_progress_release(&progress);
+    dlm_pool_free(corpus.pool);
     rc = rc ? rc : dlm_output_commit(&out, &err);
     if (rc)
         dlm_frame_fail(&command, rc, &err);

@@ -1,18 +1,18 @@
-/* Whole corpora: rounds of batches, each batch worked on by one thread. */
+/* Whole corpora: a ring of batches between the reader, the pool and the caller. */
 #include "token/corpus.h"
 
 #include "base/stop.h"
 #include "text/decode.h"
 #include "text/encode.h"
 
-#include <omp.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
     PART_BYTES = 256 << 10,  /* a longer document comes in parts */
     BATCH_BYTES = 256 << 10, /* of text; a batch is full when it has so much */
-    ROUND = 4,               /* batches a thread and round: evens out slow ones */
+    RING = 4,                /* batches a lane: evens out slow ones */
     DECODE_IDS = 64 << 10,
     DECODE_BYTES = 256 << 10,
 };
@@ -25,6 +25,8 @@ struct part {
 };
 
 struct batch {
+    struct dlm_task task;
+    const struct work *work;
     uint8_t *text;
     size_t n_text, cap_text;
     struct part *parts;
@@ -33,7 +35,8 @@ struct batch {
     size_t *ends;
     size_t n_ends;
     uint64_t bytes;
-    int rc;
+    uint64_t position; /* of the reader, for progress */
+    int rc;            /* of the work */
     struct dlm_error err;
 };
 
@@ -72,89 +75,180 @@ static int add_part(struct batch *b, const struct dlm_document_part *p, struct d
     return 0;
 }
 
-/* Fill batches until there is no more text: *n of them have some. A batch holds at most BATCH_BYTES / 64 documents, so that
- * empty ones fill it, too. */
-static int fill_round(struct dlm_documents *d, struct batch *batches, size_t max, size_t *n, struct dlm_error *err)
+/* Fill a batch; *more = false at the end of the text. A batch holds at most BATCH_BYTES / 64 documents, so that empty ones fill it,
+ * too. What was read before an error stands in the batch. */
+static int fill(struct batch *b, struct dlm_documents *d, bool *more, struct dlm_error *err)
 {
-    size_t i = 0;
-    int got = 1;
-    for (; i < max && got == 1; i++) {
-        struct batch *b = &batches[i];
-        b->n_text = b->n_parts = b->n_ends = b->ids.n = 0;
-        b->bytes = 0;
-        b->rc = 0;
-        while (b->n_text < BATCH_BYTES && b->n_parts < BATCH_BYTES / 64) {
-            struct dlm_document_part p;
-            got = dlm_documents_next(d, &p, err);
-            if (got != 1)
-                break;
-            int rc = add_part(b, &p, err);
-            if (rc)
-                return rc;
+    uint64_t total;
+    int rc = 0;
+    b->n_text = b->n_parts = b->n_ends = b->ids.n = 0;
+    b->bytes = 0;
+    b->rc = 0;
+    *more = true;
+    while (!rc && b->n_text < BATCH_BYTES && b->n_parts < BATCH_BYTES / 64) {
+        struct dlm_document_part p;
+        int got = dlm_documents_next(d, &p, err);
+        if (got == 1) {
+            rc = add_part(b, &p, err);
+        } else {
+            *more = false;
+            rc = got;
+            break;
         }
     }
-    *n = i;
-    return got < 0 ? got : 0;
+    b->position = dlm_documents_position(d, &total);
+    return rc;
 }
 
-static void free_batches(struct batch *b, size_t n)
-{
-    for (size_t i = 0; b && i < n; i++) {
-        free(b[i].text);
-        free(b[i].parts);
-        free(b[i].ids.at);
-        free(b[i].ends);
-    }
-    free(b);
-}
-
-/* What is done to a batch by thread `lane`, and with it afterwards in order. */
+/* What is done to a batch in a lane, and with it afterwards in order. */
 struct work {
     int (*batch)(const struct work *w, size_t lane, struct batch *b);
     int (*after)(const struct work *w, struct batch *b, struct dlm_error *err);
     struct dlm_trainer *trainer;
-    struct dlm_encoder **encoders; /* one a thread */
+    struct dlm_encoder **encoders; /* one a lane */
     const struct dlm_vocab *vocab;
     bool end_ids;
     dlm_corpus_fn *take;
     void *to;
 };
 
-static int run_rounds(const struct dlm_corpus *c, const struct work *w, bool may_cut, struct dlm_error *err)
+static void run_batch(struct dlm_task *t, int lane)
 {
-    struct dlm_document_options options = c->options;
-    options.part_bytes = may_cut ? PART_BYTES : 0;
-    struct dlm_documents *d;
-    int rc = dlm_documents_open(&d, c->paths, c->n_paths, &options, err);
-    if (rc)
-        return rc;
-    size_t max = (size_t)c->threads * ROUND, n = max;
-    struct batch *batches = calloc(max, sizeof *batches);
-    if (!batches)
-        rc = no_memory(err);
-    if (c->progress)
-        dlm_documents_position(d, &c->progress->total);
-    while (!rc && n == max) {
-        rc = fill_round(d, batches, max, &n, err);
+    struct batch *b = (struct batch *)(void *)t; /* its first member */
+    b->rc = b->work->batch(b->work, (size_t)lane, b);
+}
+
+/* The ring and what its two ends tell each other. Batch k stands in batches[k % n]. */
+struct line {
+    const struct dlm_corpus *c;
+    struct dlm_documents *documents;
+    struct batch *batches;
+    size_t n;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    uint64_t filled, taken; /* filled: handed to the pool, too */
+    bool ended;             /* none will be filled any more */
+    int rc;                 /* of reading, behind the batches that are filled */
+    struct dlm_error err;
+    atomic_bool quit;       /* the calling thread wants no more */
+};
+
+/* The next batch, into the pool; true when there may be another. */
+static bool read_batch(struct line *l)
+{
+    struct batch *b = &l->batches[l->filled % l->n]; /* only this end of the ring changes `filled` */
+    bool more;
+    int rc = fill(b, l->documents, &more, &l->err);
+    if (b->n_parts)
+        dlm_pool_submit(l->c->pool, &b->task, false);
+    pthread_mutex_lock(&l->lock);
+    l->filled += b->n_parts > 0;
+    l->rc = rc;
+    l->ended = rc || !more;
+    pthread_cond_broadcast(&l->changed);
+    pthread_mutex_unlock(&l->lock);
+    return !rc && more;
+}
+
+static void *read_batches(void *arg)
+{
+    struct line *l = arg;
+    bool more = true;
+    while (more) {
+        pthread_mutex_lock(&l->lock);
+        while (!l->quit && l->filled - l->taken == l->n)
+            pthread_cond_wait(&l->changed, &l->lock);
+        bool quit = l->quit;
+        pthread_mutex_unlock(&l->lock);
+        more = !quit && read_batch(l);
+    }
+    return NULL;
+}
+
+/* The next batch in order when it is there, or NULL when there is none to come. */
+static struct batch *next_batch(struct line *l, bool alone)
+{
+    if (alone && !l->ended && l->filled == l->taken)
+        read_batch(l);
+    pthread_mutex_lock(&l->lock);
+    while (l->filled == l->taken && !l->ended)
+        pthread_cond_wait(&l->changed, &l->lock);
+    struct batch *b = l->filled > l->taken ? &l->batches[l->taken % l->n] : NULL;
+    pthread_mutex_unlock(&l->lock);
+    if (b)
+        dlm_pool_wait(l->c->pool, &b->task);
+    return b;
+}
+
+static void batch_taken(struct line *l)
+{
+    pthread_mutex_lock(&l->lock);
+    l->taken++;
+    pthread_cond_broadcast(&l->changed);
+    pthread_mutex_unlock(&l->lock);
+}
+
+static int take_batches(struct line *l, const struct work *w, bool alone, struct dlm_error *err)
+{
+    for (struct batch *b; (b = next_batch(l, alone)); batch_taken(l)) {
+        int rc = b->rc;
         if (rc)
-            break;
-#pragma omp parallel for schedule(dynamic) num_threads(c->threads)
-        for (size_t i = 0; i < n; i++)
-            batches[i].rc = w->batch(w, (size_t)omp_get_thread_num(), &batches[i]);
-        for (size_t i = 0; i < n && !rc; i++) {
-            if ((rc = batches[i].rc))
-                *err = batches[i].err;
-            else if (w->after)
-                rc = w->after(w, &batches[i], err);
-        }
-        uint64_t total;
-        if (c->progress)
-            dlm_progress_update(c->progress, dlm_documents_position(d, &total), NULL);
+            *err = b->err;
+        else if (w->after)
+            rc = w->after(w, b, err);
+        if (l->c->progress)
+            dlm_progress_update(l->c->progress, b->position, NULL);
         if (!rc && dlm_stop_signal())
             rc = dlm_fail(err, DLM_ESTOPPED, "interrupted");
+        if (rc)
+            return rc;
     }
-    free_batches(batches, max);
-    dlm_documents_close(d);
+    if (l->rc)
+        *err = l->err;
+    return l->rc;
+}
+
+static int run_line(const struct dlm_corpus *c, const struct work *w, bool may_cut, struct dlm_error *err)
+{
+    size_t lanes = (size_t)dlm_pool_lanes(c->pool);
+    bool alone = lanes == 1;
+    struct line l = {.c = c, .n = alone ? 1 : RING * lanes, .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    struct dlm_document_options options = c->options;
+    options.part_bytes = may_cut ? PART_BYTES : 0;
+    options.quit = &l.quit;
+    int rc = dlm_documents_open(&l.documents, c->paths, c->n_paths, &options, err);
+    if (rc)
+        return rc;
+    l.batches = calloc(l.n, sizeof *l.batches);
+    if (!l.batches)
+        rc = no_memory(err);
+    for (size_t i = 0; l.batches && i < l.n; i++) {
+        l.batches[i].task.run = run_batch;
+        l.batches[i].work = w;
+    }
+    if (c->progress)
+        dlm_documents_position(l.documents, &c->progress->total);
+    pthread_t reader;
+    bool reads = !rc && !alone && !(rc = dlm_pool_thread(&reader, read_batches, &l, err));
+    if (!rc)
+        rc = take_batches(&l, w, alone, err);
+    if (reads) {
+        pthread_mutex_lock(&l.lock);
+        l.quit = true;
+        pthread_cond_broadcast(&l.changed);
+        pthread_mutex_unlock(&l.lock);
+        pthread_join(reader, NULL);
+        for (; l.taken < l.filled; l.taken++)
+            dlm_pool_wait(c->pool, &l.batches[l.taken % l.n].task);
+    }
+    for (size_t i = 0; l.batches && i < l.n; i++) {
+        free(l.batches[i].text);
+        free(l.batches[i].parts);
+        free(l.batches[i].ids.at);
+        free(l.batches[i].ends);
+    }
+    free(l.batches);
+    dlm_documents_close(l.documents);
     return rc;
 }
 
@@ -172,7 +266,7 @@ static int count_batch(const struct work *w, size_t lane, struct batch *b)
 int dlm_corpus_count(const struct dlm_corpus *c, struct dlm_trainer *t, struct dlm_error *err)
 {
     struct work w = {.batch = count_batch, .trainer = t};
-    return run_rounds(c, &w, dlm_trainer_may_cut(t), err);
+    return run_line(c, &w, dlm_trainer_may_cut(t), err);
 }
 
 static int encode_batch(const struct work *w, size_t lane, struct batch *b)
@@ -204,13 +298,14 @@ int dlm_corpus_encode(const struct dlm_corpus *c, const struct dlm_vocab *v, boo
                       dlm_corpus_fn *take, void *to, struct dlm_error *err)
 {
     struct work w = {.batch = encode_batch, .after = hand_on, .vocab = v, .end_ids = end_ids, .take = take, .to = to};
-    w.encoders = calloc((size_t)c->threads, sizeof *w.encoders);
+    int lanes = dlm_pool_lanes(c->pool);
+    w.encoders = calloc((size_t)lanes, sizeof *w.encoders);
     int rc = w.encoders ? 0 : no_memory(err);
-    for (int i = 0; i < c->threads && !rc; i++)
+    for (int i = 0; i < lanes && !rc; i++)
         rc = dlm_encoder_new(&w.encoders[i], v, parse_special, err);
     if (!rc)
-        rc = run_rounds(c, &w, dlm_encoder_may_cut(w.encoders[0]), err);
-    for (int i = 0; w.encoders && i < c->threads; i++)
+        rc = run_line(c, &w, dlm_encoder_may_cut(w.encoders[0]), err);
+    for (int i = 0; w.encoders && i < lanes; i++)
         dlm_encoder_free(w.encoders[i]);
     free(w.encoders);
     return rc;

@@ -1,8 +1,13 @@
 /* Whole corpora: documents through many threads, in order.
  *
- * Documents are gathered into batches of fixed size, the batches of a round are worked on in parallel, and what came of them is
- * handed on in their order; so no result depends on the number of threads, and memory is a few batches a thread (or one document,
- * where a document cannot be cut).
+ *     reader thread          lanes of a pool           the calling thread
+ *     files → documents  →   batches, side by side  →  what came of them, in order  →  file
+ *
+ * Documents are gathered into batches of fixed size, which stand in a ring: the reader fills the next free one, the lanes work on what
+ * is full, and the calling thread takes what is done in the order of the text. So reading, encoding, compressing and writing overlap,
+ * no result depends on the number of threads, and memory is a few batches a thread (or one document, where a document cannot be cut).
+ * With a pool of one lane all of it happens in the calling thread, a batch at a time. Of several errors the first in the order of the
+ * text is told, so that they do not depend on threads either.
  */
 #ifndef DLM_TOKEN_CORPUS_H
 #define DLM_TOKEN_CORPUS_H
@@ -11,17 +16,18 @@
 #include "text/trainer.h"
 #include "text/vocab.h"
 #include "token/document.h"
+#include "token/pool.h"
 #include "token/stream.h"
 
 struct dlm_corpus {
     const char *const *paths; /* borrowed; none is standard input */
     size_t n_paths;
     struct dlm_document_options options; /* part_bytes is set here, by what may be cut */
-    int threads;
+    struct dlm_pool *pool;         /* borrowed */
     struct dlm_progress *progress; /* told of the bytes read; may be NULL */
 };
 
-/* Count the words of a corpus; the trainer has a lane for each thread. */
+/* Count the words of a corpus; the trainer has the lanes of the pool. */
 int dlm_corpus_count(const struct dlm_corpus *c, struct dlm_trainer *t, struct dlm_error *err);
 
 /* The ids of a batch: parts of documents one after the other. */

@@ -12,13 +12,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zstd.h>
 
-enum { RAW_BYTES = 128 << 10, WINDOW_START = 256 << 10 };
+enum { RAW_BYTES = 128 << 10, WINDOW_START = 256 << 10, WAIT_MS = 100 };
 
 struct dlm_documents {
     struct dlm_document_options options;
@@ -28,6 +29,7 @@ struct dlm_documents {
     /* the file that is open */
     const char *name; /* as errors say it, without quotes */
     int fd;           /* -1: none */
+    bool regular;     /* a file that is always ready */
     uint8_t *raw;     /* (RAW_BYTES) as stored */
     size_t raw_at, raw_n;
     bool raw_end, compressed;
@@ -109,13 +111,24 @@ uint64_t dlm_documents_position(const struct dlm_documents *d, uint64_t *total)
 
 /* --- bytes ------------------------------------------------------------------------------------------------------------------- */
 
+/* Wait where reading might: for a pipe or terminal, which may stay silent while a signal comes to another thread. Short enough that
+ * a person does not notice, long enough to cost nothing. */
+static bool wants_to_stop(const struct dlm_documents *d)
+{
+    do
+        if (dlm_stop_signal() || (d->options.quit && *d->options.quit))
+            return true;
+    while (!d->regular && poll(&(struct pollfd){.fd = d->fd, .events = POLLIN}, 1, WAIT_MS) == 0);
+    return false;
+}
+
 /* More stored bytes behind those that are there. */
 static int read_raw(struct dlm_documents *d, struct dlm_error *err)
 {
     if (d->raw_at == d->raw_n)
         d->raw_at = d->raw_n = 0;
     for (;;) {
-        if (dlm_stop_signal())
+        if (wants_to_stop(d))
             return dlm_fail(err, DLM_ESTOPPED, "interrupted");
         ssize_t got = read(d->fd, d->raw + d->raw_n, RAW_BYTES - d->raw_n);
         if (got < 0 && errno == EINTR)
@@ -142,6 +155,8 @@ static int open_next(struct dlm_documents *d, struct dlm_error *err)
     d->fd = standard ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
     if (d->fd < 0)
         return dlm_fail_errno(err, DLM_EIO, "cannot open '%s'", path);
+    struct stat st;
+    d->regular = !fstat(d->fd, &st) && S_ISREG(st.st_mode);
     d->raw_at = d->raw_n = d->start = d->scan = d->end = d->uncut = d->line_start = 0;
     d->base = 0;
     d->line = 1;

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -20,6 +21,7 @@ struct dlm_document_options {
     const char *field;  /* not NULL: JSON Lines, and this field is the text; borrowed */
     bool strict;        /* text that is not UTF-8 is an error */
     size_t part_bytes;  /* not 0: longer documents may come in parts, cut as dlm_split_cut cuts */
+    const atomic_bool *quit; /* may be NULL: another thread sets it when no more is wanted, and waiting for input ends; borrowed */
 };
 
 /* All of a document, or a part of it. */

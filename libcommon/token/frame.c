@@ -2,6 +2,7 @@
 #include "token/frame.h"
 
 #include <assert.h>
+#include <endian.h>
 #include <stdlib.h>
 #include <xxhash.h>
 #include <zstd.h>
@@ -192,36 +193,56 @@ int dlm_frame_data_header(const uint8_t *p, size_t n, uint64_t *content)
     return (int)(at + size_bytes);
 }
 
-size_t dlm_frame_widen(uint32_t *ids, const uint8_t *from, size_t n, unsigned id_bytes, uint32_t vocab_size)
+/* Loops over blocks of a constant size are what the compiler turns into vector instructions. Ids and vocab_size are below 2^31, so
+ * the top bit of id | (vocab_size - 1 - id) tells of an id that is not. */
+enum { BLOCK = 64 };
+
+size_t dlm_frame_check(const uint32_t *ids, size_t n, uint32_t vocab_size)
 {
-    uint32_t top = 0;
-    if (id_bytes == 2)
-        for (size_t i = 0; i < n; i++) {
-            ids[i] = (uint32_t)from[2 * i] | (uint32_t)from[2 * i + 1] << 8;
-            top = ids[i] > top ? ids[i] : top;
-        }
-    else
-        for (size_t i = 0; i < n; i++) {
-            ids[i] = dlm_frame_get32(from + 4 * i);
-            top = ids[i] > top ? ids[i] : top;
-        }
-    if (top < vocab_size)
-        return n;
+    uint32_t last = vocab_size - 1;
     size_t i = 0;
-    while (ids[i] < vocab_size)
+    for (; n - i >= BLOCK; i += BLOCK) {
+        uint32_t bad = 0;
+        for (size_t k = 0; k < BLOCK; k++)
+            bad |= ids[i + k] | (last - ids[i + k]);
+        if (bad >> 31)
+            break;
+    }
+    while (i < n && ids[i] <= last)
         i++;
     return i;
 }
 
+size_t dlm_frame_widen(uint32_t *ids, const uint8_t *from, size_t n, unsigned id_bytes, uint32_t vocab_size)
+{
+    size_t i = 0;
+    for (; id_bytes == 2 && n - i >= BLOCK; i += BLOCK) {
+        uint16_t block[BLOCK];
+        memcpy(block, from + 2 * i, sizeof block);
+        for (size_t k = 0; k < BLOCK; k++)
+            ids[i + k] = le16toh(block[k]);
+    }
+    for (; i < n; i++)
+        ids[i] = id_bytes == 2 ? (uint32_t)from[2 * i] | (uint32_t)from[2 * i + 1] << 8 : dlm_frame_get32(from + 4 * i);
+    return dlm_frame_check(ids, n, vocab_size);
+}
+
 void dlm_frame_narrow(uint8_t *to, const uint32_t *ids, size_t n, unsigned id_bytes)
 {
-    if (id_bytes == 2)
-        for (size_t i = 0; i < n; i++) {
-            assert(ids[i] <= UINT16_MAX);
+    size_t i = 0;
+    for (; id_bytes == 2 && n - i >= BLOCK; i += BLOCK) {
+        uint16_t block[BLOCK];
+        for (size_t k = 0; k < BLOCK; k++)
+            block[k] = htole16((uint16_t)ids[i + k]);
+        memcpy(to + 2 * i, block, sizeof block);
+    }
+    for (; i < n; i++) {
+        assert(id_bytes == 4 || ids[i] <= UINT16_MAX);
+        if (id_bytes == 4) {
+            dlm_frame_put32(to + 4 * i, ids[i]);
+        } else {
             to[2 * i] = (uint8_t)ids[i];
             to[2 * i + 1] = (uint8_t)(ids[i] >> 8);
         }
-    else
-        for (size_t i = 0; i < n; i++)
-            dlm_frame_put32(to + 4 * i, ids[i]);
+    }
 }

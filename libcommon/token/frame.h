@@ -73,6 +73,8 @@ int dlm_frame_closing_encode(uint8_t **out, size_t *closing_bytes, size_t *seek_
  * to tell (never with n ≥ 14), or -1 when it is no header that a writer of ours makes. *content: bytes of ids in it. */
 int dlm_frame_data_header(const uint8_t *p, size_t n, uint64_t *content);
 
+/* The index of the first of `n` ids that is not below vocab_size, or n. */
+size_t dlm_frame_check(const uint32_t *ids, size_t n, uint32_t vocab_size);
 /* Widen `n` ids of id_bytes each, checking that each is below vocab_size: the index of the first that is not, or n. */
 size_t dlm_frame_widen(uint32_t *ids, const uint8_t *from, size_t n, unsigned id_bytes, uint32_t vocab_size);
 void dlm_frame_narrow(uint8_t *to, const uint32_t *ids, size_t n, unsigned id_bytes);

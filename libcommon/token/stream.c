@@ -2,7 +2,8 @@
  *
  * Bytes are laid out by token/frame.c; here they meet files. The reader holds one frame at a time, whole, so that no id leaves before
  * zstd's checksum over its frame held; the hashes of all frames wait for the closing frame, which also covers what zstd's own
- * checksum does not (some bits of a frame header). Compression runs over independent frames, so bytes do not depend on threads.
+ * checksum does not (some bits of a frame header). The writer's frames are compressed by a pool, several at a time and each by itself, and
+ * written in order, so bytes do not depend on threads.
  */
 #include "token/stream.h"
 
@@ -55,10 +56,13 @@ static int entries_push(struct dlm_frame_entry **at, size_t *n, size_t *cap, str
 
 /* --- writer --------------------------------------------------------------------------------------------------------------- */
 
+/* A frame on its way: filled by the caller, compressed by a lane of the pool, written by the caller in its turn. */
 struct job {
-    ZSTD_CCtx *zstd;
+    struct dlm_task task;
+    struct dlm_stream_writer *writer;
     uint8_t *raw, *packed;
     size_t ids, packed_bytes; /* packed_bytes: or a zstd error */
+    uint64_t hash;            /* of the packed bytes */
 };
 
 struct dlm_stream_writer {
@@ -66,8 +70,13 @@ struct dlm_stream_writer {
     char *name; /* as errors say it */
     unsigned id_bytes;
     uint32_t vocab_size;
+    int level;
+    struct dlm_pool *pool;
+    bool own_pool;
     size_t frame_ids, packed_room;
-    int jobs_n, filling;
+    /* A ring: jobs[oldest % jobs_n] … were handed to the pool, jobs[filling % jobs_n] is being filled. */
+    size_t jobs_n;
+    uint64_t oldest, filling;
     struct job *jobs;
     struct dlm_frame_entry *entries;
     size_t n, cap;
@@ -84,8 +93,20 @@ static int put(struct dlm_stream_writer *w, const void *bytes, size_t n, struct 
     return 0;
 }
 
-int dlm_stream_writer_new(struct dlm_stream_writer **out, FILE *file, const char *name, const struct dlm_stream_info *info, int level,
-                          int threads, size_t frame_ids, struct dlm_error *err)
+static void compress(struct dlm_task *t, int lane)
+{
+    struct job *j = (struct job *)(void *)t; /* its first member */
+    const struct dlm_stream_writer *w = j->writer;
+    ZSTD_CCtx *zstd = dlm_pool_zstd(w->pool, lane);
+    ZSTD_CCtx_setParameter(zstd, ZSTD_c_compressionLevel, w->level);
+    ZSTD_CCtx_setParameter(zstd, ZSTD_c_checksumFlag, 1);
+    j->packed_bytes = ZSTD_compress2(zstd, j->packed, w->packed_room, j->raw, j->ids * w->id_bytes);
+    if (!ZSTD_isError(j->packed_bytes))
+        j->hash = XXH64(j->packed, j->packed_bytes, 0);
+}
+
+int dlm_stream_writer_new_in(struct dlm_stream_writer **out, FILE *file, const char *name, const struct dlm_stream_info *info,
+                             int level, struct dlm_pool *pool, size_t frame_ids, struct dlm_error *err)
 {
     *out = NULL;
     uint8_t *head;
@@ -104,27 +125,27 @@ int dlm_stream_writer_new(struct dlm_stream_writer **out, FILE *file, const char
         free(head);
         return dlm_fail(err, DLM_ENOMEM, "out of memory");
     }
+    size_t lanes = (size_t)dlm_pool_lanes(pool);
     w->file = file;
     w->id_bytes = info->id_bytes;
     w->vocab_size = info->vocab_size;
+    w->level = level;
+    w->pool = pool;
     w->frame_ids = frame_ids;
     w->packed_room = ZSTD_compressBound(frame_ids * info->id_bytes);
-    w->jobs_n = threads < 1 ? 1 : threads;
+    w->jobs_n = lanes == 1 ? 1 : 2 * lanes + 1;
     w->head_bytes = head_bytes;
     w->head_hash = dlm_frame_get64(head + head_bytes - 8);
     w->hash = XXH64_createState();
-    w->jobs = calloc((size_t)w->jobs_n, sizeof *w->jobs);
+    w->jobs = calloc(w->jobs_n, sizeof *w->jobs);
     bool good = w->hash && w->jobs && asprintf(&w->name, !strcmp(name, "standard output") ? "%s" : "'%s'", name) >= 0;
-    for (int i = 0; good && i < w->jobs_n; i++) {
+    for (size_t i = 0; good && i < w->jobs_n; i++) {
         struct job *j = &w->jobs[i];
-        j->zstd = ZSTD_createCCtx();
+        j->task.run = compress;
+        j->writer = w;
         j->raw = malloc(frame_ids * info->id_bytes);
         j->packed = malloc(w->packed_room);
-        good = j->zstd && j->raw && j->packed;
-        if (good) {
-            ZSTD_CCtx_setParameter(j->zstd, ZSTD_c_compressionLevel, level);
-            ZSTD_CCtx_setParameter(j->zstd, ZSTD_c_checksumFlag, 1);
-        }
+        good = j->raw && j->packed;
     }
     if (good) {
         XXH64_reset(w->hash, 0);
@@ -140,50 +161,69 @@ int dlm_stream_writer_new(struct dlm_stream_writer **out, FILE *file, const char
     return rc;
 }
 
-/* Compress the full jobs, each a frame, and write them in order. */
-static int flush_jobs(struct dlm_stream_writer *w, int n, struct dlm_error *err)
+int dlm_stream_writer_new(struct dlm_stream_writer **out, FILE *file, const char *name, const struct dlm_stream_info *info, int level,
+                          int threads, size_t frame_ids, struct dlm_error *err)
 {
-#pragma omp parallel for num_threads(n) schedule(static, 1) if (n > 1)
-    for (int i = 0; i < n; i++) {
-        struct job *j = &w->jobs[i];
-        j->packed_bytes = ZSTD_compress2(j->zstd, j->packed, w->packed_room, j->raw, j->ids * w->id_bytes);
-    }
-    for (int i = 0; i < n; i++) {
-        struct job *j = &w->jobs[i];
+    struct dlm_pool *pool;
+    *out = NULL;
+    int rc = dlm_pool_new(&pool, threads, err);
+    if (rc)
+        return rc;
+    rc = dlm_stream_writer_new_in(out, file, name, info, level, pool, frame_ids, err);
+    if (rc)
+        dlm_pool_free(pool);
+    else
+        (*out)->own_pool = true;
+    return rc;
+}
+
+/* Write the frames that are compressed, in order; the first `wait` of them are waited for. */
+static int retire(struct dlm_stream_writer *w, uint64_t wait, struct dlm_error *err)
+{
+    for (; w->oldest < w->filling; w->oldest++) {
+        struct job *j = &w->jobs[w->oldest % w->jobs_n];
+        if (wait) {
+            dlm_pool_wait(w->pool, &j->task);
+            wait--;
+        } else if (!dlm_pool_done(w->pool, &j->task)) {
+            return 0;
+        }
         if (ZSTD_isError(j->packed_bytes))
             return dlm_fail(err, DLM_ENOMEM, "cannot compress %s: %s", w->name, ZSTD_getErrorName(j->packed_bytes));
         int rc = put(w, j->packed, j->packed_bytes, err);
         if (!rc)
             rc = entries_push(&w->entries, &w->n, &w->cap,
-                              (struct dlm_frame_entry){(uint32_t)j->packed_bytes, (uint32_t)(j->ids * w->id_bytes),
-                                                       XXH64(j->packed, j->packed_bytes, 0)},
-                              err);
+                              (struct dlm_frame_entry){(uint32_t)j->packed_bytes, (uint32_t)(j->ids * w->id_bytes), j->hash}, err);
         if (rc)
             return rc;
         j->ids = 0;
     }
-    w->filling = 0;
     return 0;
+}
+
+/* Hand on the frame that was filled, and see that there is room for the next. */
+static int send(struct dlm_stream_writer *w, struct dlm_error *err)
+{
+    dlm_pool_submit(w->pool, &w->jobs[w->filling++ % w->jobs_n].task, true);
+    return retire(w, w->filling - w->oldest == w->jobs_n, err);
 }
 
 int dlm_stream_write(struct dlm_stream_writer *w, const uint32_t *ids, size_t n, struct dlm_error *err)
 {
-    for (size_t i = 0; i < n; i++)
-        if (ids[i] >= w->vocab_size)
-            return dlm_fail(err, DLM_EDATA, "cannot write %s: id %u is not in the vocabulary of %u", w->name, ids[i], w->vocab_size);
+    size_t good = dlm_frame_check(ids, n, w->vocab_size);
+    if (good < n)
+        return dlm_fail(err, DLM_EDATA, "cannot write %s: id %u is not in the vocabulary of %u", w->name, ids[good], w->vocab_size);
     w->tokens += n;
     while (n) {
-        struct job *j = &w->jobs[w->filling];
+        struct job *j = &w->jobs[w->filling % w->jobs_n];
         size_t take = w->frame_ids - j->ids < n ? w->frame_ids - j->ids : n;
         dlm_frame_narrow(j->raw + j->ids * w->id_bytes, ids, take, w->id_bytes);
         j->ids += take;
         ids += take;
         n -= take;
-        if (j->ids == w->frame_ids && ++w->filling == w->jobs_n) {
-            int rc = flush_jobs(w, w->jobs_n, err);
-            if (rc)
-                return rc;
-        }
+        int rc = j->ids == w->frame_ids ? send(w, err) : 0;
+        if (rc)
+            return rc;
     }
     return 0;
 }
@@ -201,8 +241,8 @@ void dlm_stream_count_bytes(struct dlm_stream_writer *w, uint64_t n)
 
 int dlm_stream_finish(struct dlm_stream_writer *w, struct dlm_error *err)
 {
-    int full = w->filling + (w->filling < w->jobs_n && w->jobs[w->filling].ids > 0);
-    int rc = full ? flush_jobs(w, full, err) : 0;
+    int rc = w->jobs[w->filling % w->jobs_n].ids ? send(w, err) : 0;
+    rc = rc ? rc : retire(w, w->filling - w->oldest, err);
     if (rc)
         return rc;
     struct dlm_frame_closing c = {w->tokens,     w->documents, w->text_counted ? w->text_bytes : DLM_NOT_COUNTED,
@@ -229,8 +269,11 @@ void dlm_stream_writer_free(struct dlm_stream_writer *w)
 {
     if (!w)
         return;
-    for (int i = 0; w->jobs && i < w->jobs_n; i++) {
-        ZSTD_freeCCtx(w->jobs[i].zstd);
+    for (; w->oldest < w->filling; w->oldest++)
+        dlm_pool_wait(w->pool, &w->jobs[w->oldest % w->jobs_n].task);
+    if (w->own_pool)
+        dlm_pool_free(w->pool);
+    for (size_t i = 0; w->jobs && i < w->jobs_n; i++) {
         free(w->jobs[i].raw);
         free(w->jobs[i].packed);
     }

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "text/vocab.h"
+#include "token/pool.h"
 
 #include <stdio.h>
 
@@ -36,6 +37,9 @@ struct dlm_stream_writer;
  * compression; the bytes written do not depend on it. frame_ids: ids per data frame, 0 for the default. */
 int dlm_stream_writer_new(struct dlm_stream_writer **out, FILE *file, const char *name, const struct dlm_stream_info *info, int level,
                           int threads, size_t frame_ids, struct dlm_error *err);
+/* The same with the threads of a pool (borrowed), which others may share; one thread at a time writes. */
+int dlm_stream_writer_new_in(struct dlm_stream_writer **out, FILE *file, const char *name, const struct dlm_stream_info *info,
+                             int level, struct dlm_pool *pool, size_t frame_ids, struct dlm_error *err);
 /* Append ids (each < vocab_size); frames are cut every frame_ids ids. */
 int dlm_stream_write(struct dlm_stream_writer *w, const uint32_t *ids, size_t n, struct dlm_error *err);
 /* Count documents for the closing frame (the writer itself does not look at ids). */
