@@ -107,7 +107,7 @@ spills: $(CUOBJ)
 
 # The same sources over the emulation in tests/emulate.
 EMUOBJ   = $(patsubst %.cu,$B/emulated/%.o,$(filter-out %/linear_cublas.cu,$(CUSRC))) $B/emulated/cuda.o
-EMUFLAGS = -std=c++17 -O2 -g -Wall -Wextra -Werror -fPIC -fvisibility=hidden -MMD -MP -Itests/emulate
+EMUFLAGS = -std=c++17 -O2 -g -Wall -Wextra -Werror -Wno-unknown-pragmas -fPIC -fvisibility=hidden -MMD -MP -Itests/emulate
 EMULATED = $B/emulated/dlm-cuda.so
 $B/emulated/kernels/cuda/%.o: kernels/cuda/%.cu
 	@mkdir -p $(@D)
