@@ -1,0 +1,30 @@
+/* Softmax of rows of logits without the mask id, at a temperature: what sampling draws from (method.md §9). */
+#include "softmax.cuh"
+
+/* Grid: rows. p may be l. */
+template <unsigned W> static __global__ void shares(float *p, const float *l, size_t V, uint32_t mask, float scale)
+{
+    DLM_SHARED(double, shared);
+    const uint32_t low = mask == 0 && V > 1 ? 1 : 0; /* counted by itself, as the losses count their target */
+    l += blockIdx.x * V;
+    p += blockIdx.x * V;
+    const softmax_sum s = softmax_pass<W>(l, V, low, mask, scale, shared);
+    const double own = exp((double)(scale * l[low]) - (double)s.most), all = s.others + own;
+    const float share = (float)(1.0 / all), own_share = (float)(own / all);
+    __syncthreads(); /* everyone has read l[low] */
+    for (size_t i = threadIdx.x * W; i < V; i += blockDim.x * W) {
+        float v[W];
+        load(v, l + i);
+#pragma unroll
+        for (unsigned j = 0; j < W; j++)
+            v[j] = i + j == mask ? 0 : i + j == low ? own_share : expf(scale * v[j] - s.most) * share;
+        store(p + i, v);
+    }
+}
+
+void dlm_cuda_shares(struct dlm_device *dev, dlm_ptr p, dlm_ptr logits, size_t n, size_t V, uint32_t mask, float scale)
+{
+    const bool wide = wide_rows(logits, V, 4) && wide_rows(p, V, 4);
+    dlm_launch(dev, "shares", wide ? shares<4> : shares<1>, dim3((unsigned)n), softmax_threads(V, wide ? 4 : 1), SOFTMAX_REDUCE, dlm_at<float>(p),
+               dlm_at<float>(logits), V, mask, scale);
+}

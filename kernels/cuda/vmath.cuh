@@ -1,0 +1,23 @@
+/* Elementary functions that CUDA has no fast and accurate form of; as in kernels/cpu/vmath.h, whose interpolant this is. */
+#ifndef DLM_CUDA_VMATH_CUH
+#define DLM_CUDA_VMATH_CUH
+
+#include "target.cuh"
+
+/* t - log(1 + t) for 0 ≤ t < 1e37: about t²/2 for small t, 10 ulp everywhere. And 1/(1 + t) from the same division. */
+DLM_DEVICE float log1p_defect(float t, float *rest)
+{
+    const float u = 1.0f + t;
+    const int n = (int)(__float_as_uint(u) - 0x3f3504f3u) >> 23; /* 1 + t = 2ⁿ(1 + f), 1 + f in [√½, √2] */
+    const float scale = __uint_as_float((unsigned)(127 - n) << 23), lost = u > 0x1p24f ? 0.0f : t - (u - 1.0f);
+    const float f = (u * scale - 1.0f) + lost * scale, g = 2.0f + f, both = __fdividef(1.0f, u * g);
+    const float s = f * (u * both), z = s * s;
+    float p = 0.233309641f;
+    p = p * z + 0.285508026f;
+    p = p * z + 0.40000122f;
+    p = p * z + 0.666666666f;
+    *rest = g * both;
+    return (t - f - (float)n * 0.693147181f) + s * (f - z * p);
+}
+
+#endif
