@@ -1,0 +1,139 @@
+/* What the kernels of attention have in common: the problem, who sees whom, and the soft cap.
+ *
+ * Positions are looked at in tiles of 64, so what a row may see of a tile is one word, a bit a position: the three rules, the end of the
+ * sequence and tiles of which nothing is seen are all that word.
+ *
+ *     r = 1/(1 + e^(2u))   u = q·k/(√h·cap)   s = cap·tanh u = cap·(1 - 2r)   1 - tanh²u = 4·r·(1 - r)
+ *
+ * so that p = 2^(c - 2c·r - m) with c = cap·log₂e: two exponentials and a reciprocal a score, with an error of s of about cap·2⁻²²
+ * (tanh.approx alone would leave cap·2⁻¹¹, some of what p is rounded to for the tensor cores, and more near the cap). Gradients leave
+ * out the 4/√h that belongs to the scores; it is put on dq and dk at the end.
+ */
+#ifndef DLM_CUDA_ATTENTION_SIGHT_CUH
+#define DLM_CUDA_ATTENTION_SIGHT_CUH
+
+#include "device.cuh"
+
+enum { SIGHT_TILE = 64 };
+
+/* One call: pointers are to the first head of the first sequence; rows of o, q, k, do, dq, dk are d apart. */
+struct attention_problem {
+    const void *q, *k, *v;
+    void *o;    /* backward reads it */
+    float *lse; /* (B, H, n) or none */
+    const float *sink_k, *sink_v;
+    const uint8_t *noisy; /* none but under PREFIX */
+    size_t d, ldv;
+    unsigned N, n, at; /* keys and queries of a sequence; the first query's position */
+    unsigned H, h;
+    enum dlm_attend rule;
+    bool wide;    /* rows of a head begin at multiples of 16 bytes and are whole such */
+    bool running; /* e^cap is too near the end of float32: softmax with a running maximum */
+    unsigned tiles; /* blocks a head and sequence */
+    float slope, top, twice; /* 2·log₂e/(√h·cap), cap·log₂e, 2·cap·log₂e */
+    /* backward */
+    const void *dout;
+    void *dq, *dk, *dv;
+    size_t lddv;
+    float *D, *du;      /* (B, H, N): do·o, and the sink's du as above */
+    float factor;       /* 4/√h */
+};
+
+/* The kernels in float32 multiplications, for any h and any alignment: attention_plain.cu. They launch for p.tiles = 0, which they
+ * find themselves. */
+void dlm_attention_plain(struct dlm_device *, struct attention_problem p, size_t B, enum dlm_dtype act);
+void dlm_attention_plain_backward(struct dlm_device *, struct attention_problem p, size_t B, enum dlm_dtype act);
+
+/* Of 64 positions from `first` on: which there are, and which are noisy. */
+struct sight {
+    uint64_t open, noisy;
+};
+
+/* All lanes of a warp call. */
+DLM_DEVICE struct sight sight_of(const uint8_t *noisy, unsigned first, unsigned N)
+{
+    const unsigned lane = threadIdx.x % 32, left = first < N ? N - first : 0;
+    struct sight s = {left >= 64 ? ~0ull : (1ull << left) - 1, 0};
+    if (noisy) {
+        const unsigned low = __ballot_sync(DLM_WARP, lane < left && noisy[first + lane]);
+        const unsigned high = __ballot_sync(DLM_WARP, 32 + lane < left && noisy[first + 32 + lane]);
+        s.noisy = (uint64_t)high << 32 | low;
+    }
+    return s;
+}
+
+/* The keys of a tile from j on that the query at i sees; `noisy`: that it is. */
+DLM_DEVICE uint64_t sight_keys(enum dlm_attend rule, struct sight keys, unsigned i, unsigned j, bool noisy)
+{
+    if (rule == DLM_ATTEND_CAUSAL)
+        return i < j ? 0 : i - j >= 63 ? keys.open : keys.open & ((2ull << (i - j)) - 1);
+    return rule == DLM_ATTEND_PREFIX && !noisy ? keys.open & ~keys.noisy : keys.open;
+}
+
+/* The queries of a tile from i on that see the key at j. */
+DLM_DEVICE uint64_t sight_queries(enum dlm_attend rule, struct sight queries, unsigned j, unsigned i, bool noisy)
+{
+    if (rule == DLM_ATTEND_CAUSAL)
+        return j <= i ? queries.open : j - i >= 64 ? 0 : queries.open & ~((1ull << (j - i)) - 1);
+    return rule == DLM_ATTEND_PREFIX && noisy ? queries.noisy : queries.open;
+}
+
+/* The first tile of keys from j on that a block of queries sees something of, or `end` or more. `clean`: under PREFIX no query is noisy. */
+DLM_DEVICE unsigned sight_next_keys(const uint8_t *noisy, unsigned j, unsigned end, bool clean)
+{
+    for (; clean && j < end; j += SIGHT_TILE) {
+        const struct sight s = sight_of(noisy, j, end);
+        if (s.open & ~s.noisy)
+            break;
+    }
+    return j;
+}
+
+/* The same of queries, for a block of keys. `hidden`: under PREFIX every key is noisy. */
+DLM_DEVICE unsigned sight_next_queries(const uint8_t *noisy, unsigned i, unsigned end, bool hidden)
+{
+    for (; hidden && i < end; i += SIGHT_TILE)
+        if (sight_of(noisy, i, end).noisy)
+            break;
+    return i;
+}
+
+/* --- the soft cap ----------------------------------------------------------------------------------------------------------------- */
+
+DLM_DEVICE float power_of_two(float x)
+{
+#ifdef __CUDACC__
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#else
+    return exp2f(x);
+#endif
+}
+
+DLM_DEVICE float reciprocal(float x)
+{
+#ifdef __CUDACC__
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#else
+    return 1.0f / x;
+#endif
+}
+
+/* r of x = q·k */
+DLM_DEVICE float cap_rest(float x, const attention_problem &p)
+{
+    return reciprocal(1.0f + power_of_two(x * p.slope));
+}
+
+/* s·log₂e - m */
+DLM_DEVICE float cap_score(float r, float m, const attention_problem &p)
+{
+    return fmaf(-p.twice, r, p.top - m);
+}
+
+static const float LOG2_E = 1.44269504088896341f, LN_2 = 0.693147180559945309f;
+
+#endif
