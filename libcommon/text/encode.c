@@ -34,6 +34,7 @@ enum {
     CHAIN = 32,            /* a longer piece goes through the chain, where the vocabulary has one */
     WINDOW = 1024,         /* bytes of a longer piece that are merged at a time; more where tokens are long */
     OVERLAP = 16,          /* tokens by which windows overlap */
+    ADDED = 1024,          /* bytes of an added token */
 };
 
 /* A piece of at most 16 bytes, filled up with zeros, and its ids. */
@@ -65,7 +66,10 @@ struct dlm_encoder {
     const struct dlm_vocab *vocab;
     struct dlm_split_scratch *scratch;
     bool parse_special, may_cut;
-    struct dlm_added *look[2]; /* tokens looked for in the text: those of raw text, then those of normalised text; longest first */
+    struct look {
+        struct dlm_added token;
+        size_t shorter; /* 1 + the longest other one that this one begins with; 0: there is none */
+    } *look[2]; /* tokens looked for in the text: those of raw text, then those of normalised text; by their bytes, no two the same */
     size_t n_look[2];
     bool begins[2][256];       /* bytes that some such token begins with */
     struct cached *cache;
@@ -89,6 +93,40 @@ static int no_memory(struct dlm_error *err)
 static bool letter(uint8_t c)
 {
     return (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
+}
+
+/* Of two with the same text the smaller id counts. */
+static int by_text(const void *a, const void *b)
+{
+    const struct look *x = a, *y = b;
+    size_t n = x->token.len < y->token.len ? x->token.len : y->token.len;
+    int order = memcmp(x->token.text, y->token.text, n);
+    if (order || x->token.len != y->token.len)
+        return order ? order : (x->token.len > y->token.len) - (x->token.len < y->token.len);
+    return (x->token.id > y->token.id) - (x->token.id < y->token.id);
+}
+
+static bool begins_with(const struct look *x, const struct look *y)
+{
+    return x->token.len >= y->token.len && !memcmp(x->token.text, y->token.text, y->token.len);
+}
+
+/* In order, those that a token begins with lie before it, on the way along `shorter` from the one before it. The number that are left. */
+static size_t put_in_order(struct look *look, size_t n)
+{
+    size_t k = 0;
+    if (n)
+        qsort(look, n, sizeof *look, by_text);
+    for (size_t i = 0; i < n; i++) {
+        if (k && look[k - 1].token.len == look[i].token.len && begins_with(&look[k - 1], &look[i]))
+            continue;
+        look[k] = look[i];
+        size_t s = k;
+        while (s && !begins_with(&look[k], &look[s - 1]))
+            s = look[s - 1].shorter;
+        look[k++].shorter = s;
+    }
+    return k;
 }
 
 int dlm_encoder_new(struct dlm_encoder **out, const struct dlm_vocab *v, bool parse_special, struct dlm_error *err)
@@ -116,7 +154,9 @@ int dlm_encoder_new(struct dlm_encoder **out, const struct dlm_vocab *v, bool pa
             continue;
         if (a->awkward)
             rc = dlm_fail(err, DLM_EDATA, "added token '%.60s': lstrip, rstrip and single_word are not implemented", a->text);
-        e->look[a->normalized][e->n_look[a->normalized]++] = *a;
+        if (a->len > ADDED)
+            rc = dlm_fail(err, DLM_EDATA, "added token '%.60s': more than %d bytes are not implemented", a->text, ADDED);
+        e->look[a->normalized][e->n_look[a->normalized]++].token = *a;
         e->begins[a->normalized][(uint8_t)a->text[0]] = true;
         /* a cut must neither part a token nor give as context a letter that a token takes away */
         if (letter((uint8_t)a->text[0]) || dlm_split_cut((const uint8_t *)a->text, 0, a->len))
@@ -125,7 +165,9 @@ int dlm_encoder_new(struct dlm_encoder **out, const struct dlm_vocab *v, bool pa
     if (!rc && e->n_look[1] && dlm_split_normalizes(v->split))
         rc = dlm_fail(err, DLM_EDATA,
                       "added token '%.60s': a token of normalised text is not implemented together with a normalizer",
-                      e->look[1][0].text);
+                      e->look[1][0].token.text);
+    for (int i = 0; i < 2 && !rc; i++)
+        e->n_look[i] = put_in_order(e->look[i], e->n_look[i]);
     if (rc) {
         dlm_encoder_free(e);
         return rc;
@@ -531,6 +573,24 @@ static int encode_pieces(void *to, const uint8_t *text, size_t room, const size_
 
 /* --- added tokens ------------------------------------------------------------------------------------------------------------- */
 
+/* The longest token that text[0..n) begins with, NULL when there is none: one of those that the last one not behind the text begins with. Each step
+ * looks at ADDED bytes at most, and there are as many as digits of the number of tokens. */
+static const struct dlm_added *token_at(const struct look *look, size_t count, const uint8_t *text, size_t n)
+{
+    size_t low = 0, high = count; /* all before low are not behind the text, those from high on are */
+    while (low < high) {
+        size_t mid = low + (high - low) / 2, len = look[mid].token.len;
+        int order = memcmp(look[mid].token.text, text, len < n ? len : n);
+        if (order < 0 || (!order && len <= n))
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    while (low && (look[low - 1].token.len > n || memcmp(look[low - 1].token.text, text, look[low - 1].token.len)))
+        low = look[low - 1].shorter;
+    return low ? &look[low - 1].token : NULL;
+}
+
 /* Take out the tokens of look[level], leftmost first and of those the longest; what lies between goes through the next level. */
 static int encode_level(struct dlm_encoder *e, int level, const uint8_t *text, size_t len, size_t context, struct dlm_error *err)
 {
@@ -542,18 +602,15 @@ static int encode_level(struct dlm_encoder *e, int level, const uint8_t *text, s
     for (size_t at = 0; e->n_look[level] && at < len; at++) {
         if (!e->begins[level][text[at]])
             continue;
-        for (size_t i = 0; i < e->n_look[level]; i++) {
-            const struct dlm_added *a = &e->look[level][i];
-            if (a->len > len - at || memcmp(a->text, text + at, a->len))
-                continue;
-            int rc = encode_level(e, level + 1, text + from, at - from, 0, err);
-            rc = rc ? rc : dlm_ids_push(e->ids, a->id, err);
-            if (rc)
-                return rc;
-            from = at + a->len;
-            at = from - 1;
-            break;
-        }
+        const struct dlm_added *a = token_at(e->look[level], e->n_look[level], text + at, len - at);
+        if (!a)
+            continue;
+        int rc = encode_level(e, level + 1, text + from, at - from, 0, err);
+        rc = rc ? rc : dlm_ids_push(e->ids, a->id, err);
+        if (rc)
+            return rc;
+        from = at + a->len;
+        at = from - 1;
     }
     return encode_level(e, level + 1, text + from, len - from, context, err);
 }

@@ -1,4 +1,8 @@
-/* Reading tiktoken rank files. */
+/* Reading tiktoken rank files.
+ *
+ * Every way to part a token in two is tried. So that this takes no longer than the token is long, tokens are found by a hash of which that of
+ * any part of a text follows from those of the text's beginnings: sum of (byte + 1) base^place modulo 2^61 - 1, base drawn by the system.
+ */
 #include "text/ranks.h"
 
 #include "text/compose.h"
@@ -6,10 +10,10 @@
 
 #include <stdlib.h>
 #include <string.h>
-#define XXH_INLINE_ALL
-#include <xxhash.h>
+/* Merges are bounded by the size of the file; those of published files, of up to 200,000 tokens, are an eighth of its bytes. */
+enum { MAX_HOLES = 1 << 16, MERGES = 1 << 16, BYTES_A_MERGE = 4, TEXT = 1 << 20, TEXT_A_BYTE = 8 };
 
-enum { MAX_HOLES = 1 << 16 };
+static const uint64_t prime = ((uint64_t)1 << 61) - 1;
 
 struct ranks {
     const char *path;
@@ -17,9 +21,10 @@ struct ranks {
     uint8_t *bytes;                 /* of all tokens */
     struct dlm_token_bytes *tokens; /* by rank; len 0 in a hole */
     size_t n;
+    uint64_t *hash;  /* by rank */
     uint32_t *slots; /* ranks by the hash of their bytes, UINT32_MAX empty */
-    size_t mask;
-    uint64_t seed; /* of their hash */
+    size_t mask, longest, size; /* longest: bytes of a token; size: of the file */
+    uint64_t base;
     uint32_t (*merges)[2];
     size_t n_merges, cap_merges;
 };
@@ -54,12 +59,26 @@ static size_t base64(uint8_t *to, const char *s, size_t n)
     return len - padding;
 }
 
-static uint32_t *place(struct ranks *r, const uint8_t *bytes, size_t len)
+/* a b modulo the prime, of numbers below it. */
+static uint64_t times(uint64_t a, uint64_t b)
 {
-    size_t i = XXH3_64bits_withSeed(bytes, len, r->seed) & r->mask;
+    unsigned __int128 p = (unsigned __int128)a * b;
+    uint64_t s = (uint64_t)(p & prime) + (uint64_t)(p >> 61);
+    return s >= prime ? s - prime : s;
+}
+
+static uint64_t append(const struct ranks *r, uint64_t hash, uint8_t byte)
+{
+    uint64_t s = times(hash, r->base) + byte + 1;
+    return s >= prime ? s - prime : s;
+}
+
+static uint32_t *place(const struct ranks *r, uint64_t hash, const uint8_t *bytes, size_t len)
+{
+    size_t i = (hash ^ hash >> 32) & r->mask;
     for (; r->slots[i] != UINT32_MAX; i = (i + 1) & r->mask) {
         const struct dlm_token_bytes *t = &r->tokens[r->slots[i]];
-        if (t->len == len && !memcmp(t->at, bytes, len))
+        if (t->len == len && r->hash[r->slots[i]] == hash && !memcmp(t->at, bytes, len))
             break;
     }
     return &r->slots[i];
@@ -81,7 +100,8 @@ static int read_lines(struct ranks *r, const char *text, size_t n)
     r->bytes = malloc(n + 3);
     r->tokens = calloc(limit, sizeof *r->tokens);
     r->slots = malloc(slots * sizeof *r->slots);
-    if (!r->bytes || !r->tokens || !r->slots)
+    r->hash = malloc(limit * sizeof *r->hash);
+    if (!r->bytes || !r->tokens || !r->slots || !r->hash)
         return no_memory(r->err);
     memset(r->slots, 0xff, slots * sizeof *r->slots);
     r->mask = slots - 1;
@@ -105,12 +125,17 @@ static int read_lines(struct ranks *r, const char *text, size_t n)
         }
         if (rank >= limit)
             return bad_line(r, line, "has a rank far beyond the number of tokens");
-        uint32_t *slot = place(r, r->bytes + used, len);
+        uint64_t hash = 0;
+        for (size_t i = 0; i < len; i++)
+            hash = append(r, hash, r->bytes[used + i]);
+        uint32_t *slot = place(r, hash, r->bytes + used, len);
         if (r->tokens[rank].len || *slot != UINT32_MAX)
             return bad_line(r, line, "repeats a token or a rank");
         r->tokens[rank] = (struct dlm_token_bytes){r->bytes + used, len};
+        r->hash[rank] = hash;
         *slot = (uint32_t)rank;
         used += len;
+        r->longest = len > r->longest ? len : r->longest;
         r->n = rank + 1 > r->n ? rank + 1 : r->n;
     }
     return r->n ? 0 : dlm_fail(r->err, DLM_EDATA, "'%s' has no tokens", r->path);
@@ -125,18 +150,36 @@ static int by_parts(const void *x, const void *y)
 /* Every way to put a token together, in the order of its parts' ranks. */
 static int find_merges(struct ranks *r)
 {
-    for (size_t rank = 0; rank < r->n; rank++) {
+    uint64_t *begin = malloc((r->longest + 1) * sizeof *begin), *power = malloc((r->longest + 1) * sizeof *power);
+    size_t text = 0;
+    int rc = begin && power ? 0 : no_memory(r->err);
+    for (size_t k = 0; k <= r->longest && !rc; k++)
+        power[k] = k ? times(power[k - 1], r->base) : 1;
+    for (size_t rank = 0; rank < r->n && !rc; rank++) {
         const struct dlm_token_bytes *t = &r->tokens[rank];
         size_t first = r->n_merges;
-        for (size_t k = 1; k < t->len; k++) {
-            uint32_t left = *place(r, t->at, k), right = *place(r, t->at + k, t->len - k);
-            if (left == UINT32_MAX || right == UINT32_MAX)
+        begin[0] = 0;
+        for (size_t k = 0; k < t->len; k++)
+            begin[k + 1] = append(r, begin[k], t->at[k]);
+        for (size_t k = 1; k < t->len && !rc; k++) {
+            uint64_t rest = begin[t->len] + prime - times(begin[k], power[t->len - k]);
+            uint32_t left = *place(r, begin[k], t->at, k);
+            uint32_t right = left == UINT32_MAX ? left : *place(r, rest >= prime ? rest - prime : rest, t->at + k, t->len - k);
+            if (right == UINT32_MAX)
                 continue;
+            text += t->len;
+            if (r->n_merges > r->size / BYTES_A_MERGE + MERGES || text > r->size * TEXT_A_BYTE + TEXT) {
+                rc = dlm_fail(r->err, DLM_EDATA, "'%s' is no tiktoken rank file: tokens up to rank %zu can be parted in too many ways", r->path,
+                              rank);
+                break;
+            }
             if (r->n_merges == r->cap_merges) {
                 size_t cap = r->cap_merges ? 2 * r->cap_merges : 4096;
                 uint32_t (*more)[2] = realloc(r->merges, cap * sizeof *more);
-                if (!more)
-                    return no_memory(r->err);
+                if (!more) {
+                    rc = no_memory(r->err);
+                    break;
+                }
                 r->merges = more;
                 r->cap_merges = cap;
             }
@@ -146,15 +189,18 @@ static int find_merges(struct ranks *r)
         if (r->n_merges > first + 1)
             qsort(r->merges + first, r->n_merges - first, sizeof *r->merges, by_parts);
     }
-    return 0;
+    free(begin);
+    free(power);
+    return rc;
 }
 
 int dlm_vocab_load_ranks(struct dlm_vocab **out, const char *path, const char *regex, struct dlm_error *err)
 {
-    struct ranks r = {.path = path, .err = err, .seed = dlm_vocab_factor()};
+    struct ranks r = {.path = path, .err = err, .base = (dlm_vocab_factor() >> 3) % (prime - 512) + 256};
     char *text = NULL, *json = NULL;
     size_t n = 0;
     int rc = dlm_vocab_read_file(&text, &n, path, err);
+    r.size = n;
     rc = rc ? rc : read_lines(&r, text, n);
     rc = rc ? rc : find_merges(&r);
     if (!rc) {
@@ -168,6 +214,7 @@ int dlm_vocab_load_ranks(struct dlm_vocab **out, const char *path, const char *r
     free(r.bytes);
     free(r.tokens);
     free(r.slots);
+    free(r.hash);
     free(r.merges);
     return rc;
 }

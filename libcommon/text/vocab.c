@@ -23,7 +23,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { MAX_HOLES = 1 << 16, MAX_IDS = 1 << 26, MAX_STEPS = 16, MAX_NESTING = 8 };
+enum { MAX_HOLES = 1 << 16, MAX_IDS = 1 << 26, MAX_STEPS = 16, MAX_NESTING = 8, MAX_AROUND = 1024, BRACKETS = 1000, BYTES_A_BRACKET = 8 };
 static const size_t max_file = (size_t)1 << 30;
 
 /* What is being read; freed whatever comes of it. */
@@ -53,6 +53,20 @@ static int malformed(const struct reading *r, const char *what)
 static int no_memory(struct dlm_error *err)
 {
     return dlm_fail(err, DLM_ENOMEM, "out of memory");
+}
+
+/* An empty list or object takes forty or eighty times the memory of its text. A vocabulary has one for each merge at most, of two tokens. */
+static bool too_many_brackets(const char *s, size_t n)
+{
+    size_t lists = 0, objects = 0;
+    for (size_t i = 0; i < n; i++) {
+        lists += s[i] == '[';
+        objects += s[i] == '{';
+        if (s[i] == '"')
+            for (i++; i < n && s[i] != '"'; i++)
+                i += s[i] == '\\';
+    }
+    return lists > n / BYTES_A_BRACKET + BRACKETS || objects > n / (2 * BYTES_A_BRACKET) + BRACKETS;
 }
 
 /* The "type" of a part, "?" when it has none. */
@@ -167,12 +181,6 @@ static int read_words(struct reading *r, const json_t *added)
     return rc;
 }
 
-static int longer_first(const void *a, const void *b)
-{
-    const struct dlm_added *x = a, *y = b;
-    return x->len != y->len ? (x->len < y->len) - (x->len > y->len) : (x->id > y->id) - (x->id < y->id);
-}
-
 static int by_id(const void *a, const void *b)
 {
     uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
@@ -217,7 +225,6 @@ static int read_added(struct reading *r, const json_t *added)
         if (special)
             r->special_id[r->n_special++] = id;
     }
-    qsort(v->added, v->n_added, sizeof *v->added, longer_first);
     qsort(r->special_id, r->n_special, sizeof *r->special_id, by_id);
     return 0;
 }
@@ -465,6 +472,8 @@ static int add_around(struct reading *r, bool after, const json_t *id, const cha
                         r->name, token, x);
     uint32_t **list = after ? &v->after : &v->before;
     size_t *n = after ? &v->n_after : &v->n_before;
+    if (*n == MAX_AROUND)
+        return malformed(r, "its post_processor puts too many tokens around a text");
     uint32_t *more = realloc(*list, (*n + 1) * sizeof *more);
     if (!more)
         return no_memory(r->err);
@@ -658,6 +667,8 @@ int dlm_vocab_parse(struct dlm_vocab **out, const void *json, size_t len, const 
     json_error_t where;
     if (len > max_file)
         return dlm_fail(err, DLM_EDATA, "'%s' is larger than 1 GiB", name);
+    if (too_many_brackets(json, len))
+        return malformed(&r, "it has too many lists or objects for its size");
     r.root = json_loadb(json, len, JSON_REJECT_DUPLICATES, &where);
     if (!r.root)
         return dlm_fail(err, DLM_EDATA, "'%s' is no tokenizer.json: line %d, column %d: %s", name, where.line, where.column,

@@ -47,7 +47,7 @@ struct dlm_vocab {
     bool whole_words;  /* ignore_merges: a piece that is a token is that token */
     uint32_t *word_ids; /* with whole_words: ids by the hash of their bytes, DLM_NO_ID empty */
     size_t word_mask;
-    struct dlm_added *added; /* longest first */
+    struct dlm_added *added; /* in the order of the file */
     size_t n_added;
     struct dlm_chain_place *chain; /* see chain.h */
     struct dlm_split *split;
