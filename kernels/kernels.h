@@ -61,6 +61,24 @@ struct dlm_row {
 /* The columns of `terms` that diffusion_loss writes, nats, per row. */
 enum { DLM_TERM_LOSS = 0, DLM_TERM_ELBO = 1, DLM_TERM_KL = 2, DLM_TERM_IS = 3, DLM_TERMS = 4 };
 
+/* How one row of shares s is drawn from, with rest = Σ s - s(z). Four parts stand one after the other, and the draw is at u in (0, 1) of their sum:
+ *     z itself        stay_share·s(z) + stay
+ *     the mask        to_mask
+ *     any other id    noise, the ids but z and the mask being alike
+ *     the predictor   predicted·rest, by the shares of the ids but z
+ * z = DLM_DRAW_NONE sets no id apart (s(z) = 0), and its parts then are 0 but the last. 56 bytes. */
+struct dlm_draw {
+    double u, stay_share, stay, to_mask, noise, predicted;
+    uint32_t z, unused;
+};
+#define DLM_DRAW_NONE UINT32_MAX
+
+/* What came of it: the id; and the first of the likeliest ids but the mask, its share, and s(z). 16 bytes. */
+struct dlm_drawn {
+    uint32_t id, best;
+    float most, at_z;
+};
+
 struct dlm_device; /* one opened device: threads, handles, scratch; used by one host thread at a time */
 
 struct dlm_kernels {
@@ -177,6 +195,10 @@ struct dlm_kernels {
                           uint32_t mask, enum dlm_dtype act);
     /* p f32 (n, V) = softmax(scale·logits) over every id but the mask, whose share is 0; p may be logits f32 (n, V). */
     void (*shares)(struct dlm_device *, dlm_ptr p, dlm_ptr logits, size_t n, size_t V, uint32_t mask, float scale);
+
+    /* drawn (n) from the rows of p f32 (n, V), shares that sum to about 1 with p(mask) = 0, as draw (n) says. An id without a part is never drawn. Where a
+     * row holds no numbers, `most` is NaN. */
+    void (*draw)(struct dlm_device *, dlm_ptr drawn, dlm_ptr p, dlm_ptr draw, size_t n, size_t V, uint32_t mask);
 
     /* --- noise --------------------------------------------------------------------------------------------------------------- */
 

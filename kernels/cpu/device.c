@@ -252,6 +252,7 @@ static const struct dlm_kernels cpu = {
     .diffusion_loss = dlm_cpu_diffusion_loss,
     .cross_entropy = dlm_cpu_cross_entropy,
     .shares = dlm_cpu_shares,
+    .draw = dlm_cpu_draw,
     .corrupt = dlm_cpu_corrupt,
     .laprop = dlm_cpu_laprop,
     .adamw = dlm_cpu_adamw,

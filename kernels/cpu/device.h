@@ -125,6 +125,7 @@ void dlm_cpu_diffusion_loss(struct dlm_device *, dlm_ptr terms, dlm_ptr dlogits,
 void dlm_cpu_cross_entropy(struct dlm_device *, dlm_ptr nll, dlm_ptr dlogits, dlm_ptr logits, dlm_ptr target, size_t n, size_t V,
                            uint32_t mask, enum dlm_dtype act);
 void dlm_cpu_shares(struct dlm_device *, dlm_ptr p, dlm_ptr logits, size_t n, size_t V, uint32_t mask, float scale);
+void dlm_cpu_draw(struct dlm_device *, dlm_ptr drawn, dlm_ptr p, dlm_ptr draw, size_t n, size_t V, uint32_t mask);
 void dlm_cpu_corrupt(struct dlm_device *, dlm_ptr z, dlm_ptr x, dlm_ptr keep, dlm_ptr uniform, dlm_ptr example, size_t B,
                      size_t N, uint64_t seed, uint32_t purpose, uint32_t ids, uint32_t skip, uint32_t mask);
 void dlm_cpu_laprop(struct dlm_device *, dlm_ptr theta, dlm_ptr mu, dlm_ptr nu, dlm_ptr grad, size_t n, float lr, float b1,

@@ -258,6 +258,7 @@ static struct dlm_kernels table()
     k.diffusion_loss = dlm_cuda_diffusion_loss;
     k.cross_entropy = dlm_cuda_cross_entropy;
     k.shares = dlm_cuda_shares;
+    k.draw = dlm_cuda_draw;
     k.corrupt = dlm_cuda_corrupt;
     k.laprop = dlm_cuda_laprop;
     k.adamw = dlm_cuda_adamw;

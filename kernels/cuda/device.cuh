@@ -47,7 +47,7 @@ template <typename T> static inline T *dlm_at(dlm_ptr p)
     return reinterpret_cast<T *>(static_cast<uintptr_t>(p.at));
 }
 
-template <typename T> static inline T ceil_div(T n, T by)
+template <typename T> static __host__ __device__ inline T ceil_div(T n, T by)
 {
     return (n + by - 1) / by;
 }
@@ -110,6 +110,7 @@ void dlm_cuda_diffusion_loss(struct dlm_device *, dlm_ptr terms, dlm_ptr dlogits
 void dlm_cuda_cross_entropy(struct dlm_device *, dlm_ptr nll, dlm_ptr dlogits, dlm_ptr logits, dlm_ptr target, size_t n, size_t V,
                            uint32_t mask, enum dlm_dtype act);
 void dlm_cuda_shares(struct dlm_device *, dlm_ptr p, dlm_ptr logits, size_t n, size_t V, uint32_t mask, float scale);
+void dlm_cuda_draw(struct dlm_device *, dlm_ptr drawn, dlm_ptr p, dlm_ptr draw, size_t n, size_t V, uint32_t mask);
 void dlm_cuda_corrupt(struct dlm_device *, dlm_ptr z, dlm_ptr x, dlm_ptr keep, dlm_ptr uniform, dlm_ptr example, size_t B,
                      size_t N, uint64_t seed, uint32_t purpose, uint32_t ids, uint32_t skip, uint32_t mask);
 void dlm_cuda_laprop(struct dlm_device *, dlm_ptr theta, dlm_ptr mu, dlm_ptr nu, dlm_ptr grad, size_t n, float lr, float b1,

@@ -7,7 +7,6 @@
 #include "diffuse/reverse.h"
 
 #include <math.h>
-#include <string.h>
 
 /* p /= sum; by its reciprocal, which is several times faster, unless that could overflow. */
 static void normalise(double *p, size_t V, double sum)
@@ -77,114 +76,32 @@ void dlm_reverse_step(double *p, const struct dlm_noise *n, double log_snr_t, do
     normalise(p, V, sum);
 }
 
-/* --- draws ------------------------------------------------------------------------------------------------------------------- */
-
-enum { BLOCK = 256, LANES = 16 };
-
-static double block_sum(const float *s, size_t n)
+struct dlm_reverse_odds dlm_reverse_odds_of(const struct dlm_noise *n, double log_snr_t, double log_snr_s, bool at_mask, size_t V)
 {
-    float lane[LANES] = {0};
-    double sum = 0;
-    size_t v = 0;
-    for (; v + LANES <= n; v += LANES)
-        for (size_t i = 0; i < LANES; i++)
-            lane[i] += s[v + i];
-    for (size_t i = 0; i < LANES; i++)
-        sum += (double)lane[i];
-    for (; v < n; v++)
-        sum += (double)s[v];
-    return sum;
-}
-
-static double share_sum(const float *s, size_t V)
-{
-    double sum = 0;
-    for (size_t from = 0; from < V; from += BLOCK)
-        sum += block_sum(s + from, V - from < BLOCK ? V - from : BLOCK);
-    return sum;
-}
-
-/* The id at which the running sum of s, `skip` left out, passes `at`; rounding at the end of the sum falls to the last id that has a share. */
-static uint32_t find_share(const float *s, size_t V, size_t skip, double at)
-{
-    double run = 0;
-    size_t last = 0;
-    for (size_t from = 0; from < V; from += BLOCK) {
-        const size_t to = V - from < BLOCK ? V : from + BLOCK;
-        double here = block_sum(s + from, to - from) - (skip >= from && skip < to ? (double)s[skip] : 0);
-        if (run + here < at && to < V) {
-            run += here;
-            continue;
-        }
-        double inside = run;
-        for (size_t v = from; v < to; v++) {
-            if (v == skip || !(s[v] > 0))
-                continue;
-            last = v;
-            inside += (double)s[v];
-            if (at < inside)
-                return (uint32_t)v;
-        }
-        run += here;
-    }
-    if (last == skip || !(s[last] > 0))
-        for (last = V - 1; last > 0 && (last == skip || !(s[last] > 0));)
-            last--;
-    return (uint32_t)last;
-}
-
-uint32_t dlm_reverse_pick(const float *s, size_t V, double u)
-{
-    return find_share(s, V, SIZE_MAX, u * share_sum(s, V));
-}
-
-uint32_t dlm_reverse_draw(const struct dlm_noise *n, double log_snr_t, double log_snr_s, uint32_t z_t, const float *s, size_t V, uint32_t mask, double u)
-{
-    const bool at_mask = z_t == mask;
     struct step k = step_of(n, log_snr_t, log_snr_s, at_mask, V);
-    if (k.kappa == 0 && k.keep * (k.alpha_s * (double)s[z_t] + (at_mask ? k.nu_mask : k.nu)) == 0) { /* as in dlm_reverse_step */
-        if (!at_mask)
-            return z_t;
+    if (at_mask && k.kappa == 0 && k.keep * k.nu_mask == 0) { /* as in dlm_reverse_step, where nothing explains the mask; another id then stays */
         k.kappa = 1;
         k.keep = 0;
     }
-    /* Four parts: z_t itself, the mask, noise on any other id, and the predictor's shares of the others. */
-    const double others = fmax(share_sum(s, V) - (double)s[z_t], 0), rest = (double)(V - 1 - !at_mask);
-    const double stay = (k.alpha_s * (double)s[z_t] + (at_mask ? k.nu_mask : k.nu)) * (k.keep + k.kappa);
-    const double to_mask = at_mask ? 0 : k.nu_mask * k.kappa, noise = k.nu * k.kappa * rest, predicted = k.alpha_s * k.kappa * others;
-    double at = u * (stay + to_mask + noise + predicted);
-    if (at < stay || (to_mask == 0 && noise == 0 && predicted == 0))
-        return z_t;
-    at -= stay;
-    if (at < to_mask)
-        return mask;
-    at -= to_mask;
-    if (at < noise || predicted == 0) {
-        uint32_t i = (uint32_t)fmin(at / noise * rest, rest - 1);
-        const uint32_t low = z_t < mask ? z_t : mask, high = z_t < mask ? mask : z_t; /* the ids without these two, or without the one */
-        i += i >= low;
-        return i + (!at_mask && i >= high);
-    }
-    return find_share(s, V, z_t, (at - noise) / predicted * others);
+    const double hold = k.keep + k.kappa;
+    return (struct dlm_reverse_odds){.stay_share = k.alpha_s * hold,
+                                     .stay = (at_mask ? k.nu_mask : k.nu) * hold,
+                                     .to_mask = at_mask ? 0 : k.nu_mask * k.kappa,
+                                     .noise = k.nu * k.kappa * (double)(V - 1 - !at_mask),
+                                     .predicted = k.alpha_s * k.kappa};
 }
 
-double dlm_reverse_confidence(const struct dlm_noise *n, uint32_t z, const float *s, size_t V, uint32_t mask, uint32_t *best)
+double dlm_reverse_prior(const struct dlm_noise *n, bool is_mask, size_t V)
 {
-    float most[LANES], highest = 0; /* s(m) = 0 */
-    memset(most, 0, sizeof most);
-    size_t v = 0, top = mask == 0 ? 1 : 0;
-    for (; v + LANES <= V; v += LANES)
-        for (size_t i = 0; i < LANES; i++)
-            most[i] = s[v + i] > most[i] ? s[v + i] : most[i];
-    for (size_t i = 0; i < LANES; i++)
-        highest = most[i] > highest ? most[i] : highest;
-    for (; v < V; v++)
-        highest = s[v] > highest ? s[v] : highest;
-    for (v = 0; v < V; v++) /* the first of equals */
-        if (v != mask && s[v] == highest) {
+    return dlm_noise_pi(n, -DLM_LOG_SNR_MAX, is_mask, (uint32_t)V);
+}
+
+double dlm_reverse_confidence(const struct dlm_noise *n, uint32_t z, const double *s, size_t V, uint32_t mask, uint32_t *best)
+{
+    size_t top = mask == 0 ? 1 : 0;
+    for (size_t v = top + 1; v < V; v++)
+        if (v != mask && s[v] > s[top])
             top = v;
-            break;
-        }
     *best = (uint32_t)top;
-    return dlm_noise_pi(n, -DLM_LOG_SNR_MAX, z == mask, (uint32_t)V) * ((double)s[top] - (double)s[z]);
+    return dlm_reverse_prior(n, z == mask, V) * (s[top] - s[z]);
 }

@@ -7,6 +7,7 @@
 
 #include "diffuse/noise.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* s (V) = softmax of logits (V) with the mask id excluded (s(m) = 0). */
@@ -17,13 +18,16 @@ void dlm_reverse_softmax(double *s, const float *logits, size_t V, uint32_t mask
 void dlm_reverse_step(double *p, const struct dlm_noise *n, double log_snr_t, double log_snr_s, uint32_t z_t, const double *s, size_t V,
                       uint32_t mask);
 
-/* An id drawn from that distribution at u in (0, 1), without writing it down: shares s f32 (V) with s(m) = 0, which sum to about 1. Which id a u gives
- * differs from dlm_choose_draw of dlm_reverse_step; how often an id is drawn does not. */
-uint32_t dlm_reverse_draw(const struct dlm_noise *n, double log_snr_t, double log_snr_s, uint32_t z_t, const float *s, size_t V, uint32_t mask, double u);
-/* The id at share u of s f32 (V); never one with s = 0 where another has more. */
-uint32_t dlm_reverse_pick(const float *s, size_t V, double u);
+/* The same distribution in four parts, of which none needs a look at all ids: with s(z_t) and rest = Σ s - s(z_t), z_t itself has stay_share·s(z_t) + stay,
+ * the mask to_mask, all other ids together noise, and the predictor predicted·rest by the shares of the ids but z_t. They do not sum to 1. */
+struct dlm_reverse_odds {
+    double stay_share, stay, to_mask, noise, predicted;
+};
+struct dlm_reverse_odds dlm_reverse_odds_of(const struct dlm_noise *n, double log_snr_t, double log_snr_s, bool at_mask, size_t V);
 
-/* Confidence of replacing z: p_prior(z)·(max_v s(v) - s(z)), p_prior = π at λ_min. *best is the likeliest id. */
-double dlm_reverse_confidence(const struct dlm_noise *n, uint32_t z, const float *s, size_t V, uint32_t mask, uint32_t *best);
+/* π at λ_min of the mask, or of any other id: what weighs the confidence of replacing it. */
+double dlm_reverse_prior(const struct dlm_noise *n, bool is_mask, size_t V);
+/* Confidence of replacing z: prior(z)·(max_v s(v) - s(z)). *best is the likeliest id, the first of equals. */
+double dlm_reverse_confidence(const struct dlm_noise *n, uint32_t z, const double *s, size_t V, uint32_t mask, uint32_t *best);
 
 #endif

@@ -17,6 +17,8 @@
  * hang on how many others were scored with it. */
 #define EVAL_ROWS ((size_t)256)
 
+_Static_assert(sizeof(struct dlm_drawn) == DLM_TERMS * sizeof(float), "what is drawn lies where a loss's terms do");
+
 /* --- plan of the arenas ------------------------------------------------------------------------------------------------------ */
 
 struct arena {
@@ -62,7 +64,8 @@ struct plan {
     size_t dx, dhidden;             /* f32 (T, d), act (T, d) */
     size_t activations;
     /* head */
-    size_t index, x, z, row, terms; /* u32 (R) three times, rows (R), f32 (R, 4) */
+    size_t index, x, z, row, terms; /* u32 (R) three times, rows (R), f32 (R, 4) or what was drawn (R) */
+    size_t draw;                    /* draws (R) */
     size_t picked, logits, dlogits, dpicked; /* act (R, d), f32 (R, V), act (R, V), act (R, d) */
     size_t head;
     /* packed weights */
@@ -141,6 +144,7 @@ static void plan_head(struct plan *p, const struct dlm_network_plan *want)
     p->z = take(&a, R, 1, 4);
     p->row = take(&a, R, 1, sizeof(struct dlm_row));
     p->terms = take(&a, R, DLM_TERMS, 4);
+    p->draw = take(&a, R, sizeof(struct dlm_draw), 1);
     p->picked = take(&a, R, p->d, p->item);
     p->logits = take(&a, R, p->V, 4);
     if (want->train) {
@@ -635,8 +639,20 @@ int dlm_network_cross_entropy(struct dlm_network *m, const struct dlm_scored *s,
     return score(m, s, false, gradient, nll, err);
 }
 
-/* Logits of n rows, or their shares at `scale`, into `out` (n, V). */
-static int read_head(struct dlm_network *m, const uint32_t *at, size_t n, bool shares, float scale, float *out, struct dlm_error *err)
+int dlm_network_logits(struct dlm_network *m, const uint32_t *at, size_t n, float *logits, struct dlm_error *err)
+{
+    const struct plan *p = &m->p;
+    for (size_t done = 0; done < n; done += p->eval_rows) {
+        const size_t k = smaller(p->eval_rows, n - done);
+        upload_chunk(m, at + done, NULL, NULL, NULL, k, p->eval_rows);
+        head_forward(m, p->eval_rows);
+        m->b.k->download(m->b.dev, logits + done * p->V, in_head(m, p->logits), k * p->V * sizeof *logits);
+    }
+    return dlm_network_sync(m, err);
+}
+
+int dlm_network_draw(struct dlm_network *m, const uint32_t *at, size_t n, float scale, const struct dlm_draw *draw, struct dlm_drawn *drawn,
+                     struct dlm_error *err)
 {
     const struct plan *p = &m->p;
     const dlm_ptr logits = in_head(m, p->logits);
@@ -644,21 +660,12 @@ static int read_head(struct dlm_network *m, const uint32_t *at, size_t n, bool s
         const size_t k = smaller(p->eval_rows, n - done);
         upload_chunk(m, at + done, NULL, NULL, NULL, k, p->eval_rows);
         head_forward(m, p->eval_rows);
-        if (shares)
-            m->b.k->shares(m->b.dev, logits, logits, k, p->V, m->config.mask, scale);
-        m->b.k->download(m->b.dev, out + done * p->V, logits, k * p->V * sizeof *out);
+        m->b.k->shares(m->b.dev, logits, logits, k, p->V, m->config.mask, scale);
+        m->b.k->upload(m->b.dev, in_head(m, p->draw), draw + done, k * sizeof *draw);
+        m->b.k->draw(m->b.dev, in_head(m, p->terms), logits, in_head(m, p->draw), k, p->V, m->config.mask);
+        m->b.k->download(m->b.dev, drawn + done, in_head(m, p->terms), k * sizeof *drawn);
     }
     return dlm_network_sync(m, err);
-}
-
-int dlm_network_logits(struct dlm_network *m, const uint32_t *at, size_t n, float *logits, struct dlm_error *err)
-{
-    return read_head(m, at, n, false, 1, logits, err);
-}
-
-int dlm_network_shares(struct dlm_network *m, const uint32_t *at, size_t n, float scale, float *shares, struct dlm_error *err)
-{
-    return read_head(m, at, n, true, scale, shares, err);
 }
 
 /* --- backward ---------------------------------------------------------------------------------------------------------------- */

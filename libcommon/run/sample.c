@@ -1,8 +1,8 @@
 /* The sampling loops, method.md §9. The arithmetic of one position is diffuse/reverse and diffuse/choose; text and files are
  * the command's.
  *
- * A step brings the shares of the rows that may change to the host, item by item and at most `rows` at a time, and draws there; where top-k, top-p or two
- * temperatures at once are asked for, it brings the logits and finishes them in double. The forward pass is repeated only when an id has changed since the last one.
+ * A step draws the rows that may change on the device, item by item and at most `rows` at a time; where top-k, top-p or two temperatures at once are asked
+ * for, it brings the logits to the host and finishes them in double. The forward pass is repeated only when an id has changed since the last one.
  */
 #include "run/sample.h"
 
@@ -30,6 +30,14 @@ struct row_result {
     double score;  /* adaptive: how surely what stands there is wrong */
 };
 
+/* Whose row it is. */
+struct place {
+    uint64_t item;
+    size_t position;
+    uint32_t z;
+    struct row_result *result; /* NULL: nobody wants it */
+};
+
 struct dlm_sampler {
     struct dlm_backend b;
     struct dlm_network *m;
@@ -44,9 +52,12 @@ struct dlm_sampler {
     size_t *next;            /* (C) autoregressive: the position to be filled */
     uint32_t *at;            /* (max(C, N) + ROW_STEP) rows of a head call */
     uint8_t *want;           /* (N) positions whose logits are wanted */
-    struct row_result *result; /* (N) */
+    struct row_result *result; /* (max(N, rows)) */
     uint32_t *order;         /* (N) positions by falling score */
-    float *logits;           /* (rows, V); or shares */
+    struct place *place;     /* (rows) of a head call */
+    struct dlm_draw *draw;   /* (rows) */
+    struct dlm_drawn *drawn; /* (rows) */
+    float *logits;           /* (rows, V) */
     double *shares;          /* (threads, 2, V) */
     struct dlm_choose_rank *rank; /* (threads, V) */
     dlm_ptr d_ids, d_noisy;
@@ -70,7 +81,7 @@ void dlm_sampler_free(struct dlm_sampler *s)
     if (!s)
         return;
     dlm_cache_free(s->cache);
-    void *host[] = {s->z, s->shifted, s->noisy, s->moved, s->done, s->next, s->at, s->want, s->result, s->order, s->logits, s->shares, s->rank};
+    void *host[] = {s->z, s->shifted, s->noisy, s->moved, s->done, s->next, s->at, s->want, s->result, s->order, s->place, s->draw, s->drawn, s->logits, s->shares, s->rank};
     for (size_t i = 0; i < sizeof host / sizeof *host; i++)
         free(host[i]);
     if (s->d_ids.at)
@@ -113,15 +124,18 @@ int dlm_sampler_new(struct dlm_sampler **out, const struct dlm_backend *b, struc
     s->next = calloc(s->C, sizeof *s->next);
     s->at = calloc(longer + ROW_STEP, sizeof *s->at);
     s->want = calloc(s->N, 1);
-    s->result = calloc(s->N, sizeof *s->result);
+    s->result = calloc(s->N > s->rows ? s->N : s->rows, sizeof *s->result);
     s->order = calloc(s->N, sizeof *s->order);
+    s->place = calloc(s->rows, sizeof *s->place);
+    s->draw = calloc(s->rows, sizeof *s->draw);
+    s->drawn = calloc(s->rows, sizeof *s->drawn);
     s->logits = calloc(s->rows * s->V, sizeof *s->logits);
     s->shares = calloc(threads * 2 * s->V, sizeof *s->shares);
     s->rank = calloc(threads * s->V, sizeof *s->rank);
     s->d_ids = b->k->alloc(b->dev, T * sizeof *s->z);
     s->d_noisy = b->k->alloc(b->dev, T);
-    if (!s->z || !s->shifted || !s->noisy || !s->moved || !s->done || !s->next || !s->at || !s->want || !s->result || !s->order || !s->logits || !s->shares ||
-        !s->rank || !s->d_ids.at || !s->d_noisy.at) {
+    if (!s->z || !s->shifted || !s->noisy || !s->moved || !s->done || !s->next || !s->at || !s->want || !s->result || !s->order || !s->place || !s->draw ||
+        !s->drawn || !s->logits || !s->shares || !s->rank || !s->d_ids.at || !s->d_noisy.at) {
         dlm_sampler_free(s);
         return dlm_fail(err, DLM_ENOMEM, "no memory to sample %zu texts of %zu tokens at a time", dlm_sample_chunk(p->length), p->length);
     }
@@ -160,7 +174,7 @@ struct task {
     enum { REVERSE, SCORE, FILL } kind;
 };
 
-/* Without cuts a draw needs no more than one softmax, which the device makes: *scale is what it multiplies the logits with. */
+/* Without cuts a draw needs no more than one softmax, and the device makes both: *scale is what it multiplies the logits with. */
 static bool plain(const struct dlm_sampler *s, const struct task *t, float *scale)
 {
     const struct dlm_choose *c = &s->p.choose;
@@ -171,31 +185,17 @@ static bool plain(const struct dlm_sampler *s, const struct task *t, float *scal
     return t->kind == REVERSE ? T != 0 : t->kind == SCORE ? T == 0 || T == 1 : true;
 }
 
-static struct row_result finish_shares(const struct dlm_sampler *s, const struct task *t, size_t position, uint32_t z, const float *shares)
+/* The same with cuts, in double on the host. */
+static struct row_result finish_row(const struct dlm_sampler *s, const struct task *t, const struct place *at, const float *logits, double *shares, double *p,
+                                    struct dlm_choose_rank *rank)
 {
+    const uint32_t z = at->z;
     struct row_result r = {.id = z};
-    const double u = unit_at(s, t->item, position, t->step);
-    if (t->kind == REVERSE) {
-        r.id = dlm_reverse_draw(&s->p.noise, t->log_snr_t, t->log_snr_s, z, shares, s->V, s->mask, u);
-        return r;
-    }
-    r.score = dlm_reverse_confidence(&s->p.noise, z, shares, s->V, s->mask, &r.id);
-    if (s->p.choose.temperature != 0)
-        r.id = dlm_reverse_pick(shares, s->V, u);
-    return r;
-}
-
-static struct row_result finish_row(const struct dlm_sampler *s, const struct task *t, size_t position, uint32_t z, float *logits,
-                                    double *shares, double *p, struct dlm_choose_rank *rank)
-{
-    struct row_result r = {.id = z};
-    double u = unit_at(s, t->item, position, t->step);
+    double u = unit_at(s, at->item, at->position, t->step);
     dlm_choose_shares(shares, &s->p.choose, logits, s->V, s->mask, rank);
     if (t->kind == SCORE) { /* the confidence is the model's own, whatever the temperature of the draw */
         dlm_reverse_softmax(p, logits, s->V, s->mask);
-        for (size_t v = 0; v < s->V; v++)
-            logits[v] = (float)p[v];
-        r.score = dlm_reverse_confidence(&s->p.noise, z, logits, s->V, s->mask, &r.id);
+        r.score = dlm_reverse_confidence(&s->p.noise, z, p, s->V, s->mask, &r.id);
         if (s->p.choose.temperature == 0)
             return r;
     }
@@ -226,41 +226,75 @@ struct run {
     bool current; /* the network holds the hidden states of z */
 };
 
-/* The rows `at` of the last forward: shares where the draw is plain, else logits. */
-static int read_rows(struct dlm_sampler *s, const struct task *t, const uint32_t *at, size_t n, struct dlm_error *err)
-{
-    float scale;
-    return plain(s, t, &scale) ? dlm_network_shares(s->m, at, n, scale, s->logits, err) : dlm_network_logits(s->m, at, n, s->logits, err);
-}
-
-/* What a row of those makes of its position; it may be written over. False where it holds no numbers. */
-static bool finish(struct dlm_sampler *s, const struct task *t, size_t position, uint32_t z, float *row, struct row_result *out)
-{
-    const size_t V = s->V, thread = (size_t)omp_get_thread_num();
-    float scale;
-    if (plain(s, t, &scale)) {
-        if (!isfinite(row[s->mask == 0])) /* one logit that is no number spoils every share */
-            return false;
-        *out = finish_shares(s, t, position, z, row);
-        return true;
-    }
-    double *shares = s->shares + thread * 2 * V;
-    if (!all_finite(row, V))
-        return false;
-    *out = finish_row(s, t, position, z, row, shares, shares + V, s->rank + thread * V);
-    return true;
-}
-
 static int not_finite(struct dlm_error *err)
 {
     return dlm_fail(err, DLM_EDATA, "the model's logits are not finite numbers");
+}
+
+/* How a wanted row is drawn from on the device. */
+static struct dlm_draw draw_of(const struct dlm_sampler *s, const struct task *t, const struct dlm_reverse_odds odds[2], const struct place *at)
+{
+    const double u = unit_at(s, at->item, at->position, t->step);
+    if (t->kind == FILL)
+        return (struct dlm_draw){.u = u, .predicted = 1, .z = DLM_DRAW_NONE};
+    if (t->kind == SCORE) /* from the shares as they are, but s(z) is wanted */
+        return (struct dlm_draw){.u = u, .stay_share = 1, .predicted = 1, .z = at->z};
+    const struct dlm_reverse_odds *o = &odds[at->z == s->mask];
+    return (struct dlm_draw){.u = u, .stay_share = o->stay_share, .stay = o->stay, .to_mask = o->to_mask, .noise = o->noise, .predicted = o->predicted, .z = at->z};
+}
+
+static int draw_rows(struct dlm_sampler *s, const struct task *t, const uint32_t *at, size_t n, float scale, struct dlm_error *err)
+{
+    struct dlm_reverse_odds odds[2] = {{0}};
+    for (int masked = 0; t->kind == REVERSE && masked < 2; masked++)
+        odds[masked] = dlm_reverse_odds_of(&s->p.noise, t->log_snr_t, t->log_snr_s, masked, s->V);
+    for (size_t i = 0; i < n; i++)
+        s->draw[i] = s->place[i].result ? draw_of(s, t, odds, &s->place[i]) : (struct dlm_draw){.u = 0.5, .predicted = 1, .z = DLM_DRAW_NONE};
+    int rc = dlm_network_draw(s->m, at, n, scale, s->draw, s->drawn, err);
+    for (size_t i = 0; !rc && i < n; i++) {
+        const struct dlm_drawn *d = &s->drawn[i];
+        const struct place *p = &s->place[i];
+        if (!p->result)
+            continue;
+        if (isnan(d->most))
+            return not_finite(err);
+        const bool greedy = t->kind != REVERSE && s->p.choose.temperature == 0;
+        p->result->id = greedy ? d->best : d->id;
+        if (t->kind == SCORE)
+            p->result->score = dlm_reverse_prior(&s->p.noise, p->z == s->mask, s->V) * ((double)d->most - (double)d->at_z);
+    }
+    return rc;
+}
+
+/* What the rows `at` of the last forward make of s->place. */
+static int finish_places(struct dlm_sampler *s, const struct task *t, const uint32_t *at, size_t n, struct dlm_error *err)
+{
+    const size_t V = s->V;
+    float scale;
+    if (plain(s, t, &scale))
+        return draw_rows(s, t, at, n, scale, err);
+    int rc = dlm_network_logits(s->m, at, n, s->logits, err);
+    bool good = true;
+#pragma omp parallel for num_threads(s->p.threads) schedule(static, 1) reduction(&& : good) if (!rc)
+    for (size_t i = 0; i < (rc ? 0 : n); i++) {
+        const struct place *p = &s->place[i];
+        const float *row = s->logits + i * V;
+        double *shares = s->shares + (size_t)omp_get_thread_num() * 2 * V;
+        if (!p->result)
+            continue;
+        if (all_finite(row, V))
+            *p->result = finish_row(s, t, p, row, shares, shares + V, s->rank + (size_t)omp_get_thread_num() * V);
+        else
+            good = false;
+    }
+    return rc ? rc : good ? 0 : not_finite(err);
 }
 
 /* Results for the wanted positions of row `c` of the chunk. The head gets multiples of ROW_STEP rows: unwanted positions, in
  * order, make up the number as far as there are any, which keeps the call's shape a function of the item alone. */
 static int finish_rows(struct dlm_sampler *s, const struct run *r, size_t c, const struct task *t, struct dlm_error *err)
 {
-    size_t V = s->V, wanted = 0, extra;
+    size_t wanted = 0, extra;
     for (size_t i = r->lo; i < r->hi; i++)
         wanted += s->want[i];
     if (!wanted)
@@ -275,18 +309,13 @@ static int finish_rows(struct dlm_sampler *s, const struct run *r, size_t c, con
     for (size_t first = 0; first < n; first += s->rows) {
         size_t some = n - first < s->rows ? n - first : s->rows;
         const uint32_t *at = s->at + first;
-        int rc = read_rows(s, t, at, some, err);
+        for (size_t i = 0; i < some; i++) {
+            const size_t position = at[i] - row0 + r->lo;
+            s->place[i] = (struct place){t->item, position, s->z[c * s->N + position], s->want[position] ? &s->result[position] : NULL};
+        }
+        int rc = finish_places(s, t, at, some, err);
         if (rc)
             return rc;
-        bool good = true;
-#pragma omp parallel for num_threads(s->p.threads) schedule(static, 1) reduction(&& : good)
-        for (size_t i = 0; i < some; i++) {
-            size_t position = at[i] - row0 + r->lo;
-            if (s->want[position])
-                good = finish(s, t, position, s->z[c * s->N + position], s->logits + i * V, &s->result[position]) && good;
-        }
-        if (!good)
-            return not_finite(err);
     }
     return 0;
 }
@@ -567,24 +596,18 @@ static int run_autoregressive(struct dlm_sampler *s, struct run *r, struct dlm_e
         r->stats->model_calls++;
         for (size_t first = 0; first < C; first += s->rows) {
             size_t some = C - first < s->rows ? C - first : s->rows;
-            struct task t = {.kind = FILL, .step = 1};
-            int rc = read_rows(s, &t, s->at + first, some, err);
+            const struct task t = {.kind = FILL, .step = 1};
+            for (size_t k = 0; k < some; k++) {
+                const size_t c = first + k;
+                const bool open = c >= r->slot && c < r->slot + r->n && !s->done[c];
+                s->place[k] = (struct place){r->first + c - r->slot, s->next[c], 0, open ? &s->result[k] : NULL};
+            }
+            int rc = finish_places(s, &t, s->at + first, some, err);
             if (rc)
                 return rc;
-            bool good = true;
-#pragma omp parallel for num_threads(s->p.threads) schedule(static, 1) reduction(&& : good)
-            for (size_t k = 0; k < some; k++) {
-                size_t c = first + k;
-                if (c < r->slot || c >= r->slot + r->n || s->done[c])
-                    continue;
-                struct task own = {.kind = FILL, .step = 1, .item = r->first + c - r->slot};
-                struct row_result result;
-                good = finish(s, &own, s->next[c], 0, s->logits + k * s->V, &result) && good;
-                if (good)
-                    s->z[c * N + s->next[c]] = result.id;
-            }
-            if (!good)
-                return not_finite(err);
+            for (size_t k = 0; k < some; k++)
+                if (s->place[k].result)
+                    s->z[(first + k) * N + s->next[first + k]] = s->result[k].id;
         }
         for (size_t c = r->slot; c < r->slot + r->n; c++) {
             if (s->done[c])

@@ -139,7 +139,7 @@ static void denied(void)
     tap_ok(good, "an id that neither model nor noise explains stays, a mask gives way");
 
     uint32_t best;
-    const float t[V] = {0, 0.5f, 0.5f, 0, 0};
+    const double t[V] = {0, 0.5, 0.5, 0, 0};
     double at_mask = dlm_reverse_confidence(&masked, 3, t, V, 3, &best), at_id = dlm_reverse_confidence(&masked, 1, t, V, 3, &best);
     tap_ok(best == 1 && at_mask == 0.5 && at_id == 0, "confidence: masks by the largest share, ids that noise cannot have put never");
     struct dlm_noise balanced = noise("balanced");
@@ -147,48 +147,25 @@ static void denied(void)
     tap_near(dlm_reverse_confidence(&balanced, 0, t, V, 3, &best), want, 1e-18, "confidence of an id is weighed with the prior");
 }
 
-/* The draw without a table: over a grid of u it gives each id as often as dlm_reverse_step says, and the same for picks. */
-static void draws(uint64_t seed)
+/* The four parts, put together again, are what dlm_reverse_step says. */
+static void odds(uint64_t seed)
 {
-    enum { GRID = 20000, WIDE = 700 };
-    static float s[WIDE];
-    static double d[WIDE], p[WIDE];
-    static size_t seen[WIDE];
     struct dlm_rng r;
     dlm_rng_init(&r, seed, 9, DLM_RNG_TEST);
-    double worst = 0, worst_pick = 0;
-    bool none = true;
-    for (int i = 0; i < 120; i++) {
+    double worst = 0;
+    for (int i = 0; i < 400; i++) {
         struct dlm_noise n = noise(kinds[i % KINDS]);
-        size_t size = i % 3 ? 2 + dlm_rng_below(&r, 8) : WIDE;
-        uint32_t mask = (uint32_t)dlm_rng_below(&r, size), z_t = i % 4 ? (uint32_t)dlm_rng_below(&r, size) : mask;
-        double lt = -9 + 17 * dlm_rng_uniform(&r), ls = i % 5 ? lt + (9 - lt) * dlm_rng_uniform(&r) : INFINITY, sum = 0;
-        for (size_t v = 0; v < size; v++)
-            sum += d[v] = v == mask || dlm_rng_below(&r, 5) == 0 ? 0 : exp(2 * dlm_rng_normal(&r));
-        if (sum == 0)
-            sum += d[mask == 0] = 1;
-        for (size_t v = 0; v < size; v++)
-            d[v] = s[v] = (float)(d[v] / sum);
-        dlm_reverse_step(p, &n, lt, ls, z_t, d, size, mask);
-        memset(seen, 0, sizeof seen);
-        for (int k = 0; k < GRID; k++)
-            seen[dlm_reverse_draw(&n, lt, ls, z_t, s, size, mask, (k + 0.5) / GRID)]++;
-        for (size_t v = 0; v < size; v++) {
-            worst = fmax(worst, fabs((double)seen[v] / GRID - p[v]));
-            none = none && (p[v] > 0 || !seen[v]);
-        }
-        memset(seen, 0, sizeof seen);
-        for (int k = 0; k < GRID; k++)
-            seen[dlm_reverse_pick(s, size, (k + 0.5) / GRID)]++;
-        none = none && dlm_reverse_pick(s, size, 1) < size && s[dlm_reverse_pick(s, size, 1)] > 0;
-        for (size_t v = 0; v < size; v++) {
-            worst_pick = fmax(worst_pick, fabs((double)seen[v] / GRID - d[v]));
-            none = none && (s[v] > 0 || !seen[v]);
-        }
+        uint32_t mask = (uint32_t)dlm_rng_below(&r, V), z = i % 4 ? (uint32_t)dlm_rng_below(&r, V) : mask;
+        double lt = -9 + 17 * dlm_rng_uniform(&r), ls = i % 5 ? lt + (9 - lt) * dlm_rng_uniform(&r) : INFINITY, s[V], p[V], q[V], all = 0;
+        random_shares(s, mask, &r);
+        dlm_reverse_step(p, &n, lt, ls, z, s, V, mask);
+        struct dlm_reverse_odds o = dlm_reverse_odds_of(&n, lt, ls, z == mask, V);
+        for (uint32_t v = 0; v < V; v++)
+            all += q[v] = v == z ? o.stay_share * s[v] + o.stay : (v == mask ? o.to_mask : o.noise / (V - 1 - (z != mask))) + o.predicted * s[v];
+        for (uint32_t v = 0; v < V; v++)
+            worst = fmax(worst, fabs((all > 0 ? q[v] / all : v == z) - p[v]));
     }
-    tap_near(worst, 0, 4.0 / GRID, "draws without a table follow the reverse step"); /* an id may get two intervals of u, each off by one */
-    tap_near(worst_pick, 0, 2.0 / GRID, "picks follow the shares");
-    tap_ok(none, "an id without probability is never drawn");
+    tap_near(worst, 0, 1e-13, "the odds of a draw are the reverse step's");
 }
 
 static int falling(const void *a, const void *b)
@@ -257,7 +234,7 @@ int main(void)
     bayes(seed);
     marginals(seed);
     denied();
-    draws(seed);
+    odds(seed);
     cuts(seed);
     return tap_end();
 }

@@ -545,7 +545,7 @@ static void test_memory(void)
     struct dlm_kernels table = *dlm_kernels_cpu();
     table.alloc = counting_alloc;
     table.free = counting_free;
-    struct dlm_backend b = {&table, cpu.dev};
+    struct dlm_backend b = {.k = &table, .dev = cpu.dev};
     struct dlm_config c;
     dlm_config_default(&c, 32, 3, 4, 40, 97, 24);
     size_t sizes[2][2];

@@ -320,10 +320,7 @@ static void compare(const uint32_t *ids, size_t count, const double *p, const ch
 
 static double confidence(const struct dlm_noise *n, uint32_t z, const double *shares, uint32_t *best)
 {
-    float s[V];
-    for (int v = 0; v < V; v++)
-        s[v] = (float)shares[v];
-    return dlm_reverse_confidence(n, z, s, V, MASK, best);
+    return dlm_reverse_confidence(n, z, shares, V, MASK, best);
 }
 
 static bool any_mask(const uint32_t *ids, size_t n)
