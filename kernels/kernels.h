@@ -13,6 +13,10 @@
  *
  * Buffers do not overlap unless a comment allows it, and are aligned to 64 bytes when they come from alloc at a multiple of 64.
  * Nothing here knows files, options, models, printing or exit. Formulas: method.md §§3-4.
+ *
+ * The compact state of training (entries linear_bf16, linear_bf16_dx, embed_bf16, accumulate, sum_squares_bf16, laprop_split, adamw_split): weights of the
+ * matrices are bf16 and multiplied as they lie, gradients and moments are bf16. Sums that would be lost in 8 bits are rounded at random, from Philox
+ * numbers that hang on (seed, step or pass, element) alone: the bits of a float32 plus 16 random ones, cut to the upper 16, so that the mean is kept.
  */
 #ifndef DLM_KERNELS_H
 #define DLM_KERNELS_H
@@ -61,6 +65,14 @@ struct dlm_row {
 /* The columns of `terms` that diffusion_loss writes, nats, per row. */
 enum { DLM_TERM_LOSS = 0, DLM_TERM_ELBO = 1, DLM_TERM_KL = 2, DLM_TERM_IS = 3, DLM_TERMS = 4 };
 
+/* What the optimizers of the compact state take more. */
+struct dlm_halves {
+    dlm_ptr low;
+    uint64_t seed;
+    uint32_t step;
+    size_t first; /* the first element's number in the layout */
+};
+
 /* How one row of shares s is drawn from, with rest = Σ s - s(z). Four parts stand one after the other, and the draw is at u in (0, 1) of their sum:
  *     z itself        stay_share·s(z) + stay
  *     the mask        to_mask
@@ -103,6 +115,8 @@ struct dlm_kernels {
     void (*download)(struct dlm_device *, void *dst, dlm_ptr src, size_t bytes);
     void (*copy)(struct dlm_device *, dlm_ptr dst, dlm_ptr src, size_t bytes);
     void (*zero)(struct dlm_device *, dlm_ptr dst, size_t bytes);
+    /* Bytes that alloc could give now; 0 where the device's memory is the host's. */
+    size_t (*available)(struct dlm_device *);
     /* Wait for everything queued. NULL when all went well, else one line that stays until close. */
     const char *(*sync)(struct dlm_device *);
 
@@ -122,10 +136,19 @@ struct dlm_kernels {
     void (*linear_dw)(struct dlm_device *, dlm_ptr dw, dlm_ptr dy, dlm_ptr x, size_t T, size_t O, size_t I, enum dlm_dtype act,
                       float scale);
 
+    /* linear and linear_dx with W bf16 (O, I) as it lies, row-major, in the place of the pack: what a pack is on a device that multiplies such a matrix in
+     * both directions, which then puts the same two functions here. act is DLM_BF16. */
+    void (*linear_bf16)(struct dlm_device *, dlm_ptr y, dlm_ptr x, dlm_ptr w, size_t T, size_t O, size_t I, enum dlm_dtype act,
+                        enum dlm_dtype y_type, float scale);
+    void (*linear_bf16_dx)(struct dlm_device *, dlm_ptr dx, dlm_ptr dy, dlm_ptr w, size_t T, size_t O, size_t I, enum dlm_dtype act,
+                           enum dlm_dtype dx_type, float scale);
+
     /* --- transformer --------------------------------------------------------------------------------------------------------- */
 
     /* x f32 (T, d) = E[ids]; E f32 (V, d), ids u32 (T), each < V. */
     void (*embed)(struct dlm_device *, dlm_ptr x, dlm_ptr ids, dlm_ptr E, size_t T, size_t d);
+    /* The same from E bf16 (V, d). */
+    void (*embed_bf16)(struct dlm_device *, dlm_ptr x, dlm_ptr ids, dlm_ptr E, size_t T, size_t d);
     /* dE f32 (V, d) += rows of dx f32 (T, d) summed by id, in order of position. */
     void (*embed_backward)(struct dlm_device *, dlm_ptr dE, dlm_ptr dx, dlm_ptr ids, size_t T, size_t d, size_t V);
 
@@ -217,10 +240,22 @@ struct dlm_kernels {
     /* AdamW: m, v plain moments; θ -= lr·(m/c1/(√(v/c2) + eps) + wd·θ), c1 = 1-b1^t, c2 = 1-b2^t. */
     void (*adamw)(struct dlm_device *, dlm_ptr theta, dlm_ptr m, dlm_ptr v, dlm_ptr grad, size_t n, float lr, float b1, float b2,
                   float c1, float c2, float eps, float weight_decay, float grad_scale);
+    /* The same with θ in halves, its bits (theta << 16) + (int16)halves.low: theta bf16 (n) is the nearest bf16, halves away from zero, and low u16 (n) what
+     * that leaves. mu, nu (m, v), grad bf16 (n). Arithmetic in f32 on θ whole; the moments are rounded at random: element i with e = halves.first + i (first a
+     * multiple of 4) takes of r = philox_at(seed, e/4, step, DLM_RNG_MOMENT).v[e%4] the lower 16 bits for mu and the upper for nu. */
+    void (*laprop_split)(struct dlm_device *, dlm_ptr theta, dlm_ptr mu, dlm_ptr nu, dlm_ptr grad, size_t n, float lr, float b1, float b2,
+                         float eps, float weight_decay, float grad_scale, struct dlm_halves halves);
+    void (*adamw_split)(struct dlm_device *, dlm_ptr theta, dlm_ptr m, dlm_ptr v, dlm_ptr grad, size_t n, float lr, float b1, float b2,
+                        float c1, float c2, float eps, float weight_decay, float grad_scale, struct dlm_halves halves);
+    /* sum bf16 (n) += x f32 (n), rounded at random: element i with e = first + i (first a multiple of 8) takes the 16-bit word e%8 of
+     * philox_at(seed, e/8, pass, DLM_RNG_GRADIENT), counted from the lower half of v[0]. */
+    void (*accumulate)(struct dlm_device *, dlm_ptr sum, dlm_ptr x, size_t n, uint64_t seed, uint32_t pass, size_t first);
     /* mean += share·(x - mean) over n f32 elements. */
     void (*average)(struct dlm_device *, dlm_ptr mean, dlm_ptr x, size_t n, float share);
     /* Σ x² over n f32 elements, in double, in a fixed order. Waits. */
     double (*sum_squares)(struct dlm_device *, dlm_ptr x, size_t n);
+    /* The same over bf16 elements. */
+    double (*sum_squares_bf16)(struct dlm_device *, dlm_ptr x, size_t n);
 };
 
 /* The CPU back end; always there. */

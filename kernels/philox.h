@@ -53,7 +53,9 @@ enum {
     DLM_RNG_START = 13,       /* random starts of a fit */
     DLM_RNG_TEST = 14,        /* inputs of tests */
     DLM_RNG_SYNTHETIC = 15,   /* generated corpora and studies */
-    DLM_RNG_SHOTS = 16        /* (hash of an item, draw): which examples stand before it */
+    DLM_RNG_SHOTS = 16,       /* (hash of an item, draw): which examples stand before it */
+    DLM_RNG_MOMENT = 17,      /* (element/4, step): rounding of bf16 moments */
+    DLM_RNG_GRADIENT = 18     /* (element/8, pass): rounding of bf16 gradients as they are summed */
 };
 
 /* The four words for item `i` (64 bits), position and purpose. */

@@ -202,6 +202,12 @@ static void device_zero(struct dlm_device *dev, dlm_ptr dst, size_t bytes)
         memset(p + dlm_slice(bytes, i, parts), 0, dlm_slice(bytes, i + 1, parts) - dlm_slice(bytes, i, parts));
 }
 
+static size_t device_available(struct dlm_device *dev)
+{
+    (void)dev;
+    return 0; /* the host's memory */
+}
+
 static const char *device_sync(struct dlm_device *dev)
 {
     return dlm_device_failed(dev) ? dev->failure : NULL;
@@ -220,6 +226,7 @@ static const struct dlm_kernels cpu = {
     .download = device_download,
     .copy = device_copy,
     .zero = device_zero,
+    .available = device_available,
     .sync = device_sync,
 #if DLM_ONEDNN
     .linear_pack_size = dlm_linear_onednn_pack_size,
@@ -227,14 +234,19 @@ static const struct dlm_kernels cpu = {
     .linear = dlm_linear_onednn,
     .linear_dx = dlm_linear_onednn_dx,
     .linear_dw = dlm_linear_onednn_dw,
+    .linear_bf16 = dlm_linear_onednn_bf16,
+    .linear_bf16_dx = dlm_linear_onednn_bf16_dx,
 #else
     .linear_pack_size = dlm_linear_plain_pack_size,
     .linear_pack = dlm_linear_plain_pack,
     .linear = dlm_linear_plain,
     .linear_dx = dlm_linear_plain_dx,
     .linear_dw = dlm_linear_plain_dw,
+    .linear_bf16 = dlm_linear_plain_bf16,
+    .linear_bf16_dx = dlm_linear_plain_bf16_dx,
 #endif
     .embed = dlm_cpu_embed,
+    .embed_bf16 = dlm_cpu_embed_bf16,
     .embed_backward = dlm_cpu_embed_backward,
     .norm = dlm_cpu_norm,
     .norm_backward = dlm_cpu_norm_backward,
@@ -256,8 +268,12 @@ static const struct dlm_kernels cpu = {
     .corrupt = dlm_cpu_corrupt,
     .laprop = dlm_cpu_laprop,
     .adamw = dlm_cpu_adamw,
+    .laprop_split = dlm_cpu_laprop_split,
+    .adamw_split = dlm_cpu_adamw_split,
+    .accumulate = dlm_cpu_accumulate,
     .average = dlm_cpu_average,
     .sum_squares = dlm_cpu_sum_squares,
+    .sum_squares_bf16 = dlm_cpu_sum_squares_bf16,
 };
 
 const struct dlm_kernels *dlm_kernels_cpu(void)

@@ -92,6 +92,7 @@ DLM_INLINE void *dlm_act_at(const void *p, size_t i, enum dlm_dtype t)
 /* --- the entries of the table, under the names it gives them ----------------------------------------------------------- */
 
 void dlm_cpu_embed(struct dlm_device *, dlm_ptr x, dlm_ptr ids, dlm_ptr E, size_t T, size_t d);
+void dlm_cpu_embed_bf16(struct dlm_device *, dlm_ptr x, dlm_ptr ids, dlm_ptr E, size_t T, size_t d);
 void dlm_cpu_embed_backward(struct dlm_device *, dlm_ptr dE, dlm_ptr dx, dlm_ptr ids, size_t T, size_t d, size_t V);
 void dlm_cpu_norm(struct dlm_device *, dlm_ptr y, dlm_ptr rstd, dlm_ptr x, dlm_ptr gamma, size_t T, size_t d, float eps,
                   enum dlm_dtype act);
@@ -132,7 +133,13 @@ void dlm_cpu_laprop(struct dlm_device *, dlm_ptr theta, dlm_ptr mu, dlm_ptr nu, 
                     float b2, float eps, float weight_decay, float grad_scale);
 void dlm_cpu_adamw(struct dlm_device *, dlm_ptr theta, dlm_ptr m, dlm_ptr v, dlm_ptr grad, size_t n, float lr, float b1, float b2,
                    float c1, float c2, float eps, float weight_decay, float grad_scale);
+void dlm_cpu_laprop_split(struct dlm_device *, dlm_ptr theta, dlm_ptr mu, dlm_ptr nu, dlm_ptr grad, size_t n, float lr, float b1,
+                          float b2, float eps, float weight_decay, float grad_scale, struct dlm_halves halves);
+void dlm_cpu_adamw_split(struct dlm_device *, dlm_ptr theta, dlm_ptr m, dlm_ptr v, dlm_ptr grad, size_t n, float lr, float b1, float b2,
+                         float c1, float c2, float eps, float weight_decay, float grad_scale, struct dlm_halves halves);
+void dlm_cpu_accumulate(struct dlm_device *, dlm_ptr sum, dlm_ptr x, size_t n, uint64_t seed, uint32_t pass, size_t first);
 void dlm_cpu_average(struct dlm_device *, dlm_ptr mean, dlm_ptr x, size_t n, float share);
 double dlm_cpu_sum_squares(struct dlm_device *, dlm_ptr x, size_t n);
+double dlm_cpu_sum_squares_bf16(struct dlm_device *, dlm_ptr x, size_t n);
 
 #endif

@@ -13,6 +13,23 @@ void dlm_cpu_embed(struct dlm_device *dev, dlm_ptr x_, dlm_ptr ids_, dlm_ptr E_,
         memcpy(x + t * d, E + ids[t] * d, d * sizeof *x);
 }
 
+void dlm_cpu_embed_bf16(struct dlm_device *dev, dlm_ptr x_, dlm_ptr ids_, dlm_ptr E_, size_t T, size_t d)
+{
+    if (dlm_device_failed(dev))
+        return;
+    float *x = dlm_at(x_);
+    const uint16_t *E = dlm_at(E_);
+    const uint32_t *ids = dlm_at(ids_);
+#pragma omp parallel for num_threads(dev->threads) schedule(static)
+    for (size_t t = 0; t < T; t++) {
+        const uint16_t *restrict from = E + ids[t] * d;
+        float *restrict to = x + t * d;
+#pragma omp simd
+        for (size_t i = 0; i < d; i++)
+            to[i] = dlm_bf16_to_f32(from[i]);
+    }
+}
+
 /* Threads share the width, not the ids: text is so uneven (half of all ids may be the mask) that shares of ids would be too, and
  * each column is then summed in order of position whatever the number of threads. */
 void dlm_cpu_embed_backward(struct dlm_device *dev, dlm_ptr dE_, dlm_ptr dx_, dlm_ptr ids_, size_t T, size_t d, size_t V)

@@ -15,6 +15,11 @@ void dlm_linear_plain_dx(struct dlm_device *, dlm_ptr dx, dlm_ptr dy, dlm_ptr pa
                          enum dlm_dtype act, enum dlm_dtype dx_type, float scale);
 void dlm_linear_plain_dw(struct dlm_device *, dlm_ptr dw, dlm_ptr dy, dlm_ptr x, size_t T, size_t O, size_t I, enum dlm_dtype act,
                          float scale);
+/* With W bf16 as it lies. */
+void dlm_linear_plain_bf16(struct dlm_device *, dlm_ptr y, dlm_ptr x, dlm_ptr w, size_t T, size_t O, size_t I, enum dlm_dtype act,
+                           enum dlm_dtype y_type, float scale);
+void dlm_linear_plain_bf16_dx(struct dlm_device *, dlm_ptr dx, dlm_ptr dy, dlm_ptr w, size_t T, size_t O, size_t I, enum dlm_dtype act,
+                              enum dlm_dtype dx_type, float scale);
 
 #if DLM_ONEDNN
 /* The engine of one device; false, and the device failed, when oneDNN gives none. */
@@ -31,6 +36,10 @@ void dlm_linear_onednn_dx(struct dlm_device *, dlm_ptr dx, dlm_ptr dy, dlm_ptr p
                           enum dlm_dtype act, enum dlm_dtype dx_type, float scale);
 void dlm_linear_onednn_dw(struct dlm_device *, dlm_ptr dw, dlm_ptr dy, dlm_ptr x, size_t T, size_t O, size_t I,
                           enum dlm_dtype act, float scale);
+void dlm_linear_onednn_bf16(struct dlm_device *, dlm_ptr y, dlm_ptr x, dlm_ptr w, size_t T, size_t O, size_t I, enum dlm_dtype act,
+                            enum dlm_dtype y_type, float scale);
+void dlm_linear_onednn_bf16_dx(struct dlm_device *, dlm_ptr dx, dlm_ptr dy, dlm_ptr w, size_t T, size_t O, size_t I,
+                               enum dlm_dtype act, enum dlm_dtype dx_type, float scale);
 #endif
 
 #endif

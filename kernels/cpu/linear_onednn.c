@@ -20,6 +20,9 @@
 enum { ROWS = 64, KEPT = 256 };
 enum { NOMINAL_ROWS = 1024 }; /* for which layouts of weights are asked; what oneDNN answers does not change from a few rows on */
 
+/* Does a product take W as it lies, or in the layout that oneDNN likes best? */
+enum form { PACKED, AS_IT_LIES };
+
 /* A memory descriptor is a struct in version 2 and a handle in version 3. */
 typedef dnnl_memory_desc_t layout_t;
 #if DNNL_VERSION_MAJOR == 2
@@ -42,6 +45,7 @@ struct weight {
 
 struct product {
     enum direction direction;
+    enum form form;
     size_t T, O, I;
     enum dlm_dtype act, out;
     float scale;
@@ -279,6 +283,7 @@ static void product_free(struct product *p)
     free(p);
 }
 
+/* `w` is of no use where W is taken as it lies, or where there is none. */
 static dnnl_status_t product_make(struct dlm_gemm *g, struct product *p, struct weight *w)
 {
     dnnl_data_type_t in = type_of(p->act), out = type_of(p->out);
@@ -296,8 +301,11 @@ static dnnl_status_t product_make(struct dlm_gemm *g, struct product *p, struct 
             s = layout_strided(&c, p->O, p->I, p->I, 1, out);
     } else {
         size_t deep = p->direction == FORWARD ? p->I : p->O, wide = p->direction == FORWARD ? p->O : p->I;
-        right = &w->layout[p->direction];
         s = layout_strided(&a, p->T, deep, deep, 1, in);
+        if (p->form == PACKED)
+            right = &w->layout[p->direction];
+        else if (!s)
+            s = p->direction == FORWARD ? layout_strided(&b, deep, wide, 1, deep, in) : layout_strided(&b, deep, wide, wide, 1, in);
         if (!s)
             s = layout_strided(&c, p->T, wide, wide, 1, out);
     }
@@ -333,14 +341,14 @@ static dnnl_status_t product_make(struct dlm_gemm *g, struct product *p, struct 
     return s;
 }
 
-static struct product *product_find(struct dlm_device *dev, struct weight *w, enum direction direction, size_t T, size_t O,
+static struct product *product_find(struct dlm_device *dev, struct weight *w, enum form form, enum direction direction, size_t T, size_t O,
                                     size_t I, enum dlm_dtype act, enum dlm_dtype out, float scale)
 {
     struct dlm_gemm *g = dev->gemm;
     size_t oldest = 0;
     for (size_t i = 0; i < g->n_products; i++) {
         struct product *p = g->products[i];
-        if (p->direction == direction && p->T == T && p->O == O && p->I == I && p->act == act && p->out == out &&
+        if (p->direction == direction && p->form == form && p->T == T && p->O == O && p->I == I && p->act == act && p->out == out &&
             p->scale == scale) {
             p->used = ++g->clock;
             return p;
@@ -354,7 +362,7 @@ static struct product *product_find(struct dlm_device *dev, struct weight *w, en
         return NULL;
     }
     *p = (struct product){
-        .direction = direction, .T = T, .O = O, .I = I, .act = act, .out = out, .scale = scale, .used = ++g->clock};
+        .direction = direction, .form = form, .T = T, .O = O, .I = I, .act = act, .out = out, .scale = scale, .used = ++g->clock};
     use_threads(dev);
     dnnl_status_t s = product_make(g, p, w);
     if (s) {
@@ -394,19 +402,19 @@ static size_t rows_in_place(size_t T)
     return T < ROWS ? T : T / ROWS * ROWS;
 }
 
-/* y (T, wide) = scale · x (T, deep) · layout[direction]. */
-static void multiply(struct dlm_device *dev, void *y, const void *x, const void *pack, enum direction direction, size_t T,
+/* y (T, wide) = scale · x (T, deep) · layout[direction], or W as it lies. */
+static void multiply(struct dlm_device *dev, void *y, const void *x, const void *pack, enum form form, enum direction direction, size_t T,
                      size_t O, size_t I, enum dlm_dtype act, enum dlm_dtype out, float scale)
 {
     if (dlm_device_failed(dev) || !T)
         return;
-    struct weight *w = weight_find(dev, O, I, act);
-    if (!w)
+    struct weight *w = form == PACKED ? weight_find(dev, O, I, act) : NULL;
+    if (form == PACKED && !w)
         return;
     size_t deep = direction == FORWARD ? I : O, wide = direction == FORWARD ? O : I;
-    const char *right = (const char *)pack + (direction == FORWARD ? 0 : w->size[FORWARD]);
+    const char *right = (const char *)pack + (form == AS_IT_LIES || direction == FORWARD ? 0 : w->size[FORWARD]);
     size_t whole = rows_in_place(T), rest = T - whole;
-    product_run(dev, product_find(dev, w, direction, whole, O, I, act, out, scale), x, right, y);
+    product_run(dev, product_find(dev, w, form, direction, whole, O, I, act, out, scale), x, right, y);
     if (!rest)
         return;
     size_t in = deep * dlm_dtype_size(act), made = wide * dlm_dtype_size(out);
@@ -415,20 +423,32 @@ static void multiply(struct dlm_device *dev, void *y, const void *x, const void 
         return;
     memcpy(a, (const char *)x + whole * in, rest * in);
     memset(a + rest * in, 0, (ROWS - rest) * in);
-    product_run(dev, product_find(dev, w, direction, ROWS, O, I, act, out, scale), a, right, c);
+    product_run(dev, product_find(dev, w, form, direction, ROWS, O, I, act, out, scale), a, right, c);
     memcpy((char *)y + whole * made, c, rest * made);
 }
 
 void dlm_linear_onednn(struct dlm_device *dev, dlm_ptr y, dlm_ptr x, dlm_ptr pack, size_t T, size_t O, size_t I,
                        enum dlm_dtype act, enum dlm_dtype y_type, float scale)
 {
-    multiply(dev, dlm_at(y), dlm_at(x), dlm_at(pack), FORWARD, T, O, I, act, y_type, scale);
+    multiply(dev, dlm_at(y), dlm_at(x), dlm_at(pack), PACKED, FORWARD, T, O, I, act, y_type, scale);
 }
 
 void dlm_linear_onednn_dx(struct dlm_device *dev, dlm_ptr dx, dlm_ptr dy, dlm_ptr pack, size_t T, size_t O, size_t I,
                           enum dlm_dtype act, enum dlm_dtype dx_type, float scale)
 {
-    multiply(dev, dlm_at(dx), dlm_at(dy), dlm_at(pack), BACKWARD_X, T, O, I, act, dx_type, scale);
+    multiply(dev, dlm_at(dx), dlm_at(dy), dlm_at(pack), PACKED, BACKWARD_X, T, O, I, act, dx_type, scale);
+}
+
+void dlm_linear_onednn_bf16(struct dlm_device *dev, dlm_ptr y, dlm_ptr x, dlm_ptr w, size_t T, size_t O, size_t I, enum dlm_dtype act,
+                            enum dlm_dtype y_type, float scale)
+{
+    multiply(dev, dlm_at(y), dlm_at(x), dlm_at(w), AS_IT_LIES, FORWARD, T, O, I, act, y_type, scale);
+}
+
+void dlm_linear_onednn_bf16_dx(struct dlm_device *dev, dlm_ptr dx, dlm_ptr dy, dlm_ptr w, size_t T, size_t O, size_t I,
+                               enum dlm_dtype act, enum dlm_dtype dx_type, float scale)
+{
+    multiply(dev, dlm_at(dx), dlm_at(dy), dlm_at(w), AS_IT_LIES, BACKWARD_X, T, O, I, act, dx_type, scale);
 }
 
 void dlm_linear_onednn_dw(struct dlm_device *dev, dlm_ptr dw, dlm_ptr dy, dlm_ptr x, size_t T, size_t O, size_t I,
@@ -437,7 +457,7 @@ void dlm_linear_onednn_dw(struct dlm_device *dev, dlm_ptr dw, dlm_ptr dy, dlm_pt
     if (dlm_device_failed(dev) || !T)
         return;
     size_t whole = rows_in_place(T), rest = T - whole;
-    product_run(dev, product_find(dev, NULL, BACKWARD_W, whole, O, I, act, DLM_F32, scale), dlm_at(dy), dlm_at(x), dlm_at(dw));
+    product_run(dev, product_find(dev, NULL, AS_IT_LIES, BACKWARD_W, whole, O, I, act, DLM_F32, scale), dlm_at(dy), dlm_at(x), dlm_at(dw));
     if (!rest)
         return;
     size_t left = O * dlm_dtype_size(act), right = I * dlm_dtype_size(act);
@@ -448,7 +468,7 @@ void dlm_linear_onednn_dw(struct dlm_device *dev, dlm_ptr dw, dlm_ptr dy, dlm_pt
     memset(a + rest * left, 0, (ROWS - rest) * left);
     memcpy(b, (const char *)dlm_at(x) + whole * right, rest * right);
     memset(b + rest * right, 0, (ROWS - rest) * right);
-    product_run(dev, product_find(dev, NULL, BACKWARD_W, ROWS, O, I, act, DLM_F32, scale), a, b, dlm_at(dw));
+    product_run(dev, product_find(dev, NULL, AS_IT_LIES, BACKWARD_W, ROWS, O, I, act, DLM_F32, scale), a, b, dlm_at(dw));
 }
 
 /* --- the engine -------------------------------------------------------------------------------------------------------- */

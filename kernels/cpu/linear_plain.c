@@ -8,7 +8,7 @@
 
 #include <omp.h>
 
-enum { BLOCK = 64, DEPTH = 256 };
+enum { BLOCK = 64, DEPTH = 256, WORK = BLOCK * DEPTH + BLOCK * BLOCK };
 
 /* A pack is two copies of W in panels 64 wide: (O/64, I, 64) for y = x·Wᵀ, then (I/64, O, 64) for dx = dy·W. */
 static size_t panels_floats(size_t wide, size_t deep)
@@ -61,14 +61,11 @@ static void block_load(float *restrict to, size_t ldt, size_t rows_padded, size_
     }
 }
 
-/* y (T, wide) = scale · x (T, deep) · panels. */
-static void product(struct dlm_device *dev, void *y, const void *x, const float *panels, size_t T, size_t wide, size_t deep,
+/* y (T, wide) = scale · x (T, deep) · panels; `work` holds WORK floats a thread. */
+static void product(struct dlm_device *dev, void *y, const void *x, const float *panels, float *work, size_t T, size_t wide, size_t deep,
                     enum dlm_dtype act, enum dlm_dtype y_type, float scale)
 {
-    size_t each = BLOCK * DEPTH + BLOCK * BLOCK;
-    float *work = dlm_device_scratch(dev, (size_t)dev->threads * each * sizeof *work);
-    if (!work)
-        return;
+    const size_t each = WORK;
 #pragma omp parallel for collapse(2) num_threads(dev->threads) schedule(static)
     for (size_t n0 = 0; n0 < wide; n0 += BLOCK)
         for (size_t t0 = 0; t0 < T; t0 += BLOCK) {
@@ -90,15 +87,46 @@ static void product(struct dlm_device *dev, void *y, const void *x, const float 
 void dlm_linear_plain(struct dlm_device *dev, dlm_ptr y, dlm_ptr x, dlm_ptr pack, size_t T, size_t O, size_t I,
                       enum dlm_dtype act, enum dlm_dtype y_type, float scale)
 {
-    if (!dlm_device_failed(dev))
-        product(dev, dlm_at(y), dlm_at(x), dlm_at(pack), T, O, I, act, y_type, scale);
+    float *work = dlm_device_failed(dev) ? NULL : dlm_device_scratch(dev, (size_t)dev->threads * WORK * sizeof *work);
+    if (work)
+        product(dev, dlm_at(y), dlm_at(x), dlm_at(pack), work, T, O, I, act, y_type, scale);
 }
 
 void dlm_linear_plain_dx(struct dlm_device *dev, dlm_ptr dx, dlm_ptr dy, dlm_ptr pack, size_t T, size_t O, size_t I,
                          enum dlm_dtype act, enum dlm_dtype dx_type, float scale)
 {
-    if (!dlm_device_failed(dev))
-        product(dev, dlm_at(dx), dlm_at(dy), (const float *)dlm_at(pack) + panels_floats(O, I), T, I, O, act, dx_type, scale);
+    float *work = dlm_device_failed(dev) ? NULL : dlm_device_scratch(dev, (size_t)dev->threads * WORK * sizeof *work);
+    if (work)
+        product(dev, dlm_at(dx), dlm_at(dy), (const float *)dlm_at(pack) + panels_floats(O, I), work, T, I, O, act, dx_type, scale);
+}
+
+/* Panels of W bf16 in scratch, made anew for every product: this back end is for comparison, not for speed. */
+static void product_of_bf16(struct dlm_device *dev, void *y, const void *x, const uint16_t *w, size_t sk, size_t sn, size_t T, size_t wide, size_t deep,
+                            enum dlm_dtype act, enum dlm_dtype y_type, float scale)
+{
+    if (dlm_device_failed(dev))
+        return;
+    float *panels = dlm_device_scratch(dev, (panels_floats(wide, deep) + (size_t)dev->threads * WORK) * sizeof *panels);
+    if (!panels)
+        return;
+#pragma omp parallel for num_threads(dev->threads) schedule(static)
+    for (size_t n0 = 0; n0 < wide; n0 += BLOCK)
+        for (size_t k = 0; k < deep; k++)
+            for (size_t n = 0; n < BLOCK; n++)
+                panels[n0 * deep + k * BLOCK + n] = n0 + n < wide ? dlm_bf16_to_f32(w[k * sk + (n0 + n) * sn]) : 0;
+    product(dev, y, x, panels, panels + panels_floats(wide, deep), T, wide, deep, act, y_type, scale);
+}
+
+void dlm_linear_plain_bf16(struct dlm_device *dev, dlm_ptr y, dlm_ptr x, dlm_ptr w, size_t T, size_t O, size_t I, enum dlm_dtype act,
+                           enum dlm_dtype y_type, float scale)
+{
+    product_of_bf16(dev, dlm_at(y), dlm_at(x), dlm_at(w), 1, I, T, O, I, act, y_type, scale);
+}
+
+void dlm_linear_plain_bf16_dx(struct dlm_device *dev, dlm_ptr dx, dlm_ptr dy, dlm_ptr w, size_t T, size_t O, size_t I,
+                              enum dlm_dtype act, enum dlm_dtype dx_type, float scale)
+{
+    product_of_bf16(dev, dlm_at(dx), dlm_at(dy), dlm_at(w), I, 1, T, I, O, act, dx_type, scale);
 }
 
 void dlm_linear_plain_dw(struct dlm_device *dev, dlm_ptr dw_, dlm_ptr dy_, dlm_ptr x_, size_t T, size_t O, size_t I,

@@ -234,6 +234,18 @@ static void check_embed(size_t T, size_t d, size_t V)
         dE[j] += start[j];
     tap_ok(agree("x", bx, x, NULL, 0) && all_near(got, dE, V * d, NULL, 0),
            "embedding and its exact gradient, T %zu, d %zu, V %zu", T, d, V);
+    if (K->embed_bf16) {
+        struct buffer half = put(E, V * d, DLM_BF16), by = put(NULL, T * d, DLM_F32);
+        K->embed_bf16(D, by.at, i, half.at, T, d);
+        double *y = take(by);
+        bool same = true;
+        for (size_t t = 0; t < T; t++)
+            for (size_t c = 0; c < d; c++)
+                same = same && y[t * d + c] == kept(E[ids[t] * d + c], DLM_BF16);
+        tap_ok(same, "and from bf16");
+        drop(half), drop(by);
+        free(y);
+    }
     drop(bE), drop(bx), drop(bdx), drop(bdE);
     K->free(D, i);
     free(E), free(dx), free(x), free(dE), free(start), free(ids), free(got);
