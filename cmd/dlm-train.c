@@ -14,7 +14,7 @@ static struct dlm_compute_options compute;
 static struct dlm_train_job job;
 static struct dlm_given given;
 static bool resume_given, go_on, plan;
-static uint64_t seq_len;
+static uint64_t seq_len, processes;
 static int compat;
 static bool compat_given;
 static const char *resume;
@@ -40,6 +40,7 @@ static const struct dlm_option options[] = {
     {"mlp",           0,   DLM_OPT_COUNT,  "M",       "width of the MLP (4 times the width)", S(mlp), 1, 1e7, NULL, G(mlp)},
     {"vocab-size",    0,   DLM_OPT_COUNT,  "V",       "ids (the data's)", S(vocab_size), 2, 4294967294.0, NULL, G(vocab_size)},
     {"seq-len",       0,   DLM_OPT_COUNT,  "N",       "with --plan and no --data: tokens in a sequence", &seq_len, 1, 1e9, NULL, NULL},
+    {"processes",     0,   DLM_OPT_COUNT,  "P",       "with --plan: processes that share the work (1)", &processes, 1, 65536, NULL, NULL},
     {NULL, 0, DLM_OPT_GROUP, NULL, "Noise:", NULL, 0, 0, NULL, NULL},
     {"noise",         0,   DLM_OPT_TEXT,   "TYPE",    "masked, low-uniform, balanced, high-uniform, uniform, shift:B[,A], mix:R, or FROM..TO@P0:P1", S(noise), 0, 0, NULL, G(noise)},
     {"objective",     0,   DLM_OPT_CHOICE, "NAME",    "diffusion, or ar: the autoregressive baseline (diffusion)", S(objective), 0, 0, "diffusion|ar", G(objective)},
@@ -134,7 +135,7 @@ int main(int argc, char **argv)
         struct dlm_output out;
         if ((rc = dlm_output_open(&out, common.output, &err)))
             dlm_frame_fail(&command, rc, &err);
-        if (!(rc = dlm_plan(&job, seq_len, out.file, &err)))
+        if (!(rc = dlm_plan(&job, seq_len, processes ? (int)processes : 1, out.file, &err)))
             rc = dlm_output_commit(&out, &err);
     } else {
         if (resume_given && common.output && strcmp(common.output, resume))
@@ -145,6 +146,8 @@ int main(int argc, char **argv)
             dlm_frame_misuse(&command, "-d DIR is missing");
         if (seq_len)
             dlm_frame_misuse(&command, "--seq-len goes with --plan only");
+        if (processes)
+            dlm_frame_misuse(&command, "--processes goes with --plan only; mpirun or srun starts them");
         rc = dlm_train(&job, &err);
     }
     if (rc)

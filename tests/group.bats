@@ -52,6 +52,56 @@ near() {
     done
 }
 
+# scores FILE: the validation figures of its rows, digit by digit.
+scores() { awk -F'\t' '$2 == "val" { print $17, $18, $19, $20, $21, $22 }' "$1"; }
+
+@test "the same weights have the same validation row in any number of processes" {
+    dlm-train -d "$data" -o one --run r $shape --noise balanced --steps 30 --ema 0.5 --metrics one.tsv
+    for tokens in 64 10000; do # two sequences, fewer than processes, and all
+        dlm-train -d "$data" -o a.$tokens --run r $shape --noise balanced --init one --steps 6 --eval-tokens $tokens --metrics a.tsv
+        for n in 2 3; do
+            many $n -d "$data" -o a.$tokens.$n --run r $shape --noise balanced --init one --steps 6 --eval-tokens $tokens --metrics b.tsv
+            [ "$(scores a.tsv | head -n 1)" = "$(scores b.tsv | head -n 1)" ]
+        done
+    done
+    scores a.tsv | awk '{ if ($1 == "NA" || $3 == "NA" || $6 == "NA") bad = 1 } END { exit bad || NR != 2 }'
+}
+
+# header FILE: the header of a safetensors file.
+header() { local n; n=$(od -An -tu8 -N8 "$1" | tr -d ' '); head -c $((n + 8)) "$1" | tail -c +9; }
+
+@test "a checkpoint is whole, whoever held its parts, and resumed to the bit" {
+    for dtype in f32 bf16; do
+        go="--run r $shape --noise balanced --ema 0.9 --state-dtype $dtype --eval-every 15"
+        dlm-train -d "$data" -o one.$dtype $go --steps 30 --metrics one.tsv
+        many 3 -d "$data" -o whole.$dtype $go --steps 30 --metrics whole.tsv
+        many 3 -d "$data" -o half.$dtype $go --steps 15 --metrics half.tsv
+        many 3 --resume half.$dtype --steps 30 -q -j 1 --metrics half.tsv
+        for f in model optimizer; do
+            cmp whole.$dtype/$f.safetensors half.$dtype/$f.safetensors
+            diff <(header one.$dtype/$f.safetensors) <(header whole.$dtype/$f.safetensors)
+        done
+        [ "$(scores whole.tsv)" = "$(scores half.tsv)" ]
+        near one.tsv whole.tsv 2e-4
+        # and every process had its own range alone: with one of them resumed the moments are those of three
+        cp -r whole.$dtype lone
+        dlm-train --resume lone --steps 31 -q -j 1 --metrics lone.tsv
+        many 3 --resume whole.$dtype --steps 31 -q -j 1 --metrics whole.tsv
+        near lone.tsv whole.tsv 1e-6
+        rm -r lone
+    done
+}
+
+@test "moments are shared out, and the plan says so" {
+    plan() { dlm-train --plan --model L8-D512 --vocab-size 4096 --seq-len 256 --noise masked --steps 10 --warmup 0 "$@" | awk -F'\t' '{ v[$1] = $2 } END { print v["memory_optimizer"], v["memory_weights"], v["memory_total"] }'; }
+    read -r o1 w1 t1 <<<"$(plan)"
+    read -r o4 w4 t4 <<<"$(plan --processes 4)"
+    [ "$o1" -ge $((2 * w1)) ] && [ "$w4" -eq "$w1" ]
+    [ $((4 * o4 - o1)) -ge 0 ] && [ $((4 * o4 - o1)) -lt 8192 ] && [ "$t4" -lt $((t1 - o1 / 2)) ]
+    run --separate-stderr dlm-train -d "$data" -o ck $shape --noise masked --steps 10 --processes 2
+    [ "$status" -eq 2 ]
+}
+
 @test "a run goes on in another number of processes" {
     dlm-train -d "$data" -o one --run r $shape --noise masked --steps 40 >one.tsv
     many 2 -d "$data" -o go --run r $shape --noise masked --steps 20 --metrics go.tsv

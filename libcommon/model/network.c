@@ -8,6 +8,8 @@
  */
 #include "model/network.h"
 
+#include "model/split.h"
+
 #include <assert.h>
 #include <math.h>
 #include <stdlib.h>
@@ -18,6 +20,32 @@
 #define EVAL_ROWS ((size_t)256)
 
 _Static_assert(sizeof(struct dlm_drawn) == DLM_TERMS * sizeof(float), "what is drawn lies where a loss's terms do");
+
+/* --- memory of a device ------------------------------------------------------------------------------------------------------ */
+
+size_t dlm_arena_part(size_t bytes)
+{
+    return bytes > SIZE_MAX - 255 ? SIZE_MAX : (bytes + 255) & ~(size_t)255; /* a device's widest accesses, and more */
+}
+
+dlm_ptr dlm_backend_alloc(const struct dlm_backend *b, size_t bytes)
+{
+    struct dlm_arena *a = b->arena;
+    if (!a)
+        return b->k->alloc(b->dev, bytes);
+    const size_t part = dlm_arena_part(bytes);
+    if (part > a->size - a->used)
+        return (dlm_ptr){0};
+    dlm_ptr p = dlm_ptr_at(a->at, a->used);
+    a->used += part;
+    return p;
+}
+
+void dlm_backend_free(const struct dlm_backend *b, dlm_ptr p)
+{
+    if (!b->arena)
+        b->k->free(b->dev, p);
+}
 
 /* --- plan of the arenas ------------------------------------------------------------------------------------------------------ */
 
@@ -83,6 +111,12 @@ static size_t larger(size_t a, size_t b)
 static size_t smaller(size_t a, size_t b)
 {
     return a < b ? a : b;
+}
+
+/* Of n bf16 elements before float32 ones. */
+static size_t short_bytes(size_t n)
+{
+    return (2 * n + 63) & ~(size_t)63;
 }
 
 static void plan_activations(struct plan *p, const struct dlm_network_plan *want)
@@ -210,6 +244,7 @@ struct dlm_network {
     struct plan p;
     enum dlm_dtype act;
     bool train;
+    size_t n_short; /* elements of the layout that are bf16 */
     dlm_ptr weights, gradients, packs, activations, head;
     uint32_t *stage_ids;        /* (3, R): index, x, z of a chunk, repeated rows included */
     struct dlm_row *stage_rows; /* (R) */
@@ -262,7 +297,7 @@ static int allocate(struct dlm_network *m, struct dlm_error *err)
     bool good = !p->overflow;
     for (int i = 0; good && i < 5; i++)
         if (wants[i].size) {
-            *wants[i].to = m->b.k->alloc(m->b.dev, wants[i].size);
+            *wants[i].to = dlm_backend_alloc(&m->b, wants[i].size);
             good = wants[i].to->at != 0;
         }
     const size_t R = larger(p->head_rows, p->eval_rows);
@@ -315,7 +350,7 @@ void dlm_network_free(struct dlm_network *m)
     const dlm_ptr all[] = {m->weights, m->gradients, m->packs, m->activations, m->head};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i].at)
-            m->b.k->free(m->b.dev, all[i]);
+            dlm_backend_free(&m->b, all[i]);
     free(m->stage_ids);
     free(m->stage_rows);
     dlm_layout_release(&m->layout);
@@ -340,6 +375,78 @@ dlm_ptr dlm_network_weights(struct dlm_network *m)
 dlm_ptr dlm_network_gradients(struct dlm_network *m)
 {
     return m->gradients;
+}
+
+size_t dlm_network_short_of(const struct dlm_layout *l, const struct dlm_network_plan *p)
+{
+    return p->compact ? dlm_layout_find(l, DLM_TENSOR_FINAL_NORM, 0)->offset : 0; /* what stands before it are matrices */
+}
+
+size_t dlm_network_short(const struct dlm_network *m)
+{
+    return m->n_short;
+}
+
+/* Elements of the layout in an array whose first n_short are two bytes long. */
+static dlm_ptr element_of(const struct dlm_network *m, dlm_ptr array, size_t element)
+{
+    const size_t s = m->n_short;
+    return dlm_ptr_at(array, element < s ? element * 2 : short_bytes(s) + (element - s) * sizeof(float));
+}
+
+dlm_ptr dlm_network_weight_at(const struct dlm_network *m, size_t element)
+{
+    return element_of(m, m->weights, element);
+}
+
+dlm_ptr dlm_network_gradient_at(const struct dlm_network *m, size_t element)
+{
+    return element_of(m, m->gradients, element);
+}
+
+int dlm_network_runs(const struct dlm_network *m, size_t from, size_t to, struct dlm_run run[2])
+{
+    const size_t s = m->n_short;
+    int n = 0;
+    if (from < s && from < to)
+        run[n++] = (struct dlm_run){from, smaller(to, s), DLM_BF16};
+    if (to > s && from < to)
+        run[n++] = (struct dlm_run){larger(from, s), to, DLM_F32};
+    return n;
+}
+
+void dlm_network_read(const struct dlm_network *m, size_t at, size_t n, float *to)
+{
+    struct dlm_run run[2];
+    for (int i = 0, k = dlm_network_runs(m, at, at + n, run); i < k; i++) {
+        const size_t some = run[i].to - run[i].from;
+        float *into = to + (run[i].from - at);
+        unsigned char *half = (unsigned char *)into + (run[i].type == DLM_BF16 ? 2 * some : 0);
+        m->b.k->download(m->b.dev, half, dlm_network_weight_at(m, run[i].from), some * dlm_dtype_size(run[i].type));
+        for (size_t j = 0; run[i].type == DLM_BF16 && j < some; j++) { /* widened over bytes that were used before */
+            uint16_t high;
+            memcpy(&high, half + 2 * j, 2);
+            into[j] = dlm_split_join(high, 0);
+        }
+    }
+}
+
+void dlm_network_write(struct dlm_network *m, size_t at, size_t n, const float *from)
+{
+    struct dlm_run run[2];
+    for (int i = 0, k = dlm_network_runs(m, at, at + n, run); i < k; i++) {
+        if (run[i].type == DLM_F32) {
+            m->b.k->upload(m->b.dev, dlm_network_weight_at(m, run[i].from), from + (run[i].from - at), (run[i].to - run[i].from) * sizeof *from);
+            continue;
+        }
+        uint16_t high[16384];
+        for (size_t j = run[i].from; j < run[i].to; j += 16384) {
+            const size_t some = smaller(16384, run[i].to - j);
+            for (size_t e = 0; e < some; e++)
+                high[e] = dlm_split_high(from[j - at + e]);
+            m->b.k->upload(m->b.dev, dlm_network_weight_at(m, j), high, some * sizeof *high);
+        }
+    }
 }
 
 void dlm_network_zero_gradients(struct dlm_network *m)

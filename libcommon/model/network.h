@@ -12,11 +12,25 @@
 #include "model/layout.h"
 #include "../../kernels/kernels.h"
 
+/* Memory of a device taken at once, out of which later parts come. */
+struct dlm_arena {
+    dlm_ptr at;
+    size_t size, used;
+};
+
 struct dlm_backend {
     const struct dlm_kernels *k;
     struct dlm_device *dev;
-    const char *fallback; /* why this is the CPU and no GPU, for the person; or NULL */
+    const char *fallback;    /* why this is the CPU and no GPU, for the person; or NULL */
+    struct dlm_arena *arena; /* NULL: every part is an allocation of its own */
 };
+
+/* Zero-filled device memory: out of the arena, where there is one. Address 0: there is none, or not enough left. */
+dlm_ptr dlm_backend_alloc(const struct dlm_backend *b, size_t bytes);
+/* What came out of an arena stays in it. */
+void dlm_backend_free(const struct dlm_backend *b, dlm_ptr p);
+/* What a part of `bytes` takes of an arena. */
+size_t dlm_arena_part(size_t bytes);
 
 struct dlm_network;
 
@@ -25,6 +39,7 @@ struct dlm_network_plan {
     size_t seq_len;    /* N ≤ context */
     bool train;        /* with gradients and stored activations */
     enum dlm_dtype act;
+    bool compact;      /* training with bf16 matrices and gradients (dlm_network_short); act is DLM_BF16 */
     size_t head_rows;  /* rows of logits at a time; 0: max(256, 2d), at most 64 MB, at least 64 rows. Without gradient every product has
                         * min(head_rows, 256) rows, so that a row's score does not hang on how many are scored with it */
 };
@@ -47,6 +62,8 @@ dlm_ptr dlm_network_gradients(struct dlm_network *m); /* f32 (layout total); non
 /* In the compact state, which `plan.compact` asks for, the matrices, the embedding and the head, which are the layout's first elements, are bf16, weights
  * and gradients alike; the rest is f32 in any case. How many elements those are: 0 in the plain state. */
 size_t dlm_network_short(const struct dlm_network *m);
+/* The same before there is one. */
+size_t dlm_network_short_of(const struct dlm_layout *l, const struct dlm_network_plan *p);
 /* Where an element of the layout lies. */
 dlm_ptr dlm_network_weight_at(const struct dlm_network *m, size_t element);
 dlm_ptr dlm_network_gradient_at(const struct dlm_network *m, size_t element);

@@ -5,6 +5,7 @@
 #include "base/stop.h"
 #include "diffuse/example.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,26 +16,27 @@ size_t dlm_evaluation_batch(size_t seq_len)
     return n < 1 ? 1 : n;
 }
 
-/* Running sums over sequences; a sequence's levels come one after the other, so its mean is whole when the last arrives. */
+/* What is known of one sequence: the terms of its levels, added up in order. */
+enum { SEQUENCE_TERMS = DLM_TERMS };
+
+/* Sums over sequences of their means, in order. */
 struct sums {
-    uint64_t sequences;
-    double elbo, elbo2, loss, kl, is; /* of the sequences' means */
-    double now[DLM_TERMS];            /* the sequence in hand */
+    double elbo, elbo2, loss, kl, is;
 };
 
-static void add_draw(struct sums *s, const double terms[DLM_TERMS], size_t N, uint32_t level, uint32_t levels)
+static struct sums add_up(const double *sequence, uint64_t n, size_t N, uint32_t levels)
 {
-    for (int j = 0; j < DLM_TERMS; j++)
-        s->now[j] = (level ? s->now[j] : 0) + terms[j];
-    if (level + 1 < levels)
-        return;
-    double scale = 1 / ((double)N * levels), elbo = s->now[DLM_TERM_ELBO] * scale;
-    s->sequences++;
-    s->elbo += elbo;
-    s->elbo2 += elbo * elbo;
-    s->loss += s->now[DLM_TERM_LOSS] * scale;
-    s->kl += s->now[DLM_TERM_KL] * scale;
-    s->is += s->now[DLM_TERM_IS] * scale;
+    struct sums s = {0};
+    const double scale = 1 / ((double)N * levels);
+    for (uint64_t i = 0; i < n; i++, sequence += SEQUENCE_TERMS) {
+        const double elbo = sequence[DLM_TERM_ELBO] * scale;
+        s.elbo += elbo;
+        s.elbo2 += elbo * elbo;
+        s.loss += sequence[DLM_TERM_LOSS] * scale;
+        s.kl += sequence[DLM_TERM_KL] * scale;
+        s.is += sequence[DLM_TERM_IS] * scale;
+    }
+    return s;
 }
 
 /* --- profiles ---------------------------------------------------------------------------------------------------------------- */
@@ -115,20 +117,14 @@ static void profile_end(struct profile *f, uint64_t sequences, uint32_t levels)
 
 /* --- evaluation -------------------------------------------------------------------------------------------------------------- */
 
-static int evaluate(struct dlm_network *m, struct dlm_pass *pass, const struct dlm_evaluation_plan *plan, struct profile *profile,
-                    struct dlm_progress *progress, struct dlm_evaluation *out, struct dlm_error *err)
+/* Score sequences [from, to): the terms of sequence i into terms + i·SEQUENCE_TERMS, their bytes added to *bytes. */
+static int score(struct dlm_network *m, struct dlm_pass *pass, const struct dlm_evaluation_plan *plan, struct profile *profile, uint64_t from, uint64_t to,
+                 struct dlm_progress *progress, double *terms, double *bytes, struct dlm_error *err)
 {
     size_t N = pass->N, B = dlm_evaluation_batch(N);
     uint32_t levels = plan->autoregressive ? 1 : plan->levels;
-    uint64_t sequences = dlm_shards_sequences(plan->shards, plan->split);
-    uint64_t want = plan->tokens / N + (plan->tokens % N != 0);
-    if (plan->tokens && want < sequences)
-        sequences = want;
-    if (!sequences)
-        return dlm_fail(err, DLM_EDATA, "there is nothing to evaluate: the %s split is empty", plan->split == DLM_SPLIT_VAL ? "val" : "train");
-    struct sums sums = {0};
-    uint64_t draws = sequences * levels, bytes = 0;
-    for (uint64_t first = 0; first < draws; first += B) {
+    uint64_t draws = to * levels;
+    for (uint64_t first = from * levels; first < draws; first += B) {
         if (dlm_stop_signal())
             return dlm_fail(err, DLM_ESTOPPED, "stopped");
         for (size_t b = 0; b < B; b++) { /* a short last call repeats its last draw, so that every call has one shape */
@@ -142,7 +138,7 @@ static int evaluate(struct dlm_network *m, struct dlm_pass *pass, const struct d
                     return rc;
             }
             if (first + b < draws && draw % levels == 0)
-                bytes += dlm_vocab_count_bytes(dlm_shards_vocab(plan->shards), x, N);
+                *bytes += (double)dlm_vocab_count_bytes(dlm_shards_vocab(plan->shards), x, N);
             double weight, log_snr = draw_level(plan, sequence, (uint32_t)(draw % levels), levels, &weight);
             for (size_t i = 0; i < N; i++) {
                 pass->log_snr[b * N + i] = log_snr;
@@ -171,7 +167,9 @@ static int evaluate(struct dlm_network *m, struct dlm_pass *pass, const struct d
                 if (plan->by == DLM_PROFILE_POSITION)
                     profile->now[(pass->scored.at[r] - b * N) * plan->bins / N] += plan->autoregressive ? pass->terms[r] : pass->terms[r * DLM_TERMS + DLM_TERM_ELBO];
             }
-            add_draw(&sums, t, N, level, levels);
+            double *sequence = terms + (first + b) / levels * SEQUENCE_TERMS;
+            for (int j = 0; j < DLM_TERMS; j++)
+                sequence[j] += t[j];
             if (plan->by == DLM_PROFILE_LEVEL) {
                 const size_t bin = bin_of_level(plan->bins, pass->log_snr[b * N]);
                 profile->now[bin] += t[DLM_TERM_ELBO];
@@ -183,13 +181,47 @@ static int evaluate(struct dlm_network *m, struct dlm_pass *pass, const struct d
         if (progress)
             dlm_progress_update(progress, (first + B < draws ? first + B : draws) * N / levels, NULL);
     }
-    double n = (double)sums.sequences, mean = sums.elbo / n;
-    *out = (struct dlm_evaluation){.sequences = sequences, .tokens = sequences * N, .bytes = bytes, .elbo = mean, .levels = levels};
+    return 0;
+}
+
+static int evaluate(struct dlm_network *m, struct dlm_pass *pass, const struct dlm_evaluation_plan *plan, struct profile *profile,
+                    struct dlm_progress *progress, struct dlm_evaluation *out, struct dlm_error *err)
+{
+    const size_t N = pass->N;
+    const uint32_t levels = plan->autoregressive ? 1 : plan->levels;
+    uint64_t sequences = dlm_shards_sequences(plan->shards, plan->split), from = 0, share;
+    uint64_t want = plan->tokens / N + (plan->tokens % N != 0);
+    if (plan->tokens && want < sequences)
+        sequences = want;
+    if (!sequences)
+        return dlm_fail(err, DLM_EDATA, "there is nothing to evaluate: the %s split is empty", plan->split == DLM_SPLIT_VAL ? "val" : "train");
+    share = sequences;
+    if (plan->group)
+        share = dlm_group_share(plan->group, sequences, &from);
+    /* Everyone's terms, bytes, and whether anyone was told to stop: what others score is 0 here, so that a sum over ranks is a collection. */
+    const size_t terms = (size_t)sequences * SEQUENCE_TERMS, all = terms + 2;
+    double *figures = calloc(all, sizeof *figures);
+    if (!figures)
+        return dlm_fail(err, DLM_ENOMEM, "no memory for the scores of %llu sequences", (unsigned long long)sequences);
+    int rc = score(m, pass, plan, profile, from, from + share, progress, figures, &figures[terms], err);
+    if (plan->group && (!rc || rc == DLM_ESTOPPED)) {
+        figures[terms + 1] = rc != 0;
+        rc = dlm_group_sum(plan->group, figures, all, err);
+        if (!rc && figures[terms + 1] > 0)
+            rc = dlm_fail(err, DLM_ESTOPPED, "stopped");
+    }
+    const struct sums sums = add_up(figures, sequences, N, levels);
+    const double bytes = figures[terms];
+    free(figures);
+    if (rc)
+        return rc;
+    double n = (double)sequences, mean = sums.elbo / n;
+    *out = (struct dlm_evaluation){.sequences = sequences, .tokens = sequences * N, .bytes = (uint64_t)bytes, .elbo = mean, .levels = levels};
     out->elbo_se = n > 1 ? sqrt(fmax(0, sums.elbo2 / n - mean * mean) / (n - 1)) : NAN;
     out->loss = plan->autoregressive ? mean : sums.loss / n;
     out->kl = plan->autoregressive ? NAN : sums.kl / n;
     out->is = plan->autoregressive ? NAN : sums.is / n;
-    out->bpb = bytes ? mean / M_LN2 * (double)out->tokens / (double)bytes : NAN;
+    out->bpb = bytes > 0 ? mean / M_LN2 * (double)out->tokens / bytes : NAN;
     out->ppl = exp(mean);
     if (!isfinite(mean))
         return dlm_fail(err, DLM_EDIVERGED, "the held-out loss is not finite: the model has diverged");
@@ -202,6 +234,7 @@ int dlm_evaluate(struct dlm_network *m, struct dlm_pass *pass, const struct dlm_
                  struct dlm_evaluation *out, struct dlm_error *err)
 {
     struct profile profile;
+    assert(!plan->group || !plan->by);
     int rc = profile_begin(&profile, plan, pass->N, err);
     if (!rc)
         rc = evaluate(m, pass, plan, &profile, progress, out, err);

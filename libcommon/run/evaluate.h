@@ -14,6 +14,7 @@
 #include "base/progress.h"
 #include "diffuse/noise.h"
 #include "model/network.h"
+#include "run/group.h"
 #include "run/pass.h"
 #include "token/shards.h"
 
@@ -47,6 +48,7 @@ struct dlm_evaluation_plan {
     enum dlm_profile_by by;
     size_t bins;                      /* of the profile: ≥ 1, at most the sequence's length by position */
     struct dlm_profile_bin *profile;  /* (bins), written; NULL without one */
+    struct dlm_group *group;          /* that shares the sequences, or NULL; every rank has the same result, that of one process to the bit. No profile then */
 };
 
 /* `pass` and the network must hold dlm_evaluation_batch sequences. `progress` may be NULL. DLM_ESTOPPED when a signal came. */

@@ -1,6 +1,7 @@
 /* A group of one, or of those that a launcher started. */
 #include "run/group.h"
 
+#include "model/split.h"
 #include "run/exchange.h"
 
 #include <dlfcn.h>
@@ -9,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { STAGE = 1 << 20 }; /* floats */
+enum { STAGE = DLM_GROUP_STAGE, UNIT = 64 /* elements */ };
 
 /* The first of these variables that says more than one; launchers set them. */
 static int launched(const char *const *names)
@@ -97,31 +98,91 @@ static int failed(const struct dlm_group *g, struct dlm_error *err)
     return dlm_fail(err, DLM_EIO, "rank %d of %d: %s", g->rank, g->size, g->exchange->word());
 }
 
-/* Through the host, piece by piece. root < 0: sum. */
-static int move(struct dlm_group *g, dlm_ptr x, size_t n, int root, struct dlm_error *err)
+void dlm_group_range(const struct dlm_group *g, size_t n, int rank, size_t *from, size_t *to)
+{
+    const size_t blocks = n / UNIT + (n % UNIT != 0), size = (size_t)g->size, r = (size_t)rank, each = blocks / size, more = blocks % size;
+    const size_t first = r * each + (r < more ? r : more), last = first + each + (r < more);
+    *from = first * UNIT < n ? first * UNIT : n;
+    *to = last * UNIT < n ? last * UNIT : n;
+}
+
+/* Rank r's part of x, which is elements [first, first + n) of `total`. */
+static void part_of(const struct dlm_group *g, int r, size_t first, size_t n, size_t total, size_t *from, size_t *to)
+{
+    dlm_group_range(g, total, r, from, to);
+    *from = *from > first ? *from - first : 0;
+    *to = *to > first ? *to - first : 0;
+    *to = *to < n ? *to : n;
+}
+
+/* bf16 in the second half of `stage` becomes f32 in all of it, element by element over bytes that were used before; and back, into its first half. */
+static void widen(float *stage, size_t n)
+{
+    const unsigned char *narrow = (const unsigned char *)stage + 2 * n;
+    for (size_t i = 0; i < n; i++) {
+        uint16_t half;
+        memcpy(&half, narrow + 2 * i, 2);
+        stage[i] = dlm_split_join(half, 0);
+    }
+}
+
+static void narrow(float *stage, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint16_t half = dlm_split_high(stage[i]);
+        memcpy((unsigned char *)stage + 2 * i, &half, 2);
+    }
+}
+
+int dlm_group_reduce_scatter(struct dlm_group *g, dlm_ptr x, enum dlm_dtype type, size_t first, size_t n, size_t total, struct dlm_error *err)
 {
     const struct dlm_kernels *k = g->backend.k;
-    if (g->size == 1)
-        return 0;
-    for (size_t at = 0; at < n; at += STAGE) {
-        size_t some = n - at < STAGE ? n - at : STAGE;
-        dlm_ptr p = dlm_ptr_at(x, at * sizeof(float));
-        k->download(g->backend.dev, g->stage, p, some * sizeof(float));
-        if (root < 0 ? !g->exchange->sum_f32(g->stage, some) : !g->exchange->broadcast(g->stage, some * sizeof(float), root))
-            return failed(g, err);
-        k->upload(g->backend.dev, p, g->stage, some * sizeof(float));
+    const size_t item = dlm_dtype_size(type);
+    for (int r = 0; r < g->size && g->size > 1; r++) {
+        size_t from, to;
+        part_of(g, r, first, n, total, &from, &to);
+        for (size_t at = from; at < to; at += STAGE) {
+            const size_t some = to - at < STAGE ? to - at : STAGE;
+            dlm_ptr p = dlm_ptr_at(x, at * item);
+            k->download(g->backend.dev, (char *)g->stage + (type == DLM_BF16 ? 2 * some : 0), p, some * item);
+            if (type == DLM_BF16)
+                widen(g->stage, some);
+            if (!g->exchange->reduce_f32(g->stage, some, r))
+                return failed(g, err);
+            if (g->rank != r)
+                continue;
+            if (type == DLM_BF16)
+                narrow(g->stage, some);
+            k->upload(g->backend.dev, p, g->stage, some * item);
+        }
     }
     return 0;
 }
 
-int dlm_group_all_reduce(struct dlm_group *g, dlm_ptr x, size_t n, struct dlm_error *err)
+int dlm_group_all_gather(struct dlm_group *g, dlm_ptr x, enum dlm_dtype type, size_t first, size_t n, size_t total, struct dlm_error *err)
 {
-    return move(g, x, n, -1, err);
+    const struct dlm_kernels *k = g->backend.k;
+    const size_t item = dlm_dtype_size(type), most = STAGE * sizeof(float) / item;
+    for (int r = 0; r < g->size && g->size > 1; r++) {
+        size_t from, to;
+        part_of(g, r, first, n, total, &from, &to);
+        for (size_t at = from; at < to; at += most) {
+            const size_t bytes = (to - at < most ? to - at : most) * item;
+            dlm_ptr p = dlm_ptr_at(x, at * item);
+            if (g->rank == r)
+                k->download(g->backend.dev, g->stage, p, bytes);
+            if (!g->exchange->broadcast(g->stage, bytes, r))
+                return failed(g, err);
+            if (g->rank != r)
+                k->upload(g->backend.dev, p, g->stage, bytes);
+        }
+    }
+    return 0;
 }
 
-int dlm_group_broadcast(struct dlm_group *g, dlm_ptr x, size_t n, int root, struct dlm_error *err)
+int dlm_group_tell(struct dlm_group *g, void *x, size_t bytes, int root, struct dlm_error *err)
 {
-    return move(g, x, n, root, err);
+    return g->size == 1 || g->exchange->broadcast(x, bytes, root) ? 0 : failed(g, err);
 }
 
 int dlm_group_sum(struct dlm_group *g, double *x, size_t n, struct dlm_error *err)

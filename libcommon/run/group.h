@@ -12,6 +12,8 @@
 
 struct dlm_exchange;
 
+enum { DLM_GROUP_STAGE = 1 << 20 }; /* floats on their way at a time */
+
 struct dlm_group {
     int rank, size;
     int local;                            /* processes of the group on this machine */
@@ -31,10 +33,17 @@ void dlm_group_close(struct dlm_group *g, bool well);
 /* Rank r's share of n things: the first, and how many. */
 uint64_t dlm_group_share(const struct dlm_group *g, uint64_t n, uint64_t *first);
 
-/* x f32 (n) on the device: the sum over ranks. */
-int dlm_group_all_reduce(struct dlm_group *g, dlm_ptr x, size_t n, struct dlm_error *err);
+/* Rank r's range [*from, *to) of n elements of an array that the ranks own together, each a part of the layout. Its ends are multiples of 64 elements, or
+ * n: they have nothing to do with tensors. */
+void dlm_group_range(const struct dlm_group *g, size_t n, int rank, size_t *from, size_t *to);
+
+/* x (n) on the device, f32 or bf16, is elements [first, first + n) of such an array of `total`: every rank's own range of it becomes the sum over ranks, the
+ * rest is spoilt. The sum is in f32, in an order that hangs on the rank that owns it alone. */
+int dlm_group_reduce_scatter(struct dlm_group *g, dlm_ptr x, enum dlm_dtype type, size_t first, size_t n, size_t total, struct dlm_error *err);
+/* Likewise: every rank gets the ranges of the others. */
+int dlm_group_all_gather(struct dlm_group *g, dlm_ptr x, enum dlm_dtype type, size_t first, size_t n, size_t total, struct dlm_error *err);
 /* x (n) on the host, likewise. */
 int dlm_group_sum(struct dlm_group *g, double *x, size_t n, struct dlm_error *err);
-/* Every rank gets root's x f32 (n) on the device. */
-int dlm_group_broadcast(struct dlm_group *g, dlm_ptr x, size_t n, int root, struct dlm_error *err);
+/* Every rank gets root's bytes, on the host. */
+int dlm_group_tell(struct dlm_group *g, void *x, size_t bytes, int root, struct dlm_error *err);
 #endif

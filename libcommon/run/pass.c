@@ -24,12 +24,12 @@ int dlm_pass_new(struct dlm_pass *p, const struct dlm_backend *b, const struct d
     p->uniform = calloc(T, sizeof *p->uniform);
     bool host = p->x && p->log_snr && p->noisy && p->example && p->noise && p->z && p->terms && p->at && p->target && p->zs && p->row && p->keep &&
                 p->uniform;
-    p->d_x = b->k->alloc(b->dev, T * 4);
-    p->d_z = b->k->alloc(b->dev, T * 4);
-    p->d_keep = b->k->alloc(b->dev, T * 8);
-    p->d_uniform = b->k->alloc(b->dev, T * 8);
-    p->d_example = b->k->alloc(b->dev, max_batch * 8);
-    p->d_noisy = b->k->alloc(b->dev, T);
+    p->d_x = dlm_backend_alloc(b, T * 4);
+    p->d_z = dlm_backend_alloc(b, T * 4);
+    p->d_keep = dlm_backend_alloc(b, T * 8);
+    p->d_uniform = dlm_backend_alloc(b, T * 8);
+    p->d_example = dlm_backend_alloc(b, max_batch * 8);
+    p->d_noisy = dlm_backend_alloc(b, T);
     if (!host || !p->d_x.at || !p->d_z.at || !p->d_keep.at || !p->d_uniform.at || !p->d_example.at || !p->d_noisy.at) {
         dlm_pass_release(p);
         return dlm_fail(err, DLM_ENOMEM, "no memory for a batch of %zu sequences of %zu tokens", max_batch, N);
@@ -37,12 +37,19 @@ int dlm_pass_new(struct dlm_pass *p, const struct dlm_backend *b, const struct d
     return 0;
 }
 
-double dlm_pass_bytes(size_t max_batch, size_t N)
+double dlm_pass_host_bytes(size_t max_batch, size_t N)
 {
     const struct dlm_pass *p = NULL; /* for its types alone */
     const double token = sizeof *p->x + sizeof *p->log_snr + 1 + sizeof *p->z + DLM_TERMS * sizeof *p->terms + sizeof *p->at + sizeof *p->target +
-                         sizeof *p->zs + sizeof *p->row + sizeof *p->keep + sizeof *p->uniform + 4 + 4 + 8 + 8 + 1;
-    return (double)max_batch * ((double)N * token + sizeof *p->example + sizeof *p->noise + 8);
+                         sizeof *p->zs + sizeof *p->row + sizeof *p->keep + sizeof *p->uniform;
+    return (double)max_batch * ((double)N * token + sizeof *p->example + sizeof *p->noise);
+}
+
+double dlm_pass_device_bytes(size_t max_batch, size_t N)
+{
+    const size_t T = max_batch * N;
+    return 2.0 * (double)dlm_arena_part(T * 4) + 2.0 * (double)dlm_arena_part(T * 8) + (double)dlm_arena_part(max_batch * 8) +
+           (double)dlm_arena_part(T);
 }
 
 void dlm_pass_release(struct dlm_pass *p)
@@ -53,7 +60,7 @@ void dlm_pass_release(struct dlm_pass *p)
     dlm_ptr device[] = {p->d_x, p->d_z, p->d_keep, p->d_uniform, p->d_example, p->d_noisy};
     for (size_t i = 0; p->b.dev && i < sizeof device / sizeof *device; i++)
         if (device[i].at)
-            p->b.k->free(p->b.dev, device[i]);
+            dlm_backend_free(&p->b, device[i]);
     *p = (struct dlm_pass){0};
 }
 

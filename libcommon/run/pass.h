@@ -32,8 +32,9 @@ struct dlm_pass {
 };
 
 int dlm_pass_new(struct dlm_pass *p, const struct dlm_backend *b, const struct dlm_config *c, size_t max_batch, size_t N, struct dlm_error *err);
-/* Bytes that one takes, on the host and on the device together. */
-double dlm_pass_bytes(size_t max_batch, size_t N);
+/* Bytes that one takes on the host, and of an arena on the device. */
+double dlm_pass_host_bytes(size_t max_batch, size_t N);
+double dlm_pass_device_bytes(size_t max_batch, size_t N);
 void dlm_pass_release(struct dlm_pass *p);
 /* Corrupt the first B sequences; rows that carry no loss are left out of `scored`. DLM_EDATA when an id is the mask or out of range. */
 int dlm_pass_corrupt(struct dlm_pass *p, size_t B, uint64_t seed, uint32_t purpose, struct dlm_error *err);

@@ -49,7 +49,7 @@ static void real(FILE *f, const char *name, double v, const char *unit)
 }
 
 static void print(FILE *f, const struct dlm_settings *s, const struct dlm_config *c, size_t N, const struct dlm_backend *b, enum dlm_dtype act,
-                  const struct dlm_memory *m)
+                  int processes, const struct dlm_memory *m)
 {
     struct dlm_count n = dlm_count_of(c, N);
     double tokens = (double)s->steps * (double)s->batch * (double)N;
@@ -69,6 +69,7 @@ static void print(FILE *f, const struct dlm_settings *s, const struct dlm_config
     whole(f, "seq_len", N, "tokens");
     whole(f, "batch_tok", s->batch * N, "tokens/step");
     whole(f, "micro_batch", dlm_train_micro_batch(s, N), "sequences");
+    whole(f, "processes", (uint64_t)processes, "processes");
     whole(f, "steps", s->steps, "steps");
     real(f, "tokens", tokens, "tokens");
     if (s->unique_tokens)
@@ -89,17 +90,17 @@ static void print(FILE *f, const struct dlm_settings *s, const struct dlm_config
     double rate = matrix_rate(b, c->width, act);
     real(f, "matrix_rate", rate, "FLOP/s");
     if (rate > 0)
-        real(f, "time", (n.flops_tok + n.flops_tok_head) * tokens / rate, "s");
+        real(f, "time", (n.flops_tok + n.flops_tok_head) * tokens / (rate * processes), "s");
     else
         fputs("time\tNA\ts\n", f);
     if (s->peak_flops > 0) {
         real(f, "peak", s->peak_flops, "FLOP/s");
-        real(f, "time_at_peak", (n.flops_tok + n.flops_tok_head) * tokens / s->peak_flops, "s");
+        real(f, "time_at_peak", (n.flops_tok + n.flops_tok_head) * tokens / (s->peak_flops * processes), "s");
     }
     fprintf(f, "dtype\t%s\ttype\ndevice\t%s\tname\n", dlm_device_dtype_name(act), b->k->name);
 }
 
-int dlm_plan(const struct dlm_train_job *job, size_t seq_len, FILE *f, struct dlm_error *err)
+int dlm_plan(const struct dlm_train_job *job, size_t seq_len, int processes, FILE *f, struct dlm_error *err)
 {
     struct dlm_settings s = job->settings;
     uint32_t V = (uint32_t)s.vocab_size;
@@ -128,8 +129,9 @@ int dlm_plan(const struct dlm_train_job *job, size_t seq_len, FILE *f, struct dl
         enum dlm_dtype act = dlm_device_dtype(&b, s.dtype, true);
         size_t micro = dlm_train_micro_batch(&s, seq_len), eval = dlm_evaluation_batch(seq_len); /* one network serves both */
         struct dlm_network_plan plan = {.batch = micro > eval ? micro : eval, .seq_len = seq_len, .train = true, .act = act};
-        struct dlm_memory m = dlm_memory_of(&b, &c, &plan, s.ema > 0);
-        print(f, &s, &c, seq_len, &b, act, &m);
+        struct dlm_memory_ask ask = {.plan = plan, .average = s.ema > 0, .processes = processes};
+        struct dlm_memory m = dlm_memory_of(&b, &c, &ask);
+        print(f, &s, &c, seq_len, &b, act, processes, &m);
         dlm_device_close(&b);
     }
     free(s.noise);

@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-/* Print TSV `quantity value unit` to f. Without --data, settings.vocab_size and seq_len must be given. */
-int dlm_plan(const struct dlm_train_job *job, size_t seq_len, FILE *f, struct dlm_error *err);
+/* Print TSV `quantity value unit` to f; memory is that of one of so many processes. Without --data, settings.vocab_size and seq_len must be given. */
+int dlm_plan(const struct dlm_train_job *job, size_t seq_len, int processes, FILE *f, struct dlm_error *err);
 
 #endif

@@ -19,7 +19,9 @@
 #include "run/pass.h"
 #include "run/schedule.h"
 #include "run/state.h"
+#include "run/store.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +34,7 @@ struct trainer {
     struct dlm_shards *shards;
     struct dlm_backend backend;
     struct dlm_group group;
+    struct dlm_arena arena;     /* all device memory of the run */
     enum dlm_dtype act;
     struct dlm_config config;
     struct dlm_count count;
@@ -47,7 +50,7 @@ struct trainer {
     size_t N, micro;
     uint64_t unique;        /* sequences that a pass over the data shows */
     char noise_name[CANONICAL], eval_noise_name[CANONICAL];
-    float *host[4];         /* (layout total) each: weights, μ, ν, average (--ema) on their way to and from checkpoints */
+    struct dlm_store store; /* weights, moments, average on their way to and from checkpoints */
     uint64_t *scratch;      /* (N) */
     uint64_t saved_step;    /* of what CKPT holds; UINT64_MAX: nothing */
     double t0, seconds0;    /* clock at start; training seconds before it */
@@ -242,14 +245,25 @@ static int write_train_row(struct trainer *t, struct dlm_error *err)
     return rc;
 }
 
-/* What rank 0 came to is what every rank goes by. */
-static int agree(struct trainer *t, int rc, struct dlm_error *err)
+/* Every rank's range of the weights becomes everyone's, and the matrices are packed. */
+static int spread_weights(struct trainer *t, struct dlm_error *err)
 {
-    double said = t->group.rank ? 0 : rc;
-    int bad = dlm_group_sum(&t->group, &said, 1, err);
-    if (!bad && t->group.rank && said < 0)
-        dlm_fail(err, (int)said, "rank 0 has stopped");
-    return bad ? bad : (int)said;
+    const size_t total = dlm_network_layout(t->network)->total;
+    struct dlm_run run[2];
+    int rc = 0;
+    for (int i = 0, n = dlm_network_runs(t->network, 0, total, run); i < n && !rc; i++)
+        rc = dlm_group_all_gather(&t->group, dlm_network_weight_at(t->network, run[i].from), run[i].type, run[i].from, run[i].to - run[i].from, total, err);
+    dlm_network_refresh(t->network);
+    return rc;
+}
+
+/* The average in the place of the weights, or back. */
+static int exchange_average(struct trainer *t, struct dlm_error *err)
+{
+    if (t->average.beta <= 0)
+        return 0;
+    dlm_average_exchange(&t->average, t->network, t->store.piece, t->store.piece + DLM_AVERAGE_PIECE);
+    return spread_weights(t, err);
 }
 
 static int write_val_row(struct trainer *t, struct dlm_error *err)
@@ -257,17 +271,20 @@ static int write_val_row(struct trainer *t, struct dlm_error *err)
     if (!dlm_shards_sequences(t->shards, DLM_SPLIT_VAL))
         return 0; /* dlm-shard --val 0 was asked for */
     struct dlm_evaluation_plan plan = {.shards = t->shards, .split = DLM_SPLIT_VAL, .tokens = t->state.settings.eval_tokens, .levels = VAL_LEVELS,
-                                       .seed = VAL_SEED, .noise = dlm_curriculum_at(&t->noise, 1), .autoregressive = t->config.causal};
+                                       .seed = VAL_SEED, .noise = dlm_curriculum_at(&t->noise, 1), .autoregressive = t->config.causal,
+                                       .group = &t->group};
     struct dlm_evaluation e;
+    struct dlm_error second;
     double began = dlm_progress_now();
-    int rc = 0;
-    if (!t->group.rank) { /* the score of one process, whatever their number */
-        dlm_average_swap(&t->average, t->network, t->host[0], t->host[1]);
-        rc = dlm_evaluate(t->network, &t->pass, &plan, NULL, &e, err);
-        dlm_average_swap(&t->average, t->network, t->host[0], t->host[1]);
-    }
-    if ((rc = agree(t, rc, err)) || t->group.rank)
+    int rc = exchange_average(t, err);
+    if (rc)
         return rc;
+    rc = dlm_evaluate(t->network, &t->pass, &plan, NULL, &e, err);
+    if (rc && rc != DLM_ESTOPPED) /* the others may not have come so far */
+        return rc;
+    int rc2 = exchange_average(t, rc ? &second : err);
+    if (rc || rc2)
+        return rc ? rc : rc2;
     struct dlm_metric m = row_of(t, "val", t->eval_noise_name);
     m.loss = e.loss;
     m.elbo = e.elbo;
@@ -294,36 +311,21 @@ static int keep_earlier(const struct trainer *t, struct dlm_error *err)
     return rc;
 }
 
-/* How many arrays a checkpoint holds. */
-static int arrays(const struct trainer *t)
+/* On rank 0: write the checkpoint. The others give what is asked for. */
+static int write_checkpoint(struct trainer *t, struct dlm_error *err)
 {
-    return t->average.beta > 0 ? 4 : 3;
-}
-
-static int save(struct trainer *t, struct dlm_error *err)
-{
-    const struct dlm_kernels *k = t->backend.k;
-    const struct dlm_layout *l = dlm_network_layout(t->network);
-    dlm_ptr from[4] = {dlm_network_weights(t->network), t->optimizer.mu, t->optimizer.nu, t->average.at};
-    for (int i = 0; i < arrays(t); i++)
-        k->download(t->backend.dev, t->host[i], from[i], l->total * sizeof(float));
-    int rc = dlm_network_sync(t->network, err);
-    if (rc || t->group.rank)
-        return rc;
     t->state.seconds = clock_seconds(t);
     char *state = dlm_state_format(&t->state);
     if (!state)
         return dlm_fail(err, DLM_ENOMEM, "no memory for the training state");
     size_t len;
     const char *json = dlm_vocab_json(dlm_shards_vocab(t->shards), &len);
-    struct dlm_checkpoint_write w = {.config = &t->config, .layout = l, .weights = t->host[0], .raw = NULL, .mu = t->host[1], .nu = t->host[2], .tokenizer = json,
-                                     .tokenizer_len = len, .state = state, .metrics = t->journal.text, .metrics_len = t->journal.len,
+    t->store.averaged = t->average.beta > 0; /* the average is what others shall load */
+    struct dlm_checkpoint_write w = {.config = &t->config, .layout = dlm_network_layout(t->network), .store = &t->store.pieces, .has_raw = t->store.averaged,
+                                     .short_moments = dlm_network_short(t->network) > 0, .tokenizer = json, .tokenizer_len = len, .state = state,
+                                     .metrics = t->journal.text, .metrics_len = t->journal.len,
                                      .bf16 = t->state.settings.state_dtype == DLM_STATE_BF16};
-    if (arrays(t) > 3) { /* the average is what others shall load */
-        w.weights = t->host[3];
-        w.raw = t->host[0];
-    }
-    rc = keep_earlier(t, err);
+    int rc = keep_earlier(t, err);
     if (!rc)
         rc = dlm_checkpoint_save(t->job->ckpt, &w, err);
     free(state);
@@ -333,20 +335,33 @@ static int save(struct trainer *t, struct dlm_error *err)
     return rc;
 }
 
+static int save(struct trainer *t, struct dlm_error *err)
+{
+    int rc = dlm_network_sync(t->network, err);
+    if (rc)
+        return rc;
+    return t->group.rank ? dlm_store_serve(&t->store, err) : dlm_store_end(&t->store, write_checkpoint(t, err), err);
+}
+
+/* On rank 0: weights from a checkpoint, with moments as it goes on from there, without them to start from. */
 static int load(struct trainer *t, const char *ckpt, bool moments, struct dlm_error *err)
 {
+    const bool averaged = moments && t->average.beta > 0, bf16 = t->state.settings.state_dtype == DLM_STATE_BF16;
+    t->store.averaged = averaged; /* the checkpoint's weights are then the average */
+    return dlm_checkpoint_load(ckpt, dlm_network_layout(t->network), &t->store.pieces, moments, bf16, averaged, err);
+}
+
+/* On rank 0: random weights. */
+static int fill_weights(struct trainer *t, struct dlm_error *err)
+{
     const struct dlm_layout *l = dlm_network_layout(t->network);
-    const bool averaged = t->average.beta > 0, bf16 = t->state.settings.state_dtype == DLM_STATE_BF16;
-    dlm_ptr weights = dlm_network_weights(t->network), to[4] = {weights, t->optimizer.mu, t->optimizer.nu};
-    int rc = dlm_checkpoint_weights(ckpt, l, t->host[0], err);
-    if (!rc && moments)
-        rc = dlm_checkpoint_moments(ckpt, l, bf16 ? t->host[0] : NULL, averaged ? t->host[3] : NULL, t->host[1], t->host[2], err);
-    if (moments && averaged) { /* the checkpoint's weights are the average */
-        to[0] = t->average.at;
-        to[3] = weights;
+    int rc = 0;
+    t->store.averaged = false;
+    for (size_t at = 0; at < l->total && !rc; at += DLM_ST_PIECE) {
+        const size_t n = l->total - at < DLM_ST_PIECE ? l->total - at : DLM_ST_PIECE;
+        dlm_layout_fill_part(l, t->state.settings.seed, at, n, t->store.piece);
+        rc = t->store.pieces.take(t->store.pieces.of, DLM_ARRAY_WEIGHTS, at, n, t->store.piece, err);
     }
-    for (int i = 0; !rc && i < (moments ? arrays(t) : 1); i++)
-        t->backend.k->upload(t->backend.dev, to[i], t->host[i], l->total * sizeof(float));
     return rc;
 }
 
@@ -403,14 +418,14 @@ static void add_terms(struct trainer *t, size_t B)
     }
 }
 
-/* The window's sums of this step, the energy, and whether any rank was told to stop, become those of all ranks. */
-static int share_window(struct trainer *t, const struct dlm_window *before, struct dlm_error *err)
+/* The window's sums of this step, the energy, the squares of the gradient, and whether any rank was told to stop, become those of all ranks. */
+static int share_window(struct trainer *t, const struct dlm_window *before, double *squares, struct dlm_error *err)
 {
     struct dlm_window *w = &t->state.window;
     double *const to[] = {&w->noisy, &w->loss, &w->elbo, &w->kl, &w->is, &w->sequence_elbo, &w->sequence_elbo2};
     const double from[] = {before->noisy, before->loss, before->elbo, before->kl, before->is, before->sequence_elbo, before->sequence_elbo2};
     enum { REALS = sizeof from / sizeof *from };
-    double sums[REALS + 3], joules = dlm_energy_joules(&t->meter), spent = joules - t->metered;
+    double sums[REALS + 4], joules = dlm_energy_joules(&t->meter), spent = joules - t->metered;
     t->metered = joules;
     for (int i = 0; i < REALS; i++)
         sums[i] = *to[i] - from[i];
@@ -421,12 +436,31 @@ static int share_window(struct trainer *t, const struct dlm_window *before, stru
         t->state.joules += spent;
         return 0;
     }
-    int rc = dlm_group_sum(&t->group, sums, REALS + 3, err);
+    sums[REALS + 3] = *squares;
+    int rc = dlm_group_sum(&t->group, sums, REALS + 4, err);
+    *squares = sums[REALS + 3];
     t->state.joules += sums[REALS + 2];
     for (int i = 0; i < REALS; i++)
         *to[i] = from[i] + sums[i];
     w->sequences = before->sequences + (uint64_t)sums[REALS];
     t->told = sums[REALS + 1] > 0;
+    return rc;
+}
+
+/* This rank's range of the gradients becomes the sum over ranks; *squares: of its elements. */
+static int sum_gradients(struct trainer *t, double *squares, struct dlm_error *err)
+{
+    const struct dlm_kernels *k = t->backend.k;
+    const struct dlm_optimizer *o = &t->optimizer;
+    struct dlm_run run[2];
+    int rc = 0;
+    for (int i = 0, n = dlm_network_runs(t->network, 0, o->total, run); i < n && !rc; i++)
+        rc = dlm_group_reduce_scatter(&t->group, dlm_network_gradient_at(t->network, run[i].from), run[i].type, run[i].from, run[i].to - run[i].from,
+                                      o->total, err);
+    *squares = 0;
+    for (int i = 0, n = dlm_network_runs(t->network, o->from, o->to, run); i < n && !rc; i++)
+        *squares += (run[i].type == DLM_BF16 ? k->sum_squares_bf16 : k->sum_squares)(t->backend.dev, dlm_network_gradient_at(t->network, run[i].from),
+                                                                                      run[i].to - run[i].from);
     return rc;
 }
 
@@ -458,22 +492,24 @@ static int step(struct trainer *t, struct dlm_error *err)
             return rc;
         add_terms(t, B);
     }
-    size_t total = dlm_network_layout(t->network)->total;
-    int rc = dlm_group_all_reduce(&t->group, dlm_network_gradients(t->network), total, err);
-    rc = rc ? rc : share_window(t, &before, err);
+    double squares;
+    int rc = sum_gradients(t, &squares, err);
+    rc = rc ? rc : share_window(t, &before, &squares, err);
     if (rc)
         return rc;
     struct dlm_window *w = &t->state.window;
     double noisy = w->noisy - before.noisy, loss = w->loss - before.loss;
-    double norm = sqrt(t->backend.k->sum_squares(t->backend.dev, dlm_network_gradients(t->network), total)) / fmax(noisy, 1);
+    double norm = sqrt(squares) / fmax(noisy, 1);
     if (!isfinite(loss) || !isfinite(norm))
         return dlm_fail(err, DLM_EDIVERGED, "diverged: the loss is not finite at step %llu (--lr %g)", (unsigned long long)k, s->lr);
     w->grad_norm += norm;
     w->steps++;
     struct dlm_schedule schedule = schedule_of(s);
     double scale = s->clip > 0 && norm > s->clip ? s->clip / norm : 1;
-    dlm_optimizer_step(&t->optimizer, t->network, s, k, dlm_schedule_at(&schedule, k, s->steps), scale);
+    dlm_optimizer_update(&t->optimizer, t->network, s, k, dlm_schedule_at(&schedule, k, s->steps), scale);
     dlm_average_step(&t->average, t->network, k);
+    if ((rc = spread_weights(t, err)))
+        return rc;
     t->state.step = k;
     t->window_steps_seen++;
     return dlm_network_sync(t->network, err);
@@ -620,9 +656,9 @@ static int adopt_changes(struct trainer *t, struct dlm_error *err)
 }
 
 /* Say before the first allocation that it cannot fit: memory that is promised and not there is paid for later, and with the whole process. */
-static int check_memory(const struct trainer *t, const struct dlm_network_plan *plan, struct dlm_error *err)
+static int check_memory(const struct trainer *t, const struct dlm_memory *memory, const struct dlm_network_plan *plan, struct dlm_error *err)
 {
-    struct dlm_memory m = dlm_memory_of(&t->backend, &t->config, plan, t->state.settings.ema > 0);
+    const struct dlm_memory m = *memory;
     const int here = t->group.local; /* processes that share this memory */
     double need = m.total * here, have = (double)dlm_build_memory();
     if (need <= have)
@@ -714,14 +750,25 @@ static int allocate(struct trainer *t, struct dlm_error *err)
     t->micro = dlm_train_micro_batch(s, t->N);
     size_t eval = dlm_evaluation_batch(t->N), most = t->micro > eval ? t->micro : eval;
     struct dlm_network_plan plan = {.batch = most, .seq_len = t->N, .train = true, .act = t->act};
-    int rc = check_memory(t, &plan, err);
-    rc = rc ? rc : dlm_network_new(&t->network, &t->backend, &t->config, &plan, err);
-    rc = rc ? rc : dlm_optimizer_new(&t->optimizer, &t->backend, t->network, err);
+    struct dlm_memory_ask ask = {.plan = plan, .average = s->ema > 0, .processes = t->group.size, .rank = t->group.rank};
+    const struct dlm_memory m = dlm_memory_of(&t->backend, &t->config, &ask);
+    int rc = check_memory(t, &m, &plan, err);
+    if (rc)
+        return rc;
+    t->arena.size = (size_t)m.device;
+    t->arena.at = t->backend.k->alloc(t->backend.dev, t->arena.size);
+    if (!t->arena.at.at)
+        return dlm_fail(err, DLM_ENOMEM, "no memory for this model: %.2f GB in one piece were refused", m.device * 1e-9);
+    t->backend.arena = &t->arena;
+    size_t from, to;
+    rc = dlm_network_new(&t->network, &t->backend, &t->config, &plan, err);
+    if (!rc)
+        dlm_group_range(&t->group, dlm_network_layout(t->network)->total, t->group.rank, &from, &to);
+    rc = rc ? rc : dlm_optimizer_new_part(&t->optimizer, &t->backend, t->network, from, to, err);
+    rc = rc ? rc : dlm_average_new_part(&t->average, &t->backend, t->network, s->ema, from, to, err);
     rc = rc ? rc : dlm_pass_new(&t->pass, &t->backend, &t->config, most, t->N, err);
-    rc = rc ? rc : dlm_average_new(&t->average, &t->backend, t->network, s->ema, err);
-    for (int i = 0; !rc && i < arrays(t); i++)
-        if (!(t->host[i] = calloc(dlm_network_layout(t->network)->total, sizeof(float))))
-            rc = dlm_fail(err, DLM_ENOMEM, "no memory for a copy of the weights");
+    rc = rc ? rc : dlm_store_new(&t->store, &t->group, t->network, &t->optimizer, &t->average, err);
+    assert(rc || t->arena.used == t->arena.size);
     if (!rc && !(t->scratch = calloc(t->N, sizeof *t->scratch)))
         rc = dlm_fail(err, DLM_ENOMEM, "out of memory");
     return rc;
@@ -731,19 +778,15 @@ static int allocate(struct trainer *t, struct dlm_error *err)
 static int set_weights(struct trainer *t, bool resume, struct dlm_error *err)
 {
     const struct dlm_settings *s = &t->state.settings;
-    const struct dlm_layout *l = dlm_network_layout(t->network);
-    dlm_ptr weights = dlm_network_weights(t->network);
-    int rc = 0;
-    if (resume || s->init) {
-        rc = load(t, resume ? t->job->ckpt : s->init, resume, err);
-    } else {
-        dlm_layout_fill(l, s->seed, t->host[0]);
-        t->backend.k->upload(t->backend.dev, weights, t->host[0], l->total * sizeof(float));
-    }
-    if (rc || (rc = dlm_group_broadcast(&t->group, weights, l->total, 0, err)))
+    int rc;
+    if (t->group.rank)
+        rc = dlm_store_serve(&t->store, err);
+    else
+        rc = dlm_store_end(&t->store, resume || s->init ? load(t, resume ? t->job->ckpt : s->init, resume, err) : fill_weights(t, err), err);
+    if (rc)
         return rc;
-    if (!resume && t->average.beta > 0) /* until the first step there is nothing else to average */
-        t->backend.k->copy(t->backend.dev, t->average.at, weights, l->total * sizeof(float));
+    if (!resume) /* until the first step there is nothing else to average */
+        dlm_average_begin(&t->average, t->network);
     dlm_network_refresh(t->network);
     return dlm_network_sync(t->network, err);
 }
@@ -800,14 +843,15 @@ int dlm_train(const struct dlm_train_job *job, struct dlm_error *err)
         rc = rc2;
         *err = second;
     }
-    for (int i = 0; i < 4; i++)
-        free(t.host[i]);
+    dlm_store_release(&t.store);
     free(t.scratch);
     dlm_pass_release(&t.pass);
     dlm_energy_close(&t.meter);
     dlm_average_release(&t.average);
     dlm_optimizer_release(&t.optimizer);
     dlm_network_free(t.network);
+    if (t.arena.at.at)
+        t.backend.k->free(t.backend.dev, t.arena.at);
     dlm_group_close(&t.group, !rc);
     dlm_device_close(&t.backend);
     dlm_shards_close(t.shards);

@@ -1,6 +1,6 @@
 /* The exchange over MPI: the module dlm-mpi.so. Knows MPI and nothing of training.
  *
- * A sum is reduced to rank 0 and sent out from there, not reduced everywhere at once: MPI does not promise that every rank would round alike, and
+ * A sum for all is reduced to rank 0 and sent out from there, not reduced everywhere at once: MPI does not promise that every rank would round alike, and
  * weights that differ in a bit on two ranks drift apart.
  */
 #include "run/exchange.h"
@@ -58,6 +58,16 @@ static bool sum_f32(float *x, size_t n)
     return sum(x, n, sizeof *x, MPI_FLOAT);
 }
 
+static bool reduce_f32(float *x, size_t n, int root)
+{
+    for (size_t at = 0; at < n; at += PIECE) {
+        int some = (int)(n - at < PIECE ? n - at : PIECE);
+        if (!well(MPI_Reduce(own_rank == root ? MPI_IN_PLACE : x + at, x + at, some, MPI_FLOAT, MPI_SUM, root, MPI_COMM_WORLD)))
+            return false;
+    }
+    return true;
+}
+
 static bool sum_f64(double *x, size_t n)
 {
     return sum(x, n, sizeof *x, MPI_DOUBLE);
@@ -84,7 +94,7 @@ static const char *word(void)
 const struct dlm_exchange *dlm_exchange(void);
 const struct dlm_exchange *dlm_exchange(void)
 {
-    static struct dlm_exchange e = {.join = join, .sum_f32 = sum_f32, .sum_f64 = sum_f64, .broadcast = broadcast, .leave = leave, .word = word};
+    static struct dlm_exchange e = {.join = join, .sum_f32 = sum_f32, .sum_f64 = sum_f64, .reduce_f32 = reduce_f32, .broadcast = broadcast, .leave = leave, .word = word};
     static char name[MPI_MAX_LIBRARY_VERSION_STRING];
     int len = 0;
     if (MPI_Get_library_version(name, &len) != MPI_SUCCESS)
