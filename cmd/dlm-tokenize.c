@@ -149,6 +149,39 @@ static int show_training(void *to, size_t size)
     return dlm_stop_signal() ? DLM_ESTOPPED : 0;
 }
 
+/* What a vocabulary of these names and this pattern would be refused for, before the text is read: a small one is made and read. */
+static int check_names(const char *const *names, size_t n, struct dlm_error *err)
+{
+    struct dlm_trainer *t = NULL;
+    struct dlm_trained made = {0};
+    struct dlm_vocab *v = NULL;
+    int rc = dlm_trainer_new(&t, dlm_split_pattern(pattern), 1, err);
+    if (rc == DLM_EDATA)
+        dlm_frame_misuse(&command, "--pattern: %s", err->msg);
+    rc = rc ? rc : dlm_trainer_count(t, 0, "a", 1, 0, err);
+    rc = rc ? rc : dlm_trainer_finish(t, names, n, n + 256, 1, NULL, NULL, &made, err);
+    rc = rc ? rc : dlm_vocab_parse(&v, made.json, strlen(made.json), "the new vocabulary", err);
+    if (!rc) {
+        struct dlm_specials s = dlm_vocab_specials(v);
+        if (s.begin != 0 || s.end != 1 || s.pad != 2 || s.mask != 3)
+            dlm_frame_misuse(&command, "--special: one of these names is known for another role than its place says");
+    }
+    dlm_vocab_free(v);
+    free(made.json);
+    dlm_trainer_free(t);
+    return rc;
+}
+
+/* What there is to say about a training that went well. */
+static void tell_training(const struct dlm_trained *made)
+{
+    if (made->size < vocab_size && !common.quiet)
+        dlm_frame_say(&command, "the text has no more pairs%s: the vocabulary has %zu ids, not %" PRIu64,
+                      frequency_given ? " as frequent as --min-frequency" : "", made->size, vocab_size);
+    if (common.verbose)
+        dlm_frame_say(&command, "%" PRIu64 " bytes, %zu different words", made->bytes, made->words);
+}
+
 static int train(struct dlm_corpus *c, struct dlm_output *out, struct dlm_error *err)
 {
     size_t n_names;
@@ -158,29 +191,18 @@ static int train(struct dlm_corpus *c, struct dlm_output *out, struct dlm_error 
     struct dlm_progress p;
     if (vocab_size < n_names + 256)
         dlm_frame_misuse(&command, "--vocab-size must be at least %zu: %zu special tokens and 256 bytes", n_names + 256, n_names);
-    int rc = dlm_trainer_new(&t, dlm_split_pattern(pattern), (size_t)dlm_pool_lanes(c->pool), err);
-    if (rc == DLM_EDATA)
-        dlm_frame_misuse(&command, "--pattern: %s", err->msg);
+    int rc = check_names(names, n_names, err);
+    rc = rc ? rc : dlm_trainer_new(&t, dlm_split_pattern(pattern), (size_t)dlm_pool_lanes(c->pool), err);
     rc = rc ? rc : dlm_corpus_count(c, t, err);
     dlm_progress_release(c->progress);
     dlm_progress_init(&p, command.name, "ids", vocab_size, 0, progress_mode());
     rc = rc ? rc : dlm_trainer_finish(t, names, n_names, vocab_size, min_frequency, show_training, &p, &made, err);
     dlm_progress_release(&p);
-    struct dlm_vocab *v = NULL;
-    rc = rc ? rc : dlm_vocab_parse(&v, made.json, strlen(made.json), "the new vocabulary", err); /* what is written can be read */
     if (!rc) {
-        struct dlm_specials s = dlm_vocab_specials(v);
-        if (s.begin != 0 || s.end != 1 || s.pad != 2 || s.mask != 3)
-            dlm_frame_misuse(&command, "--special: one of these names is known for another role than its place says");
-        if (made.size < vocab_size && !common.quiet)
-            dlm_frame_say(&command, "the text has no more pairs%s: the vocabulary has %zu ids, not %" PRIu64,
-                          frequency_given ? " as frequent as --min-frequency" : "", made.size, vocab_size);
-        if (common.verbose)
-            dlm_frame_say(&command, "%" PRIu64 " bytes, %zu different words", made.bytes, made.words);
+        tell_training(&made);
         if (fwrite(made.json, 1, strlen(made.json), out->file) != strlen(made.json))
             rc = dlm_fail_errno(err, DLM_EIO, "cannot write %s", quoted(out));
     }
-    dlm_vocab_free(v);
     free(made.json);
     free((char *)names[0]); /* the text that all of them are cut from */
     free(names);
