@@ -25,6 +25,14 @@ struct dlm_bootstrap dlm_bootstrap_percentiles(const struct dlm_bootstrap *b)
     return p;
 }
 
+struct dlm_bootstrap dlm_bootstrap_rather(const struct dlm_bootstrap *b, enum dlm_interval_kind kind)
+{
+    struct dlm_bootstrap p = *b;
+    if (!b->asked)
+        p.kind = kind;
+    return p;
+}
+
 int dlm_bootstrap_run(const struct dlm_bootstrap *b, const struct dlm_resampler *r, const char *group, double *draws,
                       size_t *good, struct dlm_error *err)
 {
@@ -128,6 +136,36 @@ static double normal_quantile(double p)
     return 0.5 * (low + high);
 }
 
+/* P(T ≤ t), t ≥ 0, by the finite series in cos²θ, tan θ = t/√f (Abramowitz and Stegun 26.7.3 and 4). */
+static double student_below(double t, size_t freedom)
+{
+    const double angle = atan(t / sqrt((double)freedom)), cosine = cos(angle), sine = sin(angle);
+    double term = freedom % 2 ? cosine : 1, sum = 0;
+    for (size_t k = freedom % 2 ? 3 : 2; k <= freedom; k += 2) {
+        sum += term;
+        term *= cosine * cosine * (double)(k - 1) / (double)k;
+    }
+    return 0.5 + (freedom % 2 ? (angle + sine * sum) / M_PI : 0.5 * sine * sum);
+}
+
+double dlm_student_quantile(double p, size_t freedom)
+{
+    const double z = normal_quantile(p);
+    if (!freedom || freedom > 500) /* two terms of its expansion: 1e-6 of it from here on */
+        return freedom ? z + z * (z * z + 1) / (4 * (double)freedom) : z;
+    double low = 0, high = 1;
+    while (student_below(high, freedom) < p && high < 1e12)
+        high *= 2;
+    for (int i = 0; i < 80; i++) {
+        const double t = 0.5 * (low + high);
+        if (student_below(t, freedom) < p)
+            low = t;
+        else
+            high = t;
+    }
+    return 0.5 * (low + high);
+}
+
 /* The acceleration from the jackknife; 0 where it has none. */
 static double acceleration(const double *left, size_t n)
 {
@@ -159,11 +197,27 @@ static double corrected(double p, double z0, double a, size_t n)
     return fmin(fmax(q, least), 1 - least);
 }
 
-/* From the n values in v, which are rearranged. `left` NULL: percentiles. */
-static struct dlm_interval interval_of(const struct dlm_bootstrap *b, double *v, size_t n, double estimate, const double *left,
-                                       size_t n_left)
+/* About the estimate, from percentiles; `positive`: in logs. `low`: the least of the values. */
+static void make_student(const struct dlm_bootstrap *b, double estimate, size_t freedom, bool positive, double low,
+                         struct dlm_interval *in)
 {
-    double mean = 0, square = 0, p = 0.5 * (1 - b->level), q = 0.5 * (1 + b->level);
+    const double p = 0.5 * (1 + b->level), wider = dlm_student_quantile(p, freedom) / normal_quantile(p);
+    if (positive) {
+        const double half = 0.5 * wider * log(in->hi / in->lo);
+        in->lo = estimate * exp(-half);
+        in->hi = estimate * exp(half);
+    } else {
+        const double half = 0.5 * wider * (in->hi - in->lo);
+        in->lo = low >= 0 ? fmax(estimate - half, 0) : estimate - half;
+        in->hi = estimate + half;
+    }
+}
+
+/* From the n values in v, which are rearranged. `d` NULL: percentiles. `left`: the jackknife's values. */
+static struct dlm_interval interval_of(const struct dlm_bootstrap *b, const struct dlm_draws *d, double *v, size_t n, double estimate,
+                                       const double *left)
+{
+    double mean = 0, square = 0, p = 0.5 * (1 - b->level), q = 0.5 * (1 + b->level), low = INFINITY;
     size_t m = 0, below = 0, equal = 0, same = 0;
     for (size_t i = 0; i < n; i++)
         if (isfinite(v[i])) {
@@ -171,6 +225,7 @@ static struct dlm_interval interval_of(const struct dlm_bootstrap *b, double *v,
             mean += v[i];
             below += v[i] < estimate;
             equal += v[i] == estimate;
+            low = fmin(low, v[i]);
             v[m++] = v[i];
         }
     if (m < 2 || 2 * m < n)
@@ -178,16 +233,19 @@ static struct dlm_interval interval_of(const struct dlm_bootstrap *b, double *v,
     mean /= (double)m;
     for (size_t i = 0; i < m; i++)
         square += (v[i] - mean) * (v[i] - mean);
-    /* Where many resamples give the estimate again, it hangs on a few runs that they all hold, as the lowest of a frontier do: then it is no smooth
-     * function of the runs, the correction has nothing to go by, and an interval without width would come of it. */
-    if (left && isfinite(estimate) && 10 * same < m) {
+    /* Where many resamples give the estimate again, it hangs on a few runs that they all hold: then it is no smooth function of the
+     * runs, the correction has nothing to go by, and an interval without width would come of it. */
+    const bool usable = d && isfinite(estimate);
+    if (usable && b->kind == DLM_INTERVAL_BCA && 10 * same < m) {
         const double least = 0.5 / (double)m, share = ((double)below + 0.5 * (double)equal) / (double)m;
-        const double z0 = normal_quantile(fmin(fmax(share, least), 1 - least)), a = acceleration(left, n_left);
+        const double z0 = normal_quantile(fmin(fmax(share, least), 1 - least)), a = acceleration(left, d->n_left);
         p = corrected(p, z0, a, m);
         q = corrected(q, z0, a, m);
     }
     struct dlm_interval out = {quantile(v, m, p), 0, sqrt(square / (double)(m - 1))};
     out.hi = quantile(v, m, q);
+    if (usable && b->kind == DLM_INTERVAL_STUDENT)
+        make_student(b, estimate, d->freedom, low > 0 && estimate > 0, low, &out);
     return out;
 }
 
@@ -202,7 +260,7 @@ int dlm_bootstrap_interval(const struct dlm_bootstrap *b, const double *draws, s
         return dlm_fail(err, DLM_ENOMEM, "out of memory");
     for (uint64_t i = 0; i < b->n; i++)
         v[i] = draws[i * width + at];
-    *out = interval_of(b, v, b->n, NAN, NULL, 0);
+    *out = interval_of(b, NULL, v, b->n, NAN, NULL);
     free(v);
     return 0;
 }
@@ -295,8 +353,7 @@ int dlm_draws_intervals_of(const struct dlm_bootstrap *b, const struct dlm_draws
             v[k] = isnan(d->at[k * d->width]) ? NAN : f(ctx, d->at + k * d->width, i);
         for (size_t k = 0; k < d->n_left; k++)
             left[k] = isnan(d->left[k * d->width]) ? NAN : f(ctx, d->left + k * d->width, i);
-        out[i] = interval_of(b, v, d->n, d->estimate ? f(ctx, d->estimate, i) : NAN,
-                             b->kind == DLM_INTERVAL_BCA ? left : NULL, d->n_left);
+        out[i] = interval_of(b, d, v, d->n, d->estimate ? f(ctx, d->estimate, i) : NAN, left);
     }
     free(space);
     return 0;

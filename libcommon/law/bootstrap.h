@@ -5,7 +5,9 @@
  * Where runs are too few for that (under five, or no more than parameters), points are moved by their standard errors instead:
  * such intervals hold the error of measurement only.
  *
- * Two kinds of intervals. `percentile`: quantiles of the resamples. `bca`: bias-corrected and accelerated (Efron 1987), the
+ * Three kinds of intervals. `percentile`: quantiles of the resamples. `student`: as wide as those, but about the estimate, and
+ * widened by Student's t over the normal z, for runs less parameters degrees of freedom; in logs where all resamples are
+ * positive. `bca`: bias-corrected and accelerated (Efron 1987), the
  * quantiles at Φ(z0 + (z0 ± z)/(1 - a(z0 ± z))), z0 from the share of resamples below the estimate, the acceleration
  * a = Σd³/(6(Σd²)^1.5) from the jackknife over runs, d the mean of the estimates that each leave runs out, less each of them. With
  * more than DLM_JACKKNIFE_MAX runs blocks of them are left out (a is the same to first order). Where a tenth of the resamples or more
@@ -21,7 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum dlm_interval_kind { DLM_INTERVAL_PERCENTILE, DLM_INTERVAL_BCA };
+enum dlm_interval_kind { DLM_INTERVAL_PERCENTILE, DLM_INTERVAL_BCA, DLM_INTERVAL_STUDENT };
 
 enum { DLM_JACKKNIFE_MAX = 200 };
 
@@ -35,8 +37,10 @@ struct dlm_bootstrap {
     bool asked;                  /* kind was asked for: no analysis takes another that holds better */
 };
 
-/* The same with percentiles: where no runs are drawn but residuals or sets, there are none to leave out. */
+/* The same with percentiles: where no runs are drawn but residuals or sets, there are none to leave out. Or with the kind that
+ * holds better in an analysis, unless one was asked for. */
 struct dlm_bootstrap dlm_bootstrap_percentiles(const struct dlm_bootstrap *b);
+struct dlm_bootstrap dlm_bootstrap_rather(const struct dlm_bootstrap *b, enum dlm_interval_kind kind);
 
 /* One resample: write `width` numbers for it to `out`, using `scratch` (thread's own, `scratch_size` bytes). False: cannot be,
  * draw again. */
@@ -69,7 +73,11 @@ struct dlm_draws {
     size_t n_left;            /* rows of the jackknife */
     double *left;             /* (n_left, width) */
     double *estimate;         /* (width) */
+    size_t freedom;           /* runs less parameters, for `student`; 0: many */
 };
+
+/* Student's t of this probability, 0.5 ≤ p < 1. */
+double dlm_student_quantile(double p, size_t freedom);
 
 /* Resample, and leave runs out where the kind of interval asks for it (`leave_out` NULL: no acceleration). `estimate` (width) is
  * copied. Released where it fails. */

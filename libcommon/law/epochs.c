@@ -171,7 +171,8 @@ static bool draw(void *ctx, struct dlm_rng *rng, void *memory, double *out)
         ly[i] = s->by_run ? p.ly[i] : log(fmax(at->y + at->se * dlm_rng_normal(rng), 1e-3 * at->y));
     }
     p.ly = ly;
-    const struct dlm_robust f = search(&p, w, s->how->huber);
+    struct dlm_robust f = search(&p, w, s->how->huber);
+    f.warm = true;
     memcpy(q, s->q, sizeof q);
     if (!(dlm_robust_descend(&f, q, scratch) < INFINITY))
         return false;
@@ -390,6 +391,7 @@ static int fit_group(const struct dlm_group *g, const char *by, const struct dlm
         if (!rc && b->n && (s.by_run || has_se)) {
             rc = dlm_draws_fill(draws, b, &(struct dlm_resampler){draw, &s, scratch_size(&s), TERMS}, s.by_run ? leave_out : NULL,
                                 g->name, h.group.n, out->value[at], err);
+            draws->freedom = s.by_run ? h.group.n - (size_t)terms : 0;
         }
         if (!rc)
             rc = add_rows(&s, by, out->value[at], draws, out->low[at], out->high[at], 1 - left / total, objective, laws, bands,
@@ -480,7 +482,13 @@ static int find_crossover(const struct dlm_epochs *e, size_t i, size_t j, const 
     }
     c->share = (double)(isnan(at) ? none : same) / (double)b->n;
     c->determined = c->share >= b->level;
-    const struct dlm_draws pair = {.n = b->n, .width = 1, .at = x, .n_left = n_left, .left = x + b->n, .estimate = &c->at};
+    const struct dlm_draws pair = {.n = b->n,
+                                   .width = 1,
+                                   .at = x,
+                                   .n_left = n_left,
+                                   .left = x + b->n,
+                                   .estimate = &c->at,
+                                   .freedom = di->freedom < dj->freedom ? di->freedom : dj->freedom};
     int rc = c->determined && !isnan(at) ? dlm_draws_interval(b, &pair, 0, &c->in, err) : 0;
     free(x);
     if (rc)
@@ -502,10 +510,12 @@ static int find_crossover(const struct dlm_epochs *e, size_t i, size_t j, const 
         c->first->name, c->second->name, c->at, 100 * c->share);
 }
 
-int dlm_epochs_find(const struct dlm_study *s, const struct dlm_estimate *how, enum dlm_epochs_form form,
+int dlm_epochs_find(const struct dlm_study *s, const struct dlm_estimate *asked, enum dlm_epochs_form form,
                     struct dlm_epochs *out, struct dlm_laws *laws, struct dlm_notes *notes, struct dlm_error *err)
 {
     struct dlm_laws bands = {0};
+    struct dlm_estimate kind = *asked, *how = &kind;
+    kind.bootstrap = dlm_bootstrap_rather(&asked->bootstrap, DLM_INTERVAL_STUDENT);
     *out = (struct dlm_epochs){.form = form, .n = s->n};
     out->group = malloc((s->n + 1) * sizeof *out->group);
     out->value = malloc((s->n + 1) * sizeof *out->value);

@@ -2,6 +2,7 @@
 #include "law/estimate.h"
 
 #include "law/fit.h"
+#include "law/horizons.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -10,7 +11,7 @@
 /* What of a point or of the frontier is fitted. */
 enum what { WHAT_Y, WHAT_SIZE, WHAT_PARAMS, WHAT_TOKENS };
 
-enum { BAND_MAX = 200, MANY_POINTS = 100, HORIZONS = 50 };
+enum { BAND_MAX = 200, HORIZONS = 50 };
 
 /* One law of one group: where its points come from. */
 struct source {
@@ -425,79 +426,24 @@ int dlm_estimate_power(const struct dlm_study *s, const struct dlm_estimate *how
     return append(laws, &bands, rc, err);
 }
 
-/* A surface is fitted to the points as they are, but a run with very many, as rows of training are, to its smoothed curve at
- * horizons evenly spaced in log C: thousands of points of one curve say no more, and the bootstrap draws runs. `thin` gets the
- * group's runs so; the caller frees *runs and *points. */
-static int thin(const struct dlm_group *g, struct dlm_group *out, struct dlm_run **runs, struct dlm_point **points, bool *changed,
-                struct dlm_error *err)
-{
-    size_t total = 0, most = 0, at = 0;
-    for (size_t i = 0; i < g->n; i++) {
-        total += g->runs[i].n > MANY_POINTS ? HORIZONS : g->runs[i].n;
-        most = g->runs[i].n > most ? g->runs[i].n : most;
-    }
-    double *lx = malloc(most * sizeof *lx), *ly = malloc(most * sizeof *ly);
-    *runs = malloc(g->n * sizeof **runs);
-    *points = malloc(total * sizeof **points);
-    if (!lx || !ly || !*runs || !*points) {
-        free(lx);
-        free(ly);
-        return dlm_fail(err, DLM_ENOMEM, "out of memory");
-    }
-    *out = (struct dlm_group){g->name, *runs, g->n, total};
-    for (size_t i = 0; i < g->n; i++) {
-        const struct dlm_run *r = &g->runs[i];
-        struct dlm_run *to = &(*runs)[i];
-        *to = *r;
-        to->points = *points + at;
-        if (r->n <= MANY_POINTS) {
-            memcpy(to->points, r->points, r->n * sizeof *r->points);
-            at += r->n;
-            continue;
-        }
-        for (size_t k = 0; k < r->n; k++) {
-            lx[k] = log(r->points[k].x);
-            ly[k] = log(r->points[k].y);
-        }
-        to->n = HORIZONS;
-        at += HORIZONS;
-        *changed = true;
-        for (size_t k = 0; k < HORIZONS; k++) {
-            double l = lx[0] + (lx[r->n - 1] - lx[0]) * (double)k / (HORIZONS - 1), c = exp(l);
-            to->points[k] = (struct dlm_point){.x = c,
-                                               .y = exp(dlm_curve_at(lx, ly, r->n, l)),
-                                               .se = NAN,
-                                               .flops = c,
-                                               .tokens = c / r->flops_tok,
-                                               .params = r->params,
-                                               .flops_tok = r->flops_tok};
-        }
-    }
-    free(lx);
-    free(ly);
-    return 0;
-}
-
 int dlm_estimate_surface(const struct dlm_study *s, const struct dlm_estimate *how, bool params, struct dlm_laws *laws,
                          struct dlm_notes *notes, struct dlm_error *err)
 {
     struct dlm_laws bands = {0};
     int rc = 0;
     for (size_t i = 0; i < s->n && !rc; i++) {
-        struct dlm_group group;
-        struct dlm_run *runs = NULL;
-        struct dlm_point *points = NULL;
-        bool changed = false;
-        rc = thin(&s->groups[i], &group, &runs, &points, &changed, err);
-        if (!rc && changed)
-            rc = dlm_notes_add(notes, err, "%s: runs of more than %d points are smoothed to %d", group.name, MANY_POINTS,
-                               HORIZONS);
-        struct source from = {.form = &dlm_form_surface, .how = how, .group = &group, .params = params};
+        struct dlm_horizons h;
+        rc = dlm_horizons_fill(&h, &s->groups[i], HORIZONS, err);
+        if (rc)
+            break;
+        if (h.group.n_points < s->groups[i].n_points)
+            rc = dlm_notes_add(notes, err, "%s: runs of more than %d points are smoothed to %d", h.group.name,
+                               DLM_HORIZONS_SPARED * HORIZONS, HORIZONS);
+        struct source from = {.form = &dlm_form_surface, .how = how, .group = &h.group, .params = params};
         if (!rc)
             rc = estimate(&from, &(struct naming){"loss", params ? "params" : "flops_tok", s->by, "surface"}, laws, &bands, notes,
                           err);
-        free(runs);
-        free(points);
+        dlm_horizons_release(&h);
     }
     return append(laws, &bands, rc, err);
 }

@@ -35,7 +35,7 @@ int dlm_horizons_fill(struct dlm_horizons *h, const struct dlm_group *g, size_t 
 {
     size_t total = 0, longest = 0, at = 0;
     for (size_t i = 0; i < g->n; i++) {
-        total += g->runs[i].n > most ? most : g->runs[i].n;
+        total += g->runs[i].n > DLM_HORIZONS_SPARED * most ? most : g->runs[i].n;
         longest = g->runs[i].n > longest ? g->runs[i].n : longest;
     }
     double *lx = malloc((longest + 1) * sizeof *lx), *ly = malloc((longest + 1) * sizeof *ly);
@@ -46,7 +46,7 @@ int dlm_horizons_fill(struct dlm_horizons *h, const struct dlm_group *g, size_t 
         struct dlm_run *to = &h->runs[i];
         *to = *r;
         to->points = h->points + at;
-        if (r->n > most)
+        if (r->n > DLM_HORIZONS_SPARED * most)
             thin_run(r, to, most, lx, ly);
         else
             memcpy(to->points, r->points, r->n * sizeof *r->points);
