@@ -1,4 +1,5 @@
-/* dlm-shard: from token streams to a shard set; a set listed, verified, or written as a stream again; and ids from and to the files of others. */
+/* dlm-shard: from token streams to a shard set; a set listed, verified, or written as a stream again; and ids from and to the files
+ * of others. */
 #include "frame.h"
 
 #include "base/build.h"
@@ -8,9 +9,9 @@
 #include "token/foreign.h"
 #include "token/pack.h"
 #include "token/shards.h"
-#include "token/shuffle.h"
 #include "token/stream.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -19,7 +20,7 @@
 enum { BLOCK_IDS = 64 << 10 };
 
 static struct dlm_common common;
-static struct dlm_pack_options pack = {.seq_len = 2048, .val = 0.01, .shard_tokens = 64 << 20, .memory = 1 << 30};
+static struct dlm_pack_options pack = {.seq_len = 2048, .val = 0.01, .shard_tokens = 64 << 20, .peak = 1 << 30};
 static uint64_t level = 3;
 static bool list, verify, cat, split_given;
 static int split, format, import;
@@ -33,7 +34,7 @@ static const struct dlm_option options[] = {
     {"seq-len", 'n', DLM_OPT_COUNT, "N", "tokens in a sequence (2048)", &pack.seq_len, 1, DLM_PACK_MAX_SEQ_LEN, NULL, &making[0]},
     {"val", 0, DLM_OPT_REAL, "FRACTION", "share of documents held out, by their content (0.01)", &pack.val, 0, 1, NULL, &making[1]},
     {"shard-tokens", 0, DLM_OPT_COUNT, "N", "tokens in a shard file (64Mi)", &pack.shard_tokens, 1, 1e15, NULL, &making[2]},
-    {"memory", 'm', DLM_OPT_COUNT, "BYTES", "memory for shuffling; the rest goes to disk (1Gi)", &pack.memory, DLM_SHUFFLE_MIN_MEMORY, 1e15,
+    {"memory", 'm', DLM_OPT_COUNT, "BYTES", "memory to keep within; what does not fit goes to disk (1Gi)", &pack.peak, 1 << 20, 1e15,
      NULL, &making[3]},
     {"dedup", 0, DLM_OPT_FLAG, NULL, "of documents with equal ids, keep one", &pack.dedup, 0, 0, NULL, NULL},
     {"mix", 0, DLM_OPT_TEXTS, "FILE=WEIGHT", "mix sources so that their tokens have these shares; more operands may follow", &mix, 0, 0, NULL,
@@ -93,6 +94,8 @@ static void report(const struct dlm_pack_report *r, char *const *files, size_t n
                       (u)r->split[i].documents, (u)r->split[i].sequences, (u)r->split[i].tokens, (u)r->split[i].bytes);
     if (common.verbose)
         dlm_frame_say(&command, "%llu documents read, %llu sorted runs on disk", (u)r->read, (u)r->runs);
+    if (common.verbose && r->peak)
+        dlm_frame_say(&command, "at most %llu KiB of memory", (u)r->peak >> 10);
 }
 
 static int write_list(const char *dir, struct dlm_error *err)
@@ -355,6 +358,7 @@ int main(int argc, char **argv)
     static char standard[] = "-", *none[] = {standard};
     const char *look = list ? "list" : verify ? "verify" : cat ? "cat" : "import";
     pack.threads = common.threads ? (int)common.threads : dlm_build_cores();
+    mallopt(M_MMAP_THRESHOLD, 128 << 10); /* memory that is freed is given back, so that --memory can be kept */
     if (list + verify + cat + importing > 1)
         dlm_frame_misuse(&command, "only one of --list, --verify, --cat and --import");
     if (format_given && !cat)

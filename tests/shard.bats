@@ -8,6 +8,18 @@ setup_file() {
     dlm-tokenize -t v.json --split blank -o a.tok.zst a.txt
     dlm-tokenize -t v.json -o one.tok.zst a.txt
     dlm-shard -q -o set -n 64 --val 0.1 --shard-tokens 10K a.tok.zst
+    for ((i = 0; i < 12; i++)); do cat a.tok.zst; done >big.tok.zst # more than the least memory holds
+    dlm-shard -q -o bigset -n 64 --val 0.1 --shard-tokens 100K big.tok.zst
+}
+
+# The least memory that the command says is enough for these streams.
+least() {
+    dlm-shard -m 1Mi -n 64 -o "$BATS_TEST_TMPDIR/none" "$@" 2>&1 | sed -n 's/.*: --memory of 1048576 bytes is too little: the least .* is \([0-9]*Ki\)$/\1/p'
+}
+
+# Is this build one whose memory a sanitizer shadows?
+sanitized() {
+    dlm-shard --version | grep -q sanitized
 }
 
 setup() {
@@ -73,12 +85,12 @@ copy() {
 }
 
 @test "same seed, same bytes, whatever memory and threads; another seed, another order" {
-    i=0
-    for way in "-m 1Gi -j1" "-m 1Mi -j2" "-m 256Ki -j1" "-s 0"; do
-        dlm-shard -q $way -o "$T/$((++i))" -n 64 --val 0.1 --shard-tokens 10K a.tok.zst
-        diff -r set "$T/$i"
+    i=0 least=$(least big.tok.zst)
+    for way in "-m 1Gi -j1" "-m $least -j2" "-m $least -j1" "-j 7" "-s 0"; do
+        dlm-shard -q $way -o "$T/$((++i))" -n 64 --val 0.1 --shard-tokens 100K big.tok.zst
+        diff -r bigset "$T/$i"
     done
-    dlm-shard -v -m 256Ki -o "$T/v" -n 64 --val 0.1 a.tok.zst 2>&1 | grep -E ', [1-9][0-9]* sorted runs'
+    dlm-shard -v -m $least -o "$T/v" -n 64 --val 0.1 big.tok.zst 2>&1 | grep -E ', [1-9][0-9]* sorted runs'
     dlm-shard -q -s 1 -o "$T/other" -n 64 --val 0.1 --shard-tokens 10K a.tok.zst
     ! cmp -s set/manifest.tsv "$T/other/manifest.tsv"
     # The held-out documents are the same.
@@ -86,13 +98,33 @@ copy() {
     [ "$(comm -z -3 <(docs set) <(docs "$T/other") | tr -cd '\0' | wc -c)" -lt 12 ]
 }
 
-@test "one document larger than the memory" {
-    for m in 256Ki 1Gi; do
-        dlm-shard -q -m $m -o "$T/$m" -n 64 --val 0 one.tok.zst
+@test "memory: the whole process keeps within -m, and less than the least is refused by name" {
+    least=$(least big.tok.zst)
+    [ "${least%Ki}" -gt 1024 ]
+    run --separate-stderr dlm-shard -m $((${least%Ki} / 3))Ki -n 64 -o "$T/set" big.tok.zst
+    fails_with 2 "^dlm-shard: --memory of [0-9]+ bytes is too little: the least for this vocabulary, sequence length and level is [0-9]+Ki$"
+    [ -z "$(ls "$T")" ]
+    ! sanitized || skip "a sanitizer takes memory of its own"
+    for ((i = 0; i < 8; i++)); do cat big.tok.zst; done >"$T/huge" # 30 MB of ids
+    for m in "$least" 12Mi 20Mi; do
+        for way in -j1 -j2 "-j5 --level 7 --dedup" "-n 20000 --val 0.2"; do
+            rm -rf "$T/set"
+            dlm-shard -v -m $m -n 64 --val 0 -o "$T/set" $way "$T/huge" 2>"$T/said" || { cat "$T/said"; [[ $way != -j? ]] && grep -q "too little" "$T/said" && continue; }
+            bytes=$(numfmt --from=auto "$m") peak=$(sed -n 's/.*at most \([0-9]*\) KiB of memory/\1/p' "$T/said")
+            echo "$m $way: $peak KiB"
+            [ "$peak" -gt 0 ] && [ $((peak * 10240)) -le $((bytes * 11)) ]
+            [[ $way == *dedup* ]] || grep -E ', [1-9][0-9]* sorted runs' "$T/said"
+        done
     done
-    diff -r "$T/256Ki" "$T/1Gi"
-    n=$(zstd -dc one.tok.zst | wc -c)
-    cmp <(dlm-shard --cat "$T/1Gi" | zstd -dc) <(zstd -dc one.tok.zst | head -c $((n / 128 * 128)))
+}
+
+@test "one document larger than the memory" {
+    for ((i = 0; i < 12; i++)); do cat a.txt; done | dlm-tokenize -t v.json -o "$T/one.tok.zst"
+    dlm-shard -q -o "$T/1Gi" -n 64 --val 0 "$T/one.tok.zst"
+    dlm-shard -v -m "$(least "$T/one.tok.zst")" -o "$T/least" -n 64 --val 0 "$T/one.tok.zst" 2>&1 | grep "1 documents read, 1 sorted runs"
+    diff -r "$T/least" "$T/1Gi"
+    n=$(zstd -dc "$T/one.tok.zst" | wc -c)
+    cmp <(dlm-shard --cat "$T/1Gi" | zstd -dc) <(zstd -dc "$T/one.tok.zst" | head -c $((n / 128 * 128)))
 }
 
 @test "what is left over, empty, repeated or unended is told; not with -q" {
@@ -253,7 +285,7 @@ copy() {
     [[ -z $stderr && ($output == 141 || $output == 0) ]]
     run --separate-stderr bash -c "trap '' XFSZ; ulimit -f 8; dlm-shard -n 64 -o '$T/set' a.tok.zst"
     fails_with 1 "^dlm-shard: cannot write '$T/set.*: File too large"
-    run --separate-stderr bash -c "trap '' XFSZ; ulimit -f 64; dlm-shard -m 256Ki -n 64 -o '$T/set' a.tok.zst"
+    run --separate-stderr bash -c "trap '' XFSZ; ulimit -f 64; dlm-shard -m $(least big.tok.zst) -n 64 -o '$T/set' big.tok.zst"
     fails_with 1 "^dlm-shard: cannot write a temporary file in '$T/set.*: File too large"
     [ -z "$(ls "$T")" ]
     if mkdir "$T/disk" && mount -t tmpfs -o size=100k none "$T/disk" 2>/dev/null; then
@@ -278,7 +310,7 @@ copy() {
         # The stream never ends by itself: its writer holds the pipe open.
         (cat a.tok.zst a.tok.zst; exec sleep 60) >"$T/pipe" &
         feeder=$!
-        env --default-signal=INT,TERM,HUP dlm-shard -m 256Ki -n 64 -o "$T/new" "$T/pipe" 2>"$T/said" &
+        env --default-signal=INT,TERM,HUP dlm-shard -m "$(least a.tok.zst)" -n 64 -o "$T/new" "$T/pipe" 2>"$T/said" &
         pid=$!
         for ((i = 0; i < 200; i++)); do
             compgen -G "$T/new.tmp-*/tokenizer.json" >/dev/null && break
@@ -300,7 +332,7 @@ copy() {
     mkfifo "$T/pipe"
     (cat a.tok.zst; exec sleep 60) >"$T/pipe" &
     feeder=$!
-    dlm-shard -m 256Ki -n 64 -o "$T/new" "$T/pipe" &
+    dlm-shard -m "$(least a.tok.zst)" -n 64 -o "$T/new" "$T/pipe" &
     pid=$!
     for ((i = 0; i < 200; i++)); do
         compgen -G "$T/new.tmp-*/tokenizer.json" >/dev/null && break

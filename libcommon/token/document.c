@@ -38,7 +38,9 @@ struct dlm_documents {
     /* its text: buf[start..end) was read and not yet given */
     uint8_t *buf;
     size_t cap, start, scan, end; /* the end of a document was looked for up to scan */
-    size_t uncut;                 /* no cut before it */
+    size_t uncut;                 /* no line feed before it parts the document */
+    size_t found, terminator;     /* where it ends, once that is known */
+    bool ended;
     uint64_t base;                /* offset of buf[0] in the text */
     uint64_t line;                /* of the document being read, from 1 */
     bool at_end, inside;          /* inside: a part of this document was given */
@@ -160,7 +162,7 @@ static int open_next(struct dlm_documents *d, struct dlm_error *err)
     d->raw_at = d->raw_n = d->start = d->scan = d->end = d->uncut = d->line_start = 0;
     d->base = 0;
     d->line = 1;
-    d->raw_end = d->compressed = d->at_end = d->inside = d->line_text = d->document_text = d->blank_seen = false;
+    d->raw_end = d->compressed = d->at_end = d->inside = d->ended = d->line_text = d->document_text = d->blank_seen = false;
     while (d->raw_n < 4 && !d->raw_end) {
         int rc = read_raw(d, err);
         if (rc)
@@ -334,6 +336,31 @@ static int give(struct dlm_documents *d, size_t at, size_t terminator, bool last
     return rc;
 }
 
+static bool letter(uint8_t c)
+{
+    return (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
+}
+
+/* The first place where a document may be cut (dlm_split_cut) that is part_bytes or more behind `start` and before `limit`, 0 when there
+ * is none. The first, so that parts do not depend on how much was read at a time. */
+static size_t first_cut(struct dlm_documents *d, size_t limit)
+{
+    size_t from = d->start + d->options.part_bytes - 1;
+    from = d->uncut > from ? d->uncut : from;
+    while (from + 1 < limit) {
+        const uint8_t *lf = memchr(d->buf + from, '\n', limit - 1 - from);
+        if (!lf)
+            break;
+        size_t p = (size_t)(lf - d->buf) + 1;
+        if (letter(d->buf[p]))
+            return p;
+        from = p;
+    }
+    if (limit > d->start + d->options.part_bytes)
+        d->uncut = limit - 1;
+    return 0;
+}
+
 int dlm_documents_next(struct dlm_documents *d, struct dlm_document_part *part, struct dlm_error *err)
 {
     bool cuts = d->options.part_bytes && !d->options.field && d->options.by != DLM_BY_LINE;
@@ -345,19 +372,19 @@ int dlm_documents_next(struct dlm_documents *d, struct dlm_document_part *part, 
             if (rc)
                 return rc;
         }
-        size_t at, terminator;
         int rc = 0;
-        if (find_end(d, &at, &terminator)) {
-            rc = give(d, at, terminator, true, part, err);
+        d->ended = d->ended || find_end(d, &d->found, &d->terminator);
+        size_t at = cuts ? first_cut(d, d->ended ? d->found : d->end) : 0;
+        if (at) {
+            rc = give(d, at, 0, false, part, err);
+        } else if (d->ended) {
+            d->ended = false;
+            rc = give(d, d->found, d->terminator, true, part, err);
         } else if (d->at_end) {
             close_file(d);
             if (d->end > d->start || (d->options.by == DLM_BY_FILE && !d->options.field))
                 rc = give(d, d->end, 0, true, part, err);
-        } else if (cuts && d->end - d->start >= d->options.part_bytes && (at = dlm_split_cut(d->buf, d->uncut, d->end))) {
-            rc = give(d, at, 0, false, part, err);
         } else {
-            if (cuts && d->end > d->start && d->end - d->start >= d->options.part_bytes)
-                d->uncut = d->end - 1;
             rc = read_text(d, err);
         }
         if (rc)

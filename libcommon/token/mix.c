@@ -68,6 +68,11 @@ void dlm_mix_free(struct dlm_mix *m)
     free(m);
 }
 
+size_t dlm_mix_bytes(const struct dlm_mix *m)
+{
+    return 2 * m->n * (sizeof *m->parts + BINS * sizeof *m->parts->bins);
+}
+
 static struct part *part(const struct dlm_mix *m, size_t source, int split)
 {
     assert(source < m->n);

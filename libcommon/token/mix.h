@@ -20,6 +20,8 @@ struct dlm_mix;
 /* weights: (n), each > 0 and finite; any sum. */
 int dlm_mix_new(struct dlm_mix **out, const double *weights, size_t n, uint64_t seed, struct dlm_error *err);
 void dlm_mix_free(struct dlm_mix *m);
+/* What it takes of memory. */
+size_t dlm_mix_bytes(const struct dlm_mix *m);
 
 /* First every document is counted, with its tokens, */
 void dlm_mix_count(struct dlm_mix *m, size_t source, int split, uint64_t ordinal, uint64_t tokens);

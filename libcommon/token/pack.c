@@ -18,6 +18,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,7 +33,10 @@
 
 enum {
     READ_IDS = 64 << 10,
-    FRAME_BYTES = 128 << 10 /* of ids in a frame of a shard: one seek reads it, and zstd still finds what repeats */
+    FRAME_BYTES = 128 << 10, /* of ids in a frame of a shard: one seek reads it, and zstd still finds what repeats */
+    READING_BYTES = 3 << 20, /* a frame of dlm-tokenize, 1 MiB of ids, with zstd's context and the buffers that bytes pass through */
+    SLACK_BYTES = 256 << 10, /* lists of runs, frames and shards, and the kernel's rounding */
+    SPARE_BYTES = 768 << 10  /* more than is needed in the least that is told: half a MiB, and what rounds it up to 256 KiB */
 };
 
 /* One split being packed. */
@@ -58,6 +62,7 @@ struct pack {
     struct dlm_mix *mix; /* NULL: every document is taken */
     size_t source;       /* the file being read */
     struct dlm_shuffle *shuffle;
+    struct dlm_pool *pool; /* compresses */
     struct dlm_progress progress;
     uint64_t shard_sequences, done;
     struct side side[2];
@@ -155,6 +160,71 @@ static int write_text(struct pack *p, const char *name, const char *text, size_t
     return rc;
 }
 
+/* --- memory --------------------------------------------------------------------------------------------------------------- */
+
+/* A number of KiB that the kernel tells of this process, in bytes; 0 where it does not. */
+static uint64_t told_kib(const char *path, const char *field)
+{
+    char line[256];
+    unsigned long long kib = 0;
+    size_t n = strlen(field);
+    FILE *f = fopen(path, "re");
+    while (f && fgets(line, sizeof line, f))
+        if (!strncmp(line, field, n) && sscanf(line + n, ":%llu kB", &kib) == 1)
+            break;
+    if (f)
+        fclose(f);
+    return (uint64_t)kib << 10;
+}
+
+static uint64_t peak_so_far(void)
+{
+    return told_kib("/proc/self/status", "VmHWM");
+}
+
+/* Sequences that stand together in a frame. */
+static size_t frame_ids(const struct pack *p)
+{
+    size_t bytes = (size_t)p->o->seq_len * p->info.id_bytes, together = FRAME_BYTES / bytes;
+    return (size_t)p->o->seq_len * (together ? together : 1);
+}
+
+/* With the vocabulary in place: how much is left of `peak` for shuffling, and how many threads may compress. What comes later is either
+ * reading (a frame and its ids, another stream's vocabulary) or packing (threads, two open shards), and two sequences. */
+static int share_memory(struct pack *p, size_t json_len, size_t *memory, int *threads, struct dlm_error *err)
+{
+    const uint64_t peak = p->o->peak, least = DLM_SHUFFLE_MIN_MEMORY;
+    struct dlm_stream_needs needs;
+    uint64_t reading = READING_BYTES + json_len, packing = 0;
+    uint64_t always = 2 * p->o->seq_len * sizeof(uint32_t) + (p->mix ? dlm_mix_bytes(p->mix) : 0) + SLACK_BYTES;
+    *threads = p->o->threads < 1 ? 1 : p->o->threads;
+    *memory = (size_t)p->o->memory;
+    if (!peak)
+        return 0;
+    malloc_trim(0); /* what reading the vocabulary took */
+    for (;; *threads = (*threads + 1) / 2) {
+        int rc = dlm_stream_writer_needs(&needs, p->o->level, *threads, frame_ids(p) * p->info.id_bytes, err);
+        if (rc)
+            return rc;
+        packing = 2 * needs.writer + (uint64_t)*threads * needs.lane;
+        if (*threads == 1 || packing <= peak / 4)
+            break;
+    }
+    uint64_t now = told_kib("/proc/self/smaps_rollup", "Rss"), before = peak_so_far();
+    uint64_t taken = (now ? now : before) + (reading > packing ? reading : packing) + always;
+    uint64_t need = taken + least > before ? taken + least : before;
+    if (peak < need)
+        return dlm_fail(err, DLM_EUSAGE,
+                        "--memory of %llu bytes is too little: the least for this vocabulary, sequence length and level is %lluKi",
+                        (unsigned long long)peak, (unsigned long long)((need + SPARE_BYTES) >> 18) << 8);
+    uint64_t left = peak - taken;
+    left -= left / 512; /* a merge's notes of its runs */
+    *memory = left < SIZE_MAX / 2 ? (size_t)left : SIZE_MAX / 2;
+    return 0;
+}
+
+/* --- reading streams ------------------------------------------------------------------------------------------------------ */
+
 /* What the first stream says goes for all. */
 static int adopt(struct pack *p, struct dlm_stream_reader *r, struct dlm_error *err)
 {
@@ -177,7 +247,11 @@ static int adopt(struct pack *p, struct dlm_stream_reader *r, struct dlm_error *
     p->info.json = NULL;
     p->info.json_len = 0;
     p->info.seq_len = (uint32_t)p->o->seq_len;
-    return dlm_shuffle_new(&p->shuffle, (size_t)p->o->memory, p->info.id_bytes, p->dir, err);
+    size_t memory;
+    int threads;
+    rc = share_memory(p, i->json_len, &memory, &threads, err);
+    rc = rc ? rc : dlm_pool_new(&p->pool, threads, err);
+    return rc ? rc : dlm_shuffle_new(&p->shuffle, memory, p->info.id_bytes, p->dir, err);
 }
 
 static int read_all(struct pack *p, char *const *files, size_t n_files, struct dlm_error *err)
@@ -230,10 +304,8 @@ static int open_shard(struct pack *p, struct side *s, struct dlm_error *err)
     struct dlm_stream_info info = p->info;
     info.split = (uint8_t)(split + 1);
     info.part = s->row.number;
-    size_t bytes = (size_t)p->o->seq_len * info.id_bytes, together = FRAME_BYTES / bytes;
     s->in_shard = 0;
-    return dlm_stream_writer_new(&s->writer, s->file, s->path, &info, p->o->level, p->o->threads,
-                                 (size_t)p->o->seq_len * (together ? together : 1), err);
+    return dlm_stream_writer_new_in(&s->writer, s->file, s->path, &info, p->o->level, p->pool, frame_ids(p), err);
 }
 
 static int close_shard(struct pack *p, struct side *s, struct dlm_error *err)
@@ -532,6 +604,8 @@ int dlm_pack(const char *name, char *const *files, size_t n_files, const struct 
     dlm_progress_release(&p.progress);
     for (int i = 0; i < 2; i++)
         side_release(&p.side[i]);
+    report->peak = peak_so_far();
+    dlm_pool_free(p.pool);
     dlm_shuffle_free(p.shuffle);
     dlm_mix_free(p.mix);
     dlm_vocab_free(p.vocab);

@@ -105,6 +105,30 @@ static void compress(struct dlm_task *t, int lane)
         j->hash = XXH64(j->packed, j->packed_bytes, 0);
 }
 
+/* Frames on their way at once. */
+static size_t ring(int lanes)
+{
+    return lanes == 1 ? 1 : 2 * (size_t)lanes + 1;
+}
+
+int dlm_stream_writer_needs(struct dlm_stream_needs *out, int level, int lanes, size_t frame_bytes, struct dlm_error *err)
+{
+    enum { FILE_BYTES = 16 << 10, STACK_BYTES = 64 << 10 };
+    size_t room = ZSTD_compressBound(frame_bytes);
+    ZSTD_CCtx *zstd = ZSTD_createCCtx();
+    uint8_t *raw = calloc(1, frame_bytes), *packed = malloc(room);
+    int rc = zstd && raw && packed ? 0 : dlm_fail(err, DLM_ENOMEM, "out of memory");
+    if (!rc) { /* a context says what it takes only when it has worked */
+        ZSTD_CCtx_setParameter(zstd, ZSTD_c_compressionLevel, level);
+        ZSTD_compress2(zstd, packed, room, raw, frame_bytes);
+        *out = (struct dlm_stream_needs){ring(lanes) * (frame_bytes + room) + FILE_BYTES, ZSTD_sizeof_CCtx(zstd) + STACK_BYTES};
+    }
+    ZSTD_freeCCtx(zstd);
+    free(raw);
+    free(packed);
+    return rc;
+}
+
 int dlm_stream_writer_new_in(struct dlm_stream_writer **out, FILE *file, const char *name, const struct dlm_stream_info *info,
                              int level, struct dlm_pool *pool, size_t frame_ids, struct dlm_error *err)
 {
@@ -125,7 +149,6 @@ int dlm_stream_writer_new_in(struct dlm_stream_writer **out, FILE *file, const c
         free(head);
         return dlm_fail(err, DLM_ENOMEM, "out of memory");
     }
-    size_t lanes = (size_t)dlm_pool_lanes(pool);
     w->file = file;
     w->id_bytes = info->id_bytes;
     w->vocab_size = info->vocab_size;
@@ -133,7 +156,7 @@ int dlm_stream_writer_new_in(struct dlm_stream_writer **out, FILE *file, const c
     w->pool = pool;
     w->frame_ids = frame_ids;
     w->packed_room = ZSTD_compressBound(frame_ids * info->id_bytes);
-    w->jobs_n = lanes == 1 ? 1 : 2 * lanes + 1;
+    w->jobs_n = ring(dlm_pool_lanes(pool));
     w->head_bytes = head_bytes;
     w->head_hash = dlm_frame_get64(head + head_bytes - 8);
     w->hash = XXH64_createState();

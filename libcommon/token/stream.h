@@ -40,6 +40,11 @@ int dlm_stream_writer_new(struct dlm_stream_writer **out, FILE *file, const char
 /* The same with the threads of a pool (borrowed), which others may share; one thread at a time writes. */
 int dlm_stream_writer_new_in(struct dlm_stream_writer **out, FILE *file, const char *name, const struct dlm_stream_info *info,
                              int level, struct dlm_pool *pool, size_t frame_ids, struct dlm_error *err);
+/* What a writer takes of memory, and each lane of its pool besides, at most. */
+struct dlm_stream_needs {
+    size_t writer, lane; /* bytes */
+};
+int dlm_stream_writer_needs(struct dlm_stream_needs *out, int level, int lanes, size_t frame_bytes, struct dlm_error *err);
 /* Append ids (each < vocab_size); frames are cut every frame_ids ids. */
 int dlm_stream_write(struct dlm_stream_writer *w, const uint32_t *ids, size_t n, struct dlm_error *err);
 /* Count documents for the closing frame (the writer itself does not look at ids). */
