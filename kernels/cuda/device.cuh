@@ -120,9 +120,10 @@ void dlm_cuda_adamw(struct dlm_device *, dlm_ptr theta, dlm_ptr m, dlm_ptr v, dl
 void dlm_cuda_average(struct dlm_device *, dlm_ptr mean, dlm_ptr x, size_t n, float share);
 double dlm_cuda_sum_squares(struct dlm_device *, dlm_ptr x, size_t n);
 
-/* linear_cublas.cu, or linear_plain.cu where DLM_CUBLAS is 0; packs of one are not for the other */
+/* linear_pack.cu */
 size_t dlm_cuda_linear_pack_size(struct dlm_device *, size_t O, size_t I, enum dlm_dtype act);
 void dlm_cuda_linear_pack(struct dlm_device *, dlm_ptr pack, dlm_ptr w, size_t O, size_t I, enum dlm_dtype act);
+/* linear_cublas.cu, or linear_plain.cu in the emulation */
 void dlm_cuda_linear(struct dlm_device *, dlm_ptr y, dlm_ptr x, dlm_ptr pack, size_t T, size_t O, size_t I, enum dlm_dtype act,
                       enum dlm_dtype y_type, float scale);
 void dlm_cuda_linear_dx(struct dlm_device *, dlm_ptr dx, dlm_ptr dy, dlm_ptr pack, size_t T, size_t O, size_t I,

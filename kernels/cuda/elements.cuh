@@ -1,4 +1,4 @@
-/* Arithmetic on each of n elements of some float32 arrays: a thread has four neighbours, so that as many 16-byte accesses as there are arrays are
+/* Arithmetic on each of n elements of some arrays: a thread has four neighbours, so that as many 16-byte accesses as there are arrays are
  * on their way at once. */
 #ifndef DLM_CUDA_ELEMENTS_CUH
 #define DLM_CUDA_ELEMENTS_CUH
@@ -20,18 +20,18 @@ template <unsigned W> DLM_DEVICE size_t element(void)
 }
 
 /* As load and store, for the end of an array too, where fewer than W are left. */
-template <unsigned W> DLM_DEVICE void load_some(float (&v)[W], const float *p, size_t i, size_t n)
+template <unsigned W, typename A> DLM_DEVICE void load_some(float (&v)[W], const A *p, size_t i, size_t n)
 {
     if (i + W <= n) {
         load(v, p + i);
     } else {
 #pragma unroll
         for (unsigned j = 0; j < W; j++)
-            v[j] = i + j < n ? p[i + j] : 0;
+            v[j] = i + j < n ? to_f32(p[i + j]) : 0;
     }
 }
 
-template <unsigned W> DLM_DEVICE void store_some(float *p, const float (&v)[W], size_t i, size_t n)
+template <unsigned W, typename A> DLM_DEVICE void store_some(A *p, const float (&v)[W], size_t i, size_t n)
 {
     if (i + W <= n) {
         store(p + i, v);
@@ -39,7 +39,7 @@ template <unsigned W> DLM_DEVICE void store_some(float *p, const float (&v)[W], 
 #pragma unroll
         for (unsigned j = 0; j < W; j++)
             if (i + j < n)
-                p[i + j] = v[j];
+                p[i + j] = to_act<A>(v[j]);
     }
 }
 

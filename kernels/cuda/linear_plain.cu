@@ -2,7 +2,7 @@
  *
  *     c (m, n) (=|+=) scale·Σ_k a[i·ai + k·ak]·b[k·bk + j·bj]
  *
- * A block has 32 × 32 of c, a thread four of them, and goes through k by 32. A pack is W in the type of the products.
+ * A block has 32 × 32 of c, a thread four of them, and goes through k by 32.
  */
 #include "device.cuh"
 
@@ -59,27 +59,6 @@ static void multiply_to(struct dlm_device *dev, dlm_ptr c, dlm_ptr a, size_t ai,
         multiply<bf16, float, false>(dev, c, a, ai, ak, b, bk, bj, m, n, deep, scale);
     else
         multiply<bf16, bf16, false>(dev, c, a, ai, ak, b, bk, bj, m, n, deep, scale);
-}
-
-size_t dlm_cuda_linear_pack_size(struct dlm_device *, size_t O, size_t I, enum dlm_dtype act)
-{
-    return O * I * dlm_dtype_size(act);
-}
-
-static __global__ void narrow(bf16 *to, const float *from, size_t n)
-{
-    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < n)
-        to[i] = to_bf16(from[i]);
-}
-
-void dlm_cuda_linear_pack(struct dlm_device *dev, dlm_ptr pack, dlm_ptr w, size_t O, size_t I, enum dlm_dtype act)
-{
-    if (act == DLM_BF16)
-        dlm_launch(dev, "linear_pack", narrow, dim3((unsigned)ceil_div(O * I, (size_t)THREADS)), THREADS, 0, dlm_at<bf16>(pack), dlm_at<float>(w), O * I);
-    else if (!dlm_device_failed(dev))
-        dlm_device_good(dev, cudaMemcpyAsync(dlm_at<void>(pack), dlm_at<void>(w), O * I * sizeof(float), cudaMemcpyDeviceToDevice, dev->stream),
-                        "linear_pack");
 }
 
 void dlm_cuda_linear(struct dlm_device *dev, dlm_ptr y, dlm_ptr x, dlm_ptr pack, size_t T, size_t O, size_t I, enum dlm_dtype act,
