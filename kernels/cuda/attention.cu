@@ -109,7 +109,10 @@ static struct attention_problem problem(dlm_ptr q, dlm_ptr k, dlm_ptr v, size_t 
 
 static void forward(struct dlm_device *dev, const struct attention_problem &p, size_t B, enum dlm_dtype act)
 {
-    dlm_attention_plain(dev, p, B, act);
+    if (act == DLM_BF16 && dlm_attention_mma_takes(p))
+        dlm_attention_mma(dev, p, B);
+    else
+        dlm_attention_plain(dev, p, B, act);
 }
 
 void dlm_cuda_attention(struct dlm_device *dev, dlm_ptr o, dlm_ptr lse, dlm_ptr q, dlm_ptr k, dlm_ptr v, size_t ldv, dlm_ptr sink_k,
@@ -168,5 +171,8 @@ void dlm_cuda_attention_backward(struct dlm_device *dev, dlm_ptr dq, dlm_ptr dk,
         dlm_launch(dev, "attention_backward", backward_rows<float>, dim3((unsigned)slices), 128, 2 * SLICE * sizeof(float), p, part);
     dlm_launch(dev, "attention_backward", backward_sink, dim3((unsigned)ceil_div(2 * H * h, (size_t)128)), 128, 0, dlm_at<float>(dsink_k),
                dlm_at<float>(dsink_v), part, B, p.H, p.h, p.tiles, p.factor);
-    dlm_attention_plain_backward(dev, p, B, act);
+    if (act == DLM_BF16 && dlm_attention_mma_takes(p))
+        dlm_attention_mma_backward(dev, p, B);
+    else
+        dlm_attention_plain_backward(dev, p, B, act);
 }

@@ -27,9 +27,10 @@ struct attention_problem {
     unsigned N, n, at; /* keys and queries of a sequence; the first query's position */
     unsigned H, h;
     enum dlm_attend rule;
-    bool wide;    /* rows of a head begin at multiples of 16 bytes and are whole such */
     bool running; /* e^cap is too near the end of float32: softmax with a running maximum */
-    unsigned tiles; /* blocks a head and sequence */
+    /* set by the launches: blocks a head and sequence; rows of a head begin at multiples of 16 bytes and are whole such */
+    unsigned tiles;
+    bool wide;
     float slope, top, twice; /* 2·log₂e/(√h·cap), cap·log₂e, 2·cap·log₂e */
     /* backward */
     const void *dout;
@@ -39,10 +40,13 @@ struct attention_problem {
     float factor;       /* 4/√h */
 };
 
-/* The kernels in float32 multiplications, for any h and any alignment: attention_plain.cu. They launch for p.tiles = 0, which they
- * find themselves. */
+/* In float32 multiplications, for any h and any alignment: attention_plain.cu. */
 void dlm_attention_plain(struct dlm_device *, struct attention_problem p, size_t B, enum dlm_dtype act);
 void dlm_attention_plain_backward(struct dlm_device *, struct attention_problem p, size_t B, enum dlm_dtype act);
+/* In bf16 on the tensor cores, where h and the alignment are such: attention_mma.cu. */
+bool dlm_attention_mma_takes(const struct attention_problem &p);
+void dlm_attention_mma(struct dlm_device *, struct attention_problem p, size_t B);
+void dlm_attention_mma_backward(struct dlm_device *, struct attention_problem p, size_t B);
 
 /* Of 64 positions from `first` on: which there are, and which are noisy. */
 struct sight {

@@ -1,5 +1,8 @@
 /* Attention against its definition in double: every rule of sight, heads of many widths, one past a tile, the cap reached. The
- * reference's gradient is itself held to difference quotients. */
+ * reference's gradient is itself held to difference quotients.
+ *
+ * Tensor cores take the weights p and their gradients in bf16, so that on a GPU a sum Σ p·v has besides the rounding of its result an error
+ * whose size is known: each term is off by at most 2⁻⁹ of itself, the one as often up as the other down. `noise` is √Σ (p·v)². */
 #include "kernel_check.h"
 
 struct shape {
@@ -17,6 +20,7 @@ struct problem {
 
 struct result {
     double *o, *lse;
+    double *noise; /* of o */
 };
 
 static size_t elements(const struct shape *s)
@@ -50,7 +54,8 @@ static const double *key_of(const struct problem *p, size_t b, size_t head, size
 static struct result forward(const struct problem *p)
 {
     const struct shape *s = &p->s;
-    struct result r = {check_memory(elements(s) * sizeof(double)), check_memory(s->B * s->H * s->N * sizeof(double))};
+    struct result r = {check_memory(elements(s) * sizeof(double)), check_memory(s->B * s->H * s->N * sizeof(double)),
+                       check_memory(elements(s) * sizeof(double))};
     double *weight = check_memory((s->N + 1) * sizeof *weight);
     for (size_t b = 0; b < s->B; b++)
         for (size_t head = 0; head < s->H; head++)
@@ -63,15 +68,18 @@ static struct result forward(const struct problem *p)
                     sum += weight[j];
                 }
                 for (size_t j = 0; j <= s->N; j++)
-                    for (size_t e = 0; e < s->h; e++)
-                        r.o[at + e] += weight[j] / sum * key_of(p, b, head, j, true)[e];
+                    for (size_t e = 0; e < s->h; e++) {
+                        double part = weight[j] / sum * key_of(p, b, head, j, true)[e];
+                        r.o[at + e] += part;
+                        r.noise[at + e] = hypot(r.noise[at + e], part);
+                    }
                 r.lse[(b * s->H + head) * s->N + i] = log(sum);
             }
     free(weight);
     return r;
 }
 
-/* Gradients of Σ do·o and, beside each, the size of the parts that were added up. D comes from the o that is given. */
+/* Gradients of Σ do·o and, beside each, the size of the parts that were added up, and their noise. D comes from the o that is given. */
 struct gradient {
     double *dq, *dk, *dv, *dsink_k, *dsink_v;
 };
@@ -89,7 +97,7 @@ static void gradient_free(struct gradient *g)
 }
 
 static void backward(const struct problem *p, const double *do_, const double *o, const double *lse, struct gradient *g,
-                     struct gradient *size)
+                     struct gradient *size, struct gradient *noise)
 {
     const struct shape *s = &p->s;
     double scale = 1 / sqrt((double)s->h);
@@ -116,6 +124,8 @@ static void backward(const struct problem *p, const double *do_, const double *o
                     double *dk = (j == s->N ? g->dsink_k : g->dk) + other, *dv = (j == s->N ? g->dsink_v : g->dv) + other;
                     double *sk = (j == s->N ? size->dsink_k : size->dk) + other,
                            *sv = (j == s->N ? size->dsink_v : size->dv) + other;
+                    double *nk = (j == s->N ? noise->dsink_k : noise->dk) + other,
+                           *nv = (j == s->N ? noise->dsink_v : noise->dv) + other;
                     for (size_t e = 0; e < s->h; e++) {
                         g->dq[at + e] += ds * k[e];
                         size->dq[at + e] += unsure * fabs(k[e]);
@@ -123,6 +133,9 @@ static void backward(const struct problem *p, const double *do_, const double *o
                         sk[e] += unsure * fabs(p->q[at + e]);
                         dv[e] += w * do_[at + e];
                         sv[e] += w * fabs(do_[at + e]);
+                        noise->dq[at + e] = hypot(noise->dq[at + e], ds * k[e]);
+                        nk[e] = hypot(nk[e], ds * p->q[at + e]);
+                        nv[e] = hypot(nv[e], w * do_[at + e]);
                     }
                 }
             }
@@ -140,10 +153,13 @@ static struct problem problem_new(struct shape s, enum dlm_attend rule, double c
                         random_array(s.H * s.h, 0, loud, DLM_F32),
                         random_array(s.H * s.h, 0, 1, DLM_F32),
                         check_memory(s.B * s.N)};
-    for (size_t b = 0; b < s.B; b++) {
+    for (size_t b = 0; b < s.B; b++) { /* a clean prefix, or runs of both kinds */
         size_t clean = (size_t)(uniform() * (double)s.N);
-        for (size_t i = 0; i < s.N; i++)
-            p.noisy[b * s.N + i] = i >= clean;
+        bool runs = b % 2 || s.N > 128, noisy = uniform() < 0.5;
+        for (size_t i = 0; i < s.N; i++) {
+            noisy ^= uniform() < 0.015;
+            p.noisy[b * s.N + i] = runs ? noisy : i >= clean;
+        }
     }
     return p;
 }
@@ -153,89 +169,97 @@ static void problem_free(struct problem *p)
     free(p->q), free(p->k), free(p->v), free(p->sink_k), free(p->sink_v), free(p->noisy);
 }
 
-/* (T, d) into the last third of (T, 3d), where v lies. */
-static double *widened(const double *v, size_t T, size_t d)
+/* (T, d) into (T, ld) from column 2d on, where v lies. */
+static double *widened(const double *v, size_t T, size_t d, size_t ld)
 {
-    double *wide = check_memory(T * 3 * d * sizeof *wide);
+    double *wide = check_memory(T * ld * sizeof *wide);
     for (size_t t = 0; t < T; t++)
-        memcpy(wide + t * 3 * d + 2 * d, v + t * d, d * sizeof *v);
+        memcpy(wide + t * ld + 2 * d, v + t * d, d * sizeof *v);
     return wide;
 }
 
-static void tolerances(double *t, const double *want, const double *size, size_t n, double share, enum dlm_dtype act)
+/* Six standard deviations of an error that is even within 2⁻⁹ of each term, for products in bf16. */
+static double noise_of(enum dlm_dtype act)
 {
-    for (size_t i = 0; i < n; i++)
-        t[i] = share * size[i] + 1.01 * unit_of(act) * fabs(want[i]) + 1e-30;
+    return !strcmp(K->name, "cuda") && act == DLM_BF16 ? 6 / sqrt(3) / 512 : 0;
 }
 
-static void check(struct shape s, enum dlm_attend rule, double cap, double loud, enum dlm_dtype act)
+static void tolerances(double *t, const double *want, const double *size, const double *noise, size_t n, double share, enum dlm_dtype act,
+                       enum dlm_dtype products)
+{
+    for (size_t i = 0; i < n; i++)
+        t[i] = share * size[i] + noise_of(products) * noise[i] + 1.01 * unit_of(act) * fabs(want[i]) + 1e-30;
+}
+
+/* `more`: of columns behind v, which put its rows at odd addresses. */
+static void check(struct shape s, size_t more, enum dlm_attend rule, double cap, double loud, enum dlm_dtype act)
 {
     static const char *rules[] = {"full", "prefix", "causal"};
     struct problem p = problem_new(s, rule, cap, loud, act);
-    size_t n = elements(&s), d = s.H * s.h, T = s.B * s.N, rows = s.B * s.H * s.N;
-    double *wide = widened(p.v, T, d), *do_ = random_array(n, 0, 1, act),
-           *tolerance = check_memory((T * 3 * d + rows) * sizeof *tolerance);
-    struct buffer q = put(p.q, n, act), k = put(p.k, n, act), qkv = put(wide, 3 * n, act), o = put(NULL, n, act),
+    size_t n = elements(&s), d = s.H * s.h, T = s.B * s.N, rows = s.B * s.H * s.N, ld = 3 * d + more;
+    double *wide = widened(p.v, T, d, ld), *do_ = random_array(n, 0, 1, act),
+           *tolerance = check_memory((T * ld + rows) * sizeof *tolerance);
+    struct buffer q = put(p.q, n, act), k = put(p.k, n, act), qkv = put(wide, T * ld, act), o = put(NULL, n, act),
                   lse = put(NULL, rows, DLM_F32);
     struct buffer sk = put(p.sink_k, d, DLM_F32), sv = put(p.sink_v, d, DLM_F32);
     dlm_ptr noisy = put_bytes(p.noisy, T), none = {0}, seen = rule == DLM_ATTEND_PREFIX ? noisy : none;
     dlm_ptr v = dlm_ptr_at(qkv.at, 2 * d * dlm_dtype_size(act));
-    K->attention(D, o.at, lse.at, q.at, k.at, v, 3 * d, sk.at, sv.at, seen, rule, s.B, s.N, s.H, s.h, (float)cap, act);
+    K->attention(D, o.at, lse.at, q.at, k.at, v, ld, sk.at, sv.at, seen, rule, s.B, s.N, s.H, s.h, (float)cap, act);
     double *got_o = take(o), *got_lse = take(lse);
     struct result want = forward(&p);
     double share = 8 * cap * unit_of(DLM_F32), most = fmax(largest(p.v, n), largest(p.sink_v, d));
     for (size_t i = 0; i < n; i++)
-        tolerance[i] = share * most + 1.01 * unit_of(act) * fabs(want.o[i]);
+        tolerance[i] = share * most + noise_of(act) * want.noise[i] + 1.01 * unit_of(act) * fabs(want.o[i]);
     bool good = all_near(got_o, want.o, n, tolerance, 0) && all_near(got_lse, want.lse, rows, NULL, share);
 
     /* backward from the o and lse that forward left; the sink's gradients add to what is there */
     double *start = random_array(d, 0, 1, DLM_F32);
-    struct buffer dout = put(do_, n, act), dq = put(NULL, n, act), dk = put(NULL, n, act), dqkv = put(wide, 3 * n, act);
+    struct buffer dout = put(do_, n, act), dq = put(NULL, n, act), dk = put(NULL, n, act), dqkv = put(wide, T * ld, act);
     struct buffer dsk = put(start, d, DLM_F32), dsv = put(start, d, DLM_F32);
-    K->attention_backward(D, dq.at, dk.at, dlm_ptr_at(dqkv.at, 2 * d * dlm_dtype_size(act)), 3 * d, dsk.at, dsv.at, dout.at, o.at,
-                          lse.at, q.at, k.at, v, 3 * d, sk.at, sv.at, seen, rule, s.B, s.N, s.H, s.h, (float)cap, act);
-    struct gradient g = gradient_new(&s), size = gradient_new(&s);
-    backward(&p, do_, got_o, got_lse, &g, &size);
+    K->attention_backward(D, dq.at, dk.at, dlm_ptr_at(dqkv.at, 2 * d * dlm_dtype_size(act)), ld, dsk.at, dsv.at, dout.at, o.at,
+                          lse.at, q.at, k.at, v, ld, sk.at, sv.at, seen, rule, s.B, s.N, s.H, s.h, (float)cap, act);
+    struct gradient g = gradient_new(&s), size = gradient_new(&s), noise = gradient_new(&s);
+    backward(&p, do_, got_o, got_lse, &g, &size, &noise);
     share *= 2;
     double *got_dq = take(dq), *got_dk = take(dk), *got_dqkv = take(dqkv), *got_dsk = take(dsk), *got_dsv = take(dsv);
-    double *want_dqkv = widened(g.dv, T, d), *size_dqkv = widened(size.dv, T, d);
+    double *want_dqkv = widened(g.dv, T, d, ld), *size_dqkv = widened(size.dv, T, d, ld), *noise_dqkv = widened(noise.dv, T, d, ld);
     for (size_t e = 0; e < d; e++) {
         g.dsink_k[e] += start[e];
         g.dsink_v[e] += start[e];
     }
-    tolerances(tolerance, g.dq, size.dq, n, share, act);
+    tolerances(tolerance, g.dq, size.dq, noise.dq, n, share, act, act);
     good = all_near(got_dq, g.dq, n, tolerance, 0) && good;
-    tolerances(tolerance, g.dk, size.dk, n, share, act);
+    tolerances(tolerance, g.dk, size.dk, noise.dk, n, share, act, act);
     good = all_near(got_dk, g.dk, n, tolerance, 0) && good;
-    tolerances(tolerance, want_dqkv, size_dqkv, 3 * n, share, act);
-    good = all_near(got_dqkv, want_dqkv, 3 * n, tolerance, 0) && good;
-    tolerances(tolerance, g.dsink_k, size.dsink_k, d, share, DLM_F32);
+    tolerances(tolerance, want_dqkv, size_dqkv, noise_dqkv, T * ld, share, act, act);
+    good = all_near(got_dqkv, want_dqkv, T * ld, tolerance, 0) && good;
+    tolerances(tolerance, g.dsink_k, size.dsink_k, noise.dsink_k, d, share, DLM_F32, DLM_F32);
     good = all_near(got_dsk, g.dsink_k, d, tolerance, 0) && good;
-    tolerances(tolerance, g.dsink_v, size.dsink_v, d, share, DLM_F32);
+    tolerances(tolerance, g.dsink_v, size.dsink_v, noise.dsink_v, d, share, DLM_F32, DLM_F32);
     good = all_near(got_dsv, g.dsink_v, d, tolerance, 0) && good;
-    tap_ok(good, "B %zu, N %zu, H %zu, h %zu, %s, cap %g, %s", s.B, s.N, s.H, s.h, rules[rule], cap, type_name(act));
+    tap_ok(good, "B %zu, N %zu, H %zu, h %zu, rows of v %zu apart, %s, cap %g, %s", s.B, s.N, s.H, s.h, ld, rules[rule], cap, type_name(act));
 
     /* again, the same bits */
     struct buffer again = put(NULL, n, act);
-    K->attention_backward(D, again.at, dk.at, dlm_ptr_at(dqkv.at, 2 * d * dlm_dtype_size(act)), 3 * d, dsk.at, dsv.at, dout.at,
-                          o.at, lse.at, q.at, k.at, v, 3 * d, sk.at, sv.at, seen, rule, s.B, s.N, s.H, s.h, (float)cap, act);
+    K->attention_backward(D, again.at, dk.at, dlm_ptr_at(dqkv.at, 2 * d * dlm_dtype_size(act)), ld, dsk.at, dsv.at, dout.at,
+                          o.at, lse.at, q.at, k.at, v, ld, sk.at, sv.at, seen, rule, s.B, s.N, s.H, s.h, (float)cap, act);
     double *second = take(again);
     if (memcmp(second, got_dq, n * sizeof *second))
         tap_ok(false, "a repeated call gives the same bits");
     drop(again), drop(q), drop(k), drop(qkv), drop(o), drop(lse), drop(sk), drop(sv), drop(dout), drop(dq), drop(dk), drop(dqkv),
         drop(dsk), drop(dsv);
     K->free(D, noisy);
-    free(second), free(wide), free(do_), free(tolerance), free(got_o), free(got_lse), free(want.o), free(want.lse), free(start),
+    free(second), free(wide), free(do_), free(tolerance), free(got_o), free(got_lse), free(want.o), free(want.lse), free(want.noise), free(start),
         free(got_dq), free(got_dk);
-    free(got_dqkv), free(got_dsk), free(got_dsv), free(want_dqkv), free(size_dqkv);
-    gradient_free(&g), gradient_free(&size), problem_free(&p);
+    free(got_dqkv), free(got_dsk), free(got_dsv), free(want_dqkv), free(size_dqkv), free(noise_dqkv);
+    gradient_free(&g), gradient_free(&size), gradient_free(&noise), problem_free(&p);
 }
 
 static double total(const struct problem *p, const double *do_)
 {
     struct result r = forward(p);
     double sum = inner(r.o, do_, elements(&p->s));
-    free(r.o), free(r.lse);
+    free(r.o), free(r.lse), free(r.noise);
     return sum;
 }
 
@@ -261,14 +285,14 @@ static void check_reference(enum dlm_attend rule)
     struct problem p = problem_new(s, rule, 3, 1.5, DLM_F32);
     double *do_ = random_array(elements(&s), 0, 1, DLM_F32);
     struct result r = forward(&p);
-    struct gradient g = gradient_new(&s), size = gradient_new(&s);
-    backward(&p, do_, r.o, r.lse, &g, &size);
+    struct gradient g = gradient_new(&s), size = gradient_new(&s), noise = gradient_new(&s);
+    backward(&p, do_, r.o, r.lse, &g, &size, &noise);
     size_t n = elements(&s), m = s.H * s.h;
     tap_ok(differences(&p, do_, p.q, g.dq, n) && differences(&p, do_, p.k, g.dk, n) && differences(&p, do_, p.v, g.dv, n) &&
                differences(&p, do_, p.sink_k, g.dsink_k, m) && differences(&p, do_, p.sink_v, g.dsink_v, m),
            "the reference's gradient agrees with difference quotients, rule %d", (int)rule);
-    free(do_), free(r.o), free(r.lse);
-    gradient_free(&g), gradient_free(&size), problem_free(&p);
+    free(do_), free(r.o), free(r.lse), free(r.noise);
+    gradient_free(&g), gradient_free(&size), gradient_free(&noise), problem_free(&p);
 }
 
 /* The last n of N rows on a cache that holds the others, against the same rows of a whole call: the same bits, and the cache's own
@@ -277,7 +301,7 @@ static void check_cached(struct shape s, size_t at, enum dlm_attend rule, double
 {
     struct problem p = problem_new(s, rule, cap, 1, act);
     size_t n = elements(&s), d = s.H * s.h, item = dlm_dtype_size(act), fresh = s.N - at;
-    double *wide = widened(p.v, s.N, d);
+    double *wide = widened(p.v, s.N, d, 3 * d);
     dlm_ptr none = {0};
     struct buffer q = put(p.q, n, act), k = put(p.k, n, act), v = put(p.v, n, act), qkv = put(wide, 3 * n, act), o = put(NULL, n, act),
                   lse = put(NULL, s.H * s.N, DLM_F32), sk = put(p.sink_k, d, DLM_F32), sv = put(p.sink_v, d, DLM_F32);
@@ -298,17 +322,21 @@ static void check_cached(struct shape s, size_t at, enum dlm_attend rule, double
 
 int main(void)
 {
-    static const struct shape shapes[] = {{1, 1, 1, 2},   {2, 5, 2, 4},   {3, 17, 2, 6},   {1, 64, 1, 16},
-                                          {2, 65, 2, 32}, {1, 67, 3, 48}, {1, 131, 2, 64}, {1, 70, 1, 128}};
+    static const struct shape shapes[] = {{1, 1, 1, 2},   {2, 5, 2, 4},   {3, 17, 2, 6},   {1, 64, 1, 16},   {2, 65, 2, 32},  {1, 67, 3, 48},
+                                          {1, 131, 2, 64}, {1, 70, 1, 128}, {2, 63, 1, 10}, {1, 129, 1, 80}, {1, 200, 1, 128}, {1, 66, 1, 130}};
     check_seed = tap_seed();
     check_open(2);
     for (int rule = 0; rule < 3; rule++) {
         check_reference((enum dlm_attend)rule);
         for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
             for (int act = 0; act < 2; act++)
-                check(shapes[i], (enum dlm_attend)rule, 30, i % 2 ? 1 : 4, act ? DLM_BF16 : DLM_F32);
-        check(shapes[4], (enum dlm_attend)rule, 100, 10, DLM_F32);
-        check(shapes[4], (enum dlm_attend)rule, 2, 1, DLM_F32);
+                check(shapes[i], 0, (enum dlm_attend)rule, 30, i % 2 ? 1 : 4, act ? DLM_BF16 : DLM_F32);
+        for (int act = 0; act < 2; act++) {
+            check(shapes[4], 0, (enum dlm_attend)rule, 100, 10, act ? DLM_BF16 : DLM_F32);
+            check(shapes[4], 0, (enum dlm_attend)rule, 2, 1, act ? DLM_BF16 : DLM_F32);
+            check(shapes[5], 1, (enum dlm_attend)rule, 30, 1, act ? DLM_BF16 : DLM_F32);
+            check(shapes[5], 2, (enum dlm_attend)rule, 30, 1, act ? DLM_BF16 : DLM_F32);
+        }
     }
     for (int causal = 0; causal < 2; causal++)
         for (int act = 0; act < 2; act++) {

@@ -1,0 +1,449 @@
+/* Attention on the tensor cores, for bf16 heads of up to 128: formulas in attention_sight.cuh, products in attention_tile.cuh, passes and
+ * orders in attention.cu.
+ *
+ * Each block takes 128 rows of one side, whose operands and sums stay in registers, and walks over the other side in tiles of 64 rows, the
+ * next of which is on its way to shared memory while one is worked on (one barrier a tile). Within a tile a warp takes 16 rows at a time from
+ * scores to sums, so that little but the sums is kept. Tiles of which the block sees nothing are not read; a warp passes over those it sees
+ * nothing of itself; a pass over a tile that adds nothing leaves the same bits.
+ *
+ * With 32 rows a warp shared memory gives what the tensor cores take; with 16, which is what the registers allow where a warp keeps two
+ * operands or two sums of 128 columns, mma.sync and shared memory are each other's match and neither waits long.
+ */
+#include "attention_tile.cuh"
+
+static const unsigned TILE = SIGHT_TILE, ROWS = 128;
+
+/* Sixteens of rows a warp, and warps, where one operand of HP columns is kept, or two. */
+template <unsigned HP> struct one_side {
+    static const unsigned M = 2, THREADS = ROWS / (16 * M) * 32;
+};
+template <unsigned HP> struct two_sides {
+    static const unsigned M = HP <= 64 ? 2 : 1, THREADS = ROWS / (16 * M) * 32;
+};
+
+/* Where a block is. */
+struct place {
+    unsigned first, head;
+    size_t b;
+};
+
+DLM_DEVICE struct place place_of(const attention_problem &p)
+{
+    const unsigned at = blockIdx.x % p.tiles, task = blockIdx.x / p.tiles;
+    return place{at * ROWS, task % p.H, task / p.H};
+}
+
+/* A head of one sequence, in pairs. */
+DLM_DEVICE const uint32_t *head_of(const void *x, size_t row, size_t ld, const struct place &at, const attention_problem &p)
+{
+    return static_cast<const uint32_t *>(x) + (row * ld + at.head * p.h) / 2;
+}
+
+DLM_DEVICE uint32_t *head_of(void *x, size_t row, size_t ld, const struct place &at, const attention_problem &p)
+{
+    return static_cast<uint32_t *>(x) + (row * ld + at.head * p.h) / 2;
+}
+
+/* What this thread's rows of the warp's are: bit 2m + half. */
+template <unsigned M> DLM_DEVICE unsigned noisy_rows(const uint8_t *noisy, unsigned row0, unsigned N)
+{
+    unsigned bits = 0;
+    for (unsigned i = 0; noisy && i < 2 * M; i++) {
+        const unsigned row = row0 + threadIdx.x % 32 / 4 + i * 8;
+        bits |= (row < N && noisy[row] ? 1u : 0u) << i;
+    }
+    return bits;
+}
+
+template <unsigned HP, bool RUNNING> static __global__ void __launch_bounds__(one_side<HP>::THREADS, 2) mma_forward(const attention_problem p)
+{
+    const unsigned M = one_side<HP>::M, THREADS = one_side<HP>::THREADS;
+    DLM_SHARED(uint32_t, shared);
+    const struct place at = place_of(p);
+    const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    const unsigned rows = p.n - at.first < ROWS ? p.n - at.first : ROWS, row0 = threadIdx.x / 32 * 16 * M;
+    const uint32_t *k = head_of(p.k, at.b * p.N, p.d, at, p), *v = head_of(p.v, at.b * p.N, p.ldv, at, p);
+    const float *sink_k = p.sink_k + at.head * p.h, *sink_v = p.sink_v + at.head * p.h;
+    const uint8_t *noisy = p.noisy ? p.noisy + at.b * p.N : nullptr;
+    const unsigned loud = noisy_rows<M>(noisy, at.first + row0, p.N);
+    const bool clean = noisy && !__syncthreads_or(loud);
+    const unsigned end = p.rule == DLM_ATTEND_CAUSAL ? p.at + at.first + rows : p.N;
+    const auto fetch = [&](unsigned j, unsigned stage) {
+        uint32_t *to = shared + stage * 2 * tile<HP>::PAIRS;
+        tile_fetch<HP, THREADS>(to, k + j * (p.d / 2), p.d / 2, p.N - j, p.h, p.wide);
+        tile_fetch<HP, THREADS>(to + tile<HP>::PAIRS, v + j * (p.ldv / 2), p.ldv / 2, p.N - j, p.h, p.wide);
+    };
+    unsigned j0 = sight_next_keys(noisy, 0, end, clean);
+    if (j0 < end)
+        fetch(j0, 0);
+    copy_commit();
+
+    uint32_t q[M][HP / 16][4];
+    float o[M][HP / 8][4], total[M][2], most[M][2];
+#pragma unroll
+    for (unsigned m = 0; m < M; m++) {
+        tile_own<HP>(q[m], head_of(p.q, at.b * p.n + at.first, p.d, at, p), p.d / 2, row0 + m * 16, rows, p.h);
+        float x[2] = {0, 0};
+#pragma unroll
+        for (unsigned i = 0; i < HP / 4; i++) { /* a thread's columns of 16, two by two */
+            const unsigned e = i / 4 * 16 + i / 2 % 2 * 8 + 2 * t + i % 2;
+            const float key = e < p.h ? sink_k[e] : 0;
+#pragma unroll
+            for (unsigned half = 0; half < 2; half++)
+                x[half] = fmaf(__uint_as_float(i % 2 ? q[m][i / 4][i / 2 % 2 * 2 + half] & 0xffff0000u : q[m][i / 4][i / 2 % 2 * 2 + half] << 16),
+                               key, x[half]);
+        }
+#pragma unroll
+        for (unsigned half = 0; half < 2; half++) {
+            const float r = cap_rest(tile_across<sum_op>(x[half]), p);
+            most[m][half] = RUNNING ? cap_score(r, 0, p) : 0;
+            const float w = RUNNING ? 1 : power_of_two(cap_score(r, 0, p));
+            total[m][half] = t ? 0 : w;
+#pragma unroll
+            for (unsigned i = 0; i < HP / 4; i++) {
+                const unsigned e = i / 2 * 8 + 2 * t + i % 2;
+                o[m][i / 2][half * 2 + i % 2] = e < p.h ? w * sink_v[e] : 0;
+            }
+        }
+    }
+
+    for (unsigned stage = 0; j0 < end; stage ^= 1) {
+        const unsigned next = sight_next_keys(noisy, j0 + TILE, end, clean);
+        const struct sight seen = sight_of(noisy, j0, p.N);
+        uint64_t all = ~0ull, any = 0;
+#pragma unroll
+        for (unsigned i = 0; i < 2 * M; i++) {
+            const uint64_t one = sight_keys(p.rule, seen, p.at + at.first + row0 + g + 8 * i, j0, loud >> i & 1);
+            all &= one;
+            any |= one;
+        }
+        const bool dark = !__any_sync(DLM_WARP, any != 0), mixed = __any_sync(DLM_WARP, ~all != 0);
+        copy_wait<0>();
+        __syncthreads();
+        if (next < end)
+            fetch(next, stage ^ 1);
+        copy_commit();
+        const uint32_t *keys = shared + stage * 2 * tile<HP>::PAIRS, *values = keys + tile<HP>::PAIRS;
+#pragma unroll 1
+        for (unsigned group = dark ? TILE : 0; group < TILE; group += 16) {
+            float s[M][2][4];
+            tile_scores<HP, M>(s, q, keys + group * tile<HP>::LD);
+#pragma unroll
+            for (unsigned m = 0; m < M; m++)
+#pragma unroll
+                for (unsigned i = 0; i < 8; i++)
+                    s[m][i / 4][i % 4] = cap_rest(s[m][i / 4][i % 4], p);
+            if (mixed) {
+#pragma unroll
+                for (unsigned i = 0; i < 2 * M; i++) {
+                    const uint64_t one = sight_keys(p.rule, seen, p.at + at.first + row0 + g + 8 * i, j0, loud >> i & 1);
+                    const unsigned bits = (unsigned)(one >> (group + 2 * t));
+#pragma unroll
+                    for (unsigned c = 0; c < 4; c++)
+                        if (!(bits >> (c / 2 * 8 + c % 2) & 1))
+                            s[i / 2][c / 2][i % 2 * 2 + c % 2] = INFINITY;
+                }
+            }
+            if (RUNNING) {
+#pragma unroll
+                for (unsigned i = 0; i < 2 * M; i++) {
+                    float &peak = most[i / 2][i % 2], before = peak;
+#pragma unroll
+                    for (unsigned c = 0; c < 4; c++)
+                        peak = fmaxf(peak, cap_score(s[i / 2][c / 2][i % 2 * 2 + c % 2], 0, p));
+                    peak = tile_across<max_op>(peak);
+                    const float shrink = power_of_two(before - peak);
+                    total[i / 2][i % 2] *= shrink;
+#pragma unroll
+                    for (unsigned c = 0; c < HP / 8; c++) {
+                        o[i / 2][c][i % 2 * 2] *= shrink;
+                        o[i / 2][c][i % 2 * 2 + 1] *= shrink;
+                    }
+                }
+            }
+#pragma unroll
+            for (unsigned m = 0; m < M; m++)
+#pragma unroll
+                for (unsigned i = 0; i < 8; i++) {
+                    float &w = s[m][i / 4][i % 4];
+                    w = power_of_two(cap_score(w, RUNNING ? most[m][i / 2 % 2] : 0, p));
+                    total[m][i / 2 % 2] += w;
+                }
+            uint32_t w[M][4];
+            tile_pack<M>(w, s);
+            tile_weigh<HP, M>(o, w, values + group * tile<HP>::LD);
+        }
+        j0 = next;
+    }
+    copy_wait<0>();
+
+#pragma unroll
+    for (unsigned m = 0; m < M; m++)
+#pragma unroll
+        for (unsigned half = 0; half < 2; half++) {
+            const float all = tile_across<sum_op>(total[m][half]);
+            const unsigned row = row0 + m * 16 + half * 8 + g;
+            if (row >= rows)
+                continue;
+            if (p.lse && !t)
+                p.lse[(at.b * p.H + at.head) * p.n + at.first + row] = logf(all) + most[m][half] * LN_2;
+            tile_store<HP>(head_of(p.o, at.b * p.n + at.first + row, p.d, at, p), o[m], half, p.h, 1.0f / all);
+        }
+}
+
+/* A block 128 keys, over the queries that see them. Shared: two tiles of q and do, and of each query lse·log₂e and D. */
+template <unsigned HP> static __global__ void __launch_bounds__(two_sides<HP>::THREADS, 256 / two_sides<HP>::THREADS) mma_backward_keys(const attention_problem p)
+{
+    const unsigned M = two_sides<HP>::M, THREADS = two_sides<HP>::THREADS;
+    DLM_SHARED(uint32_t, shared);
+    float *beside = reinterpret_cast<float *>(shared + 4 * tile<HP>::PAIRS);
+    const struct place at = place_of(p);
+    const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, rows = p.N - at.first < ROWS ? p.N - at.first : ROWS;
+    const unsigned row0 = threadIdx.x / 32 * 16 * M;
+    const uint32_t *q = head_of(p.q, at.b * p.N, p.d, at, p), *dout = head_of(p.dout, at.b * p.N, p.d, at, p);
+    const float *lse = p.lse + (at.b * p.H + at.head) * p.N, *D = p.D + (at.b * p.H + at.head) * p.N;
+    const uint8_t *noisy = p.noisy ? p.noisy + at.b * p.N : nullptr;
+    const unsigned loud = noisy_rows<M>(noisy, at.first + row0, p.N);
+    bool hidden = false;
+    if (noisy)
+        hidden = !__syncthreads_or(threadIdx.x < rows && !noisy[at.first + threadIdx.x]);
+    const auto fetch = [&](unsigned i, unsigned stage) {
+        uint32_t *to = shared + stage * 2 * tile<HP>::PAIRS;
+        tile_fetch<HP, THREADS>(to, q + i * (p.d / 2), p.d / 2, p.N - i, p.h, p.wide);
+        tile_fetch<HP, THREADS>(to + tile<HP>::PAIRS, dout + i * (p.d / 2), p.d / 2, p.N - i, p.h, p.wide);
+        if (threadIdx.x < TILE) {
+            const bool there = i + threadIdx.x < p.N;
+            beside[stage * 2 * TILE + threadIdx.x] = there ? lse[i + threadIdx.x] * LOG2_E : 0;
+            beside[(stage * 2 + 1) * TILE + threadIdx.x] = there ? D[i + threadIdx.x] : 0;
+        }
+    };
+    unsigned i0 = sight_next_queries(noisy, p.rule == DLM_ATTEND_CAUSAL ? at.first : 0, p.N, hidden);
+    if (i0 < p.N)
+        fetch(i0, 0);
+    copy_commit();
+
+    uint32_t k[M][HP / 16][4], v[M][HP / 16][4];
+    float dk[M][HP / 8][4], dv[M][HP / 8][4];
+#pragma unroll
+    for (unsigned m = 0; m < M; m++) {
+        tile_own<HP>(k[m], head_of(p.k, at.b * p.N + at.first, p.d, at, p), p.d / 2, row0 + m * 16, rows, p.h);
+        tile_own<HP>(v[m], head_of(p.v, at.b * p.N + at.first, p.ldv, at, p), p.ldv / 2, row0 + m * 16, rows, p.h);
+#pragma unroll
+        for (unsigned i = 0; i < HP / 2; i++)
+            dk[m][i / 4][i % 4] = dv[m][i / 4][i % 4] = 0;
+    }
+
+    for (unsigned stage = 0; i0 < p.N; stage ^= 1) {
+        const unsigned next = sight_next_queries(noisy, i0 + TILE, p.N, hidden);
+        const struct sight seen = sight_of(noisy, i0, p.N);
+        uint64_t all = ~0ull, any = 0;
+#pragma unroll
+        for (unsigned i = 0; i < 2 * M; i++) {
+            const uint64_t one = sight_queries(p.rule, seen, at.first + row0 + g + 8 * i, i0, loud >> i & 1);
+            all &= one;
+            any |= one;
+        }
+        const bool dark = !__any_sync(DLM_WARP, any != 0), mixed = __any_sync(DLM_WARP, ~all != 0);
+        copy_wait<0>();
+        __syncthreads();
+        if (next < p.N)
+            fetch(next, stage ^ 1);
+        copy_commit();
+        const uint32_t *queries = shared + stage * 2 * tile<HP>::PAIRS, *outs = queries + tile<HP>::PAIRS;
+        const float *lse_at = beside + stage * 2 * TILE + 2 * t, *D_at = lse_at + TILE;
+#pragma unroll 1
+        for (unsigned group = dark ? TILE : 0; group < TILE; group += 16) {
+            float s[M][2][4], dp[M][2][4];
+            tile_scores<HP, M>(s, k, queries + group * tile<HP>::LD);
+            tile_scores<HP, M>(dp, v, outs + group * tile<HP>::LD);
+#pragma unroll
+            for (unsigned c = 0; c < 4; c++) {
+                const unsigned column = c / 2 * 8 + c % 2;
+                const float minus = lse_at[group + column], D_column = D_at[group + column];
+#pragma unroll
+                for (unsigned i = 0; i < 2 * M; i++) {
+                    float &w = s[i / 2][c / 2][i % 2 * 2 + c % 2], &du = dp[i / 2][c / 2][i % 2 * 2 + c % 2];
+                    const float r = cap_rest(w, p);
+                    w = power_of_two(cap_score(r, minus, p));
+                    du = w * (du - D_column) * (r - r * r);
+                }
+            }
+            if (mixed) {
+#pragma unroll
+                for (unsigned i = 0; i < 2 * M; i++) {
+                    const uint64_t one = sight_queries(p.rule, seen, at.first + row0 + g + 8 * i, i0, loud >> i & 1);
+                    const unsigned bits = (unsigned)(one >> (group + 2 * t));
+#pragma unroll
+                    for (unsigned c = 0; c < 4; c++)
+                        if (!(bits >> (c / 2 * 8 + c % 2) & 1))
+                            s[i / 2][c / 2][i % 2 * 2 + c % 2] = dp[i / 2][c / 2][i % 2 * 2 + c % 2] = 0;
+                }
+            }
+            uint32_t w[M][4];
+            tile_pack<M>(w, s);
+            tile_weigh<HP, M>(dv, w, outs + group * tile<HP>::LD);
+            tile_pack<M>(w, dp);
+            tile_weigh<HP, M>(dk, w, queries + group * tile<HP>::LD);
+        }
+        i0 = next;
+    }
+    copy_wait<0>();
+
+#pragma unroll
+    for (unsigned i = 0; i < 2 * M; i++) {
+        const unsigned row = row0 + i * 8 + g;
+        if (row >= rows)
+            continue;
+        tile_store<HP>(head_of(p.dk, at.b * p.N + at.first + row, p.d, at, p), dk[i / 2], i % 2, p.h, p.factor);
+        tile_store<HP>(head_of(p.dv, at.b * p.N + at.first + row, p.lddv, at, p), dv[i / 2], i % 2, p.h, 1);
+    }
+}
+
+/* A block 128 queries, over the keys that they see. */
+template <unsigned HP>
+static __global__ void __launch_bounds__(two_sides<HP>::THREADS, 256 / two_sides<HP>::THREADS) mma_backward_queries(const attention_problem p)
+{
+    const unsigned M = two_sides<HP>::M, THREADS = two_sides<HP>::THREADS;
+    DLM_SHARED(uint32_t, shared);
+    const struct place at = place_of(p);
+    const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, rows = p.N - at.first < ROWS ? p.N - at.first : ROWS;
+    const unsigned row0 = threadIdx.x / 32 * 16 * M;
+    const uint32_t *k = head_of(p.k, at.b * p.N, p.d, at, p), *v = head_of(p.v, at.b * p.N, p.ldv, at, p);
+    const uint8_t *noisy = p.noisy ? p.noisy + at.b * p.N : nullptr;
+    const unsigned loud = noisy_rows<M>(noisy, at.first + row0, p.N);
+    const bool clean = noisy && !__syncthreads_or(loud);
+    const unsigned end = p.rule == DLM_ATTEND_CAUSAL ? at.first + rows : p.N;
+    const auto fetch = [&](unsigned j, unsigned stage) {
+        uint32_t *to = shared + stage * 2 * tile<HP>::PAIRS;
+        tile_fetch<HP, THREADS>(to, k + j * (p.d / 2), p.d / 2, p.N - j, p.h, p.wide);
+        tile_fetch<HP, THREADS>(to + tile<HP>::PAIRS, v + j * (p.ldv / 2), p.ldv / 2, p.N - j, p.h, p.wide);
+    };
+    unsigned j0 = sight_next_keys(noisy, 0, end, clean);
+    if (j0 < end)
+        fetch(j0, 0);
+    copy_commit();
+
+    uint32_t q[M][HP / 16][4], dout[M][HP / 16][4];
+    float dq[M][HP / 8][4], lse[2 * M], D[2 * M];
+#pragma unroll
+    for (unsigned m = 0; m < M; m++) {
+        tile_own<HP>(q[m], head_of(p.q, at.b * p.N + at.first, p.d, at, p), p.d / 2, row0 + m * 16, rows, p.h);
+        tile_own<HP>(dout[m], head_of(p.dout, at.b * p.N + at.first, p.d, at, p), p.d / 2, row0 + m * 16, rows, p.h);
+    }
+#pragma unroll
+    for (unsigned i = 0; i < 2 * M; i++) {
+        const unsigned row = row0 + i * 8 + g;
+        const size_t of = (at.b * p.H + at.head) * p.N + at.first + row;
+        const float du = row < rows ? p.du[of] : 0;
+        lse[i] = row < rows ? p.lse[of] * LOG2_E : 0;
+        D[i] = row < rows ? p.D[of] : 0;
+#pragma unroll
+        for (unsigned c = 0; c < HP / 4; c++) {
+            const unsigned e = c / 2 * 8 + 2 * t + c % 2;
+            dq[i / 2][c / 2][i % 2 * 2 + c % 2] = e < p.h ? du * p.sink_k[at.head * p.h + e] : 0;
+        }
+    }
+
+    for (unsigned stage = 0; j0 < end; stage ^= 1) {
+        const unsigned next = sight_next_keys(noisy, j0 + TILE, end, clean);
+        const struct sight seen = sight_of(noisy, j0, p.N);
+        uint64_t all = ~0ull, any = 0;
+#pragma unroll
+        for (unsigned i = 0; i < 2 * M; i++) {
+            const uint64_t one = sight_keys(p.rule, seen, at.first + row0 + g + 8 * i, j0, loud >> i & 1);
+            all &= one;
+            any |= one;
+        }
+        const bool dark = !__any_sync(DLM_WARP, any != 0), mixed = __any_sync(DLM_WARP, ~all != 0);
+        copy_wait<0>();
+        __syncthreads();
+        if (next < end)
+            fetch(next, stage ^ 1);
+        copy_commit();
+        const uint32_t *keys = shared + stage * 2 * tile<HP>::PAIRS, *values = keys + tile<HP>::PAIRS;
+#pragma unroll 1
+        for (unsigned group = dark ? TILE : 0; group < TILE; group += 16) {
+            float s[M][2][4], dp[M][2][4];
+            tile_scores<HP, M>(s, q, keys + group * tile<HP>::LD);
+            tile_scores<HP, M>(dp, dout, values + group * tile<HP>::LD);
+#pragma unroll
+            for (unsigned m = 0; m < M; m++)
+#pragma unroll
+                for (unsigned i = 0; i < 8; i++) {
+                    const unsigned half = i / 2 % 2;
+                    const float r = cap_rest(s[m][i / 4][i % 4], p), w = power_of_two(cap_score(r, lse[2 * m + half], p));
+                    dp[m][i / 4][i % 4] = w * (dp[m][i / 4][i % 4] - D[2 * m + half]) * (r - r * r);
+                }
+            if (mixed) {
+#pragma unroll
+                for (unsigned i = 0; i < 2 * M; i++) {
+                    const uint64_t one = sight_keys(p.rule, seen, at.first + row0 + g + 8 * i, j0, loud >> i & 1);
+                    const unsigned bits = (unsigned)(one >> (group + 2 * t));
+#pragma unroll
+                    for (unsigned c = 0; c < 4; c++)
+                        if (!(bits >> (c / 2 * 8 + c % 2) & 1))
+                            dp[i / 2][c / 2][i % 2 * 2 + c % 2] = 0;
+                }
+            }
+            uint32_t w[M][4];
+            tile_pack<M>(w, dp);
+            tile_weigh<HP, M>(dq, w, keys + group * tile<HP>::LD);
+        }
+        j0 = next;
+    }
+    copy_wait<0>();
+
+#pragma unroll
+    for (unsigned i = 0; i < 2 * M; i++) {
+        const unsigned row = row0 + i * 8 + g;
+        if (row < rows)
+            tile_store<HP>(head_of(p.dq, at.b * p.N + at.first + row, p.d, at, p), dq[i / 2], i % 2, p.h, p.factor);
+    }
+}
+
+/* --- launches ---------------------------------------------------------------------------------------------------------------------- */
+
+template <unsigned HP> static size_t shared_size()
+{
+    return 4 * tile<HP>::PAIRS * sizeof(uint32_t);
+}
+
+template <unsigned HP> static void forward(struct dlm_device *dev, const struct attention_problem &p, unsigned blocks)
+{
+    dlm_launch(dev, "attention", p.running ? mma_forward<HP, true> : mma_forward<HP, false>, dim3(blocks), one_side<HP>::THREADS, shared_size<HP>(), p);
+}
+
+template <unsigned HP> static void backward(struct dlm_device *dev, const struct attention_problem &p, unsigned blocks)
+{
+    dlm_launch(dev, "attention_backward", mma_backward_keys<HP>, dim3(blocks), two_sides<HP>::THREADS, shared_size<HP>() + 4 * TILE * sizeof(float),
+               p);
+    dlm_launch(dev, "attention_backward", mma_backward_queries<HP>, dim3(blocks), two_sides<HP>::THREADS, shared_size<HP>(), p);
+}
+
+static bool at_multiple(size_t bytes, const struct attention_problem &p)
+{
+    const uintptr_t at = (uintptr_t)p.q | (uintptr_t)p.k | (uintptr_t)p.v | (uintptr_t)p.o | (uintptr_t)p.dout | (uintptr_t)p.dq | (uintptr_t)p.dk |
+                         (uintptr_t)p.dv;
+    return (at | p.h * 2 | p.d * 2 | p.ldv * 2 | p.lddv * 2) % bytes == 0;
+}
+
+bool dlm_attention_mma_takes(const struct attention_problem &p)
+{
+    return p.h <= 128 && at_multiple(4, p);
+}
+
+void dlm_attention_mma(struct dlm_device *dev, struct attention_problem p, size_t B)
+{
+    p.wide = at_multiple(16, p);
+    p.tiles = ceil_div(p.n, ROWS);
+    const unsigned blocks = (unsigned)(p.tiles * B * p.H);
+    p.h <= 32 ? forward<32>(dev, p, blocks) : p.h <= 64 ? forward<64>(dev, p, blocks) : p.h <= 96 ? forward<96>(dev, p, blocks) : forward<128>(dev, p, blocks);
+}
+
+void dlm_attention_mma_backward(struct dlm_device *dev, struct attention_problem p, size_t B)
+{
+    p.wide = at_multiple(16, p);
+    p.tiles = ceil_div(p.N, ROWS);
+    const unsigned blocks = (unsigned)(p.tiles * B * p.H);
+    p.h <= 32 ? backward<32>(dev, p, blocks) : p.h <= 64 ? backward<64>(dev, p, blocks) : p.h <= 96 ? backward<96>(dev, p, blocks) : backward<128>(dev, p, blocks);
+}
