@@ -52,6 +52,7 @@ struct dlm_shards {
     size_t frame_room, frame_n;
     size_t frame_row;
     uint64_t frame_first;
+    uint64_t frames; /* read so far */
 };
 
 static char *path_of(const struct dlm_shards *s, const char *file)
@@ -344,6 +345,7 @@ int dlm_shards_read(struct dlm_shards *s, enum dlm_split split, uint64_t index, 
                 return dlm_fail(err, DLM_ENOMEM, "out of memory");
             s->frame_room = n;
         }
+        s->frames++;
         rc = dlm_stream_index_read(x, frame, s->frame, err);
         if (rc)
             return rc;
@@ -353,6 +355,11 @@ int dlm_shards_read(struct dlm_shards *s, enum dlm_split split, uint64_t index, 
     }
     memcpy(ids, s->frame + (at - s->frame_first), s->seq_len * sizeof *ids);
     return 0;
+}
+
+uint64_t dlm_shards_frames(const struct dlm_shards *s)
+{
+    return s->frames;
 }
 
 /* --- verifying ------------------------------------------------------------------------------------------------------------ */

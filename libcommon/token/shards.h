@@ -27,6 +27,8 @@ const char *dlm_shards_manifest(const struct dlm_shards *s, size_t *len);
 uint64_t dlm_shards_hash(const struct dlm_shards *s);
 /* Sequence `index` of a split into ids (N). The last frame is kept, so reading in order decompresses each frame once. */
 int dlm_shards_read(struct dlm_shards *s, enum dlm_split split, uint64_t index, uint32_t *ids, struct dlm_error *err);
+/* Frames that were read and decompressed so far: at most one a call of dlm_shards_read, however large the set. */
+uint64_t dlm_shards_frames(const struct dlm_shards *s);
 
 /* Read every byte of the set and check all of it: every file's checksum, every frame, every count. */
 int dlm_shards_verify(const char *dir, struct dlm_error *err);

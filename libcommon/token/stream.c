@@ -23,6 +23,7 @@
 enum {
     DEFAULT_FRAME_BYTES = 1 << 20, /* of ids */
     SOURCE_BYTES = 256 << 10,
+    HEAD_BYTES = 4096, /* read of a file where only its head is wanted; shards' are 72 bytes */
     DATA_HEADER_MAX = 14,
     BLOCK_MAX = 128 << 10 /* zstd's Block_Maximum_Size */
 };
@@ -313,19 +314,21 @@ struct source {
     int fd;
     char *name;    /* as errors say it */
     uint64_t at;   /* offset of buf[pos] */
-    uint8_t *buf;  /* SOURCE_BYTES */
+    uint8_t *buf;  /* (room) */
+    size_t room;
     size_t pos, len;
     bool regular;
     uint64_t size; /* of a regular file */
 };
 
-static int source_open(struct source *s, const char *path, struct dlm_error *err)
+/* room: bytes that are read at once. */
+static int source_open(struct source *s, const char *path, size_t room, struct dlm_error *err)
 {
-    *s = (struct source){.fd = -1};
+    *s = (struct source){.fd = -1, .room = room};
     bool standard = !strcmp(path, "-");
     if (asprintf(&s->name, standard ? "standard input" : "'%s'", path) < 0)
         s->name = NULL;
-    s->buf = malloc(SOURCE_BYTES);
+    s->buf = malloc(room);
     if (!s->name || !s->buf)
         return dlm_fail(err, DLM_ENOMEM, "out of memory");
     s->fd = standard ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
@@ -352,7 +355,7 @@ static void source_close(struct source *s)
     *s = (struct source){.fd = -1};
 }
 
-/* Have n ≤ SOURCE_BYTES bytes at buf + pos, or fewer at the end of the file: *have. */
+/* Have n ≤ s->room bytes at buf + pos, or fewer at the end of the file: *have. */
 static int source_peek(struct source *s, size_t n, size_t *have, struct dlm_error *err)
 {
     if (s->len - s->pos < n && s->pos) {
@@ -363,7 +366,7 @@ static int source_peek(struct source *s, size_t n, size_t *have, struct dlm_erro
     while (s->len - s->pos < n) {
         if (dlm_stop_signal())
             return dlm_fail(err, DLM_ESTOPPED, "stopped");
-        ssize_t got = read(s->fd, s->buf + s->len, SOURCE_BYTES - s->len);
+        ssize_t got = read(s->fd, s->buf + s->len, s->room - s->len);
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
@@ -391,7 +394,7 @@ static int source_need(struct source *s, uint8_t *to, size_t n, const char *wher
 {
     while (n) {
         size_t have;
-        int rc = source_peek(s, n < SOURCE_BYTES ? n : SOURCE_BYTES, &have, err);
+        int rc = source_peek(s, n < s->room ? n : s->room, &have, err);
         if (rc)
             return rc;
         if (!have)
@@ -645,7 +648,7 @@ int dlm_stream_reader_open(struct dlm_stream_reader **out, const char *path, str
     struct dlm_stream_reader *r = calloc(1, sizeof *r);
     if (!r)
         return dlm_fail(err, DLM_ENOMEM, "out of memory");
-    int rc = source_open(&r->from, path, err);
+    int rc = source_open(&r->from, path, SOURCE_BYTES, err);
     if (!rc && !(r->zstd = ZSTD_createDCtx()))
         rc = dlm_fail(err, DLM_ENOMEM, "out of memory");
     if (!rc)
@@ -860,7 +863,7 @@ int dlm_stream_index_open(struct dlm_stream_index **out, const char *path, struc
     struct dlm_stream_index *x = calloc(1, sizeof *x);
     if (!x)
         return dlm_fail(err, DLM_ENOMEM, "out of memory");
-    int rc = source_open(&x->from, path, err);
+    int rc = source_open(&x->from, path, HEAD_BYTES, err);
     if (!rc && !x->from.regular)
         rc = dlm_fail(err, DLM_EIO, "cannot read %s: not a regular file", x->from.name);
     if (!rc)

@@ -603,6 +603,74 @@ static void many_shards(uint64_t seed)
     free_docs(&d);
 }
 
+/* As many frames as a set of 10 GB has: 82,000, each of one short sequence. Whichever sequence is asked for, one frame is read. */
+static void many_frames(uint64_t seed)
+{
+    enum { SHARDS = 2, EACH = 41000, LEN = 8, READS = 3000 };
+    struct dlm_error err = {{0}};
+    struct dlm_manifest m = {0};
+    struct dlm_stream_info info = dlm_stream_info_of(vocab);
+    size_t json_len, len;
+    const char *json = dlm_vocab_json(vocab, &json_len);
+    char *text;
+    remove_set(in_dir("set"));
+    mkdir(in_dir("set"), 0777);
+    must(dlm_output_write_file(in_dir("set/tokenizer.json"), json, json_len, &err), &err);
+    info.json = NULL;
+    info.json_len = 0;
+    info.seq_len = LEN;
+    info.split = 1;
+    for (uint32_t part = 0; part < SHARDS; part++) {
+        struct dlm_manifest_row row = {.number = part, .sequences = EACH, .tokens = (uint64_t)EACH * LEN};
+        char name[DLM_MANIFEST_NAME_MAX], path[600];
+        struct dlm_stream_writer *w;
+        dlm_manifest_file(name, 0, part);
+        snprintf(path, sizeof path, "%s/%s", in_dir("set"), name);
+        FILE *f = fopen(path, "wb");
+        info.part = part;
+        must(dlm_stream_writer_new(&w, f, path, &info, 1, 1, LEN, &err), &err);
+        for (uint32_t i = 0; i < EACH; i++) {
+            uint32_t ids[LEN], n = part * EACH + i;
+            for (int k = 0; k < LEN; k++, n /= 10)
+                ids[k] = FIRST_BYTE + n % 10;
+            row.bytes += LEN;
+            must(dlm_stream_write(w, ids, LEN, &err), &err);
+        }
+        dlm_stream_count_bytes(w, row.bytes);
+        must(dlm_stream_finish(w, &err), &err);
+        row.checksum = dlm_stream_writer_hash(w);
+        dlm_stream_writer_free(w);
+        fclose(f);
+        must(dlm_manifest_add(&m, &row, &err), &err);
+    }
+    must(dlm_manifest_print(&m, &text, &len, &err), &err);
+    must(dlm_output_write_file(in_dir("set/manifest.tsv"), text, len, &err), &err);
+    free(text);
+    dlm_manifest_release(&m);
+    struct dlm_shards *s;
+    struct dlm_rng g;
+    dlm_rng_init(&g, seed, 1, DLM_RNG_TEST);
+    must(dlm_shards_open(&s, in_dir("set"), &err), &err);
+    bool same = dlm_shards_sequences(s, DLM_SPLIT_TRAIN) == SHARDS * EACH && dlm_shards_frames(s) == 0;
+    uint64_t most = 0;
+    for (int i = 0; i < READS; i++) {
+        uint32_t ids[LEN], n = (uint32_t)dlm_rng_below(&g, SHARDS * EACH);
+        uint64_t before = dlm_shards_frames(s);
+        must(dlm_shards_read(s, DLM_SPLIT_TRAIN, n, ids, &err), &err);
+        most = dlm_shards_frames(s) - before > most ? dlm_shards_frames(s) - before : most;
+        for (int k = 0; k < LEN; k++, n /= 10)
+            same &= ids[k] == FIRST_BYTE + n % 10;
+    }
+    tap_ok(same && most == 1, "a random one of %d sequences, as many frames, touches %llu frame", SHARDS * EACH, (unsigned long long)most);
+    dlm_shards_close(s);
+    must(dlm_shards_open(&s, in_dir("set"), &err), &err);
+    uint32_t ids[LEN];
+    for (uint64_t i = 0; i < SHARDS * EACH; i++)
+        must(dlm_shards_read(s, DLM_SPLIT_TRAIN, i, ids, &err), &err);
+    tap_ok(dlm_shards_frames(s) == SHARDS * EACH, "in order, each frame is read once");
+    dlm_shards_close(s);
+}
+
 int main(void)
 {
     uint64_t seed = tap_seed();
@@ -617,6 +685,7 @@ int main(void)
     evenness();
     damage(seed);
     many_shards(seed);
+    many_frames(seed);
     dlm_vocab_free(vocab);
     char command[300];
     snprintf(command, sizeof command, "rm -rf '%s'", dir);
