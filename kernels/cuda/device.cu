@@ -74,14 +74,14 @@ static const char *hindrance(int index, int count, cudaError_t e, char *room, si
     cudaDriverGetVersion(&driver);
     cudaRuntimeGetVersion(&runtime);
     if (!driver && e != cudaSuccess)
-        snprintf(room, size, "no NVIDIA driver is installed (%s)", cudaGetErrorString(e));
+        snprintf(room, size, "no NVIDIA driver is installed");
     else if (driver < runtime)
         snprintf(room, size, "the NVIDIA driver is too old: it serves CUDA %d.%d, and this build needs %d.%d", driver / 1000, driver % 1000 / 10,
                  runtime / 1000, runtime % 1000 / 10);
+    else if (e == cudaErrorNoDevice || (e == cudaSuccess && count < 1))
+        snprintf(room, size, "there is no GPU");
     else if (e != cudaSuccess)
         snprintf(room, size, "%s", cudaGetErrorString(e));
-    else if (count < 1)
-        snprintf(room, size, "there is no GPU");
     else if (index < 0 || index >= count)
         snprintf(room, size, "there is no GPU %d: there are %d, from 0 on", index, count);
     else
@@ -212,6 +212,14 @@ static void device_zero(struct dlm_device *dev, dlm_ptr dst, size_t bytes)
         dlm_device_good(dev, cudaMemsetAsync(dlm_at<void>(dst), 0, bytes, dev->stream), "clearing memory");
 }
 
+static size_t device_available(struct dlm_device *dev)
+{
+    size_t left = 0, all = 0;
+    if (!dlm_device_failed(dev))
+        dlm_device_good(dev, cudaMemGetInfo(&left, &all), "asking for free memory");
+    return left;
+}
+
 static const char *device_sync(struct dlm_device *dev)
 {
     if (!dlm_device_failed(dev))
@@ -234,13 +242,17 @@ static struct dlm_kernels table()
     k.download = device_download;
     k.copy = device_copy;
     k.zero = device_zero;
+    k.available = device_available;
     k.sync = device_sync;
     k.linear_pack_size = dlm_cuda_linear_pack_size;
     k.linear_pack = dlm_cuda_linear_pack;
     k.linear = dlm_cuda_linear;
     k.linear_dx = dlm_cuda_linear_dx;
     k.linear_dw = dlm_cuda_linear_dw;
+    k.linear_bf16 = dlm_cuda_linear; /* a pack is the matrix as it lies */
+    k.linear_bf16_dx = dlm_cuda_linear_dx;
     k.embed = dlm_cuda_embed;
+    k.embed_bf16 = dlm_cuda_embed_bf16;
     k.embed_backward = dlm_cuda_embed_backward;
     k.norm = dlm_cuda_norm;
     k.norm_backward = dlm_cuda_norm_backward;
@@ -262,8 +274,12 @@ static struct dlm_kernels table()
     k.corrupt = dlm_cuda_corrupt;
     k.laprop = dlm_cuda_laprop;
     k.adamw = dlm_cuda_adamw;
+    k.laprop_split = dlm_cuda_laprop_split;
+    k.adamw_split = dlm_cuda_adamw_split;
+    k.accumulate = dlm_cuda_accumulate;
     k.average = dlm_cuda_average;
     k.sum_squares = dlm_cuda_sum_squares;
+    k.sum_squares_bf16 = dlm_cuda_sum_squares_bf16;
     return k;
 }
 

@@ -77,6 +77,7 @@ static inline void dlm_launch(struct dlm_device *dev, const char *name, void (*k
 /* --- the entries of the table, under the names it gives them --------------------------------------------------------------------- */
 
 void dlm_cuda_embed(struct dlm_device *, dlm_ptr x, dlm_ptr ids, dlm_ptr E, size_t T, size_t d);
+void dlm_cuda_embed_bf16(struct dlm_device *, dlm_ptr x, dlm_ptr ids, dlm_ptr E, size_t T, size_t d);
 void dlm_cuda_embed_backward(struct dlm_device *, dlm_ptr dE, dlm_ptr dx, dlm_ptr ids, size_t T, size_t d, size_t V);
 void dlm_cuda_norm(struct dlm_device *, dlm_ptr y, dlm_ptr rstd, dlm_ptr x, dlm_ptr gamma, size_t T, size_t d, float eps,
                   enum dlm_dtype act);
@@ -117,8 +118,14 @@ void dlm_cuda_laprop(struct dlm_device *, dlm_ptr theta, dlm_ptr mu, dlm_ptr nu,
                     float b2, float eps, float weight_decay, float grad_scale);
 void dlm_cuda_adamw(struct dlm_device *, dlm_ptr theta, dlm_ptr m, dlm_ptr v, dlm_ptr grad, size_t n, float lr, float b1, float b2,
                    float c1, float c2, float eps, float weight_decay, float grad_scale);
+void dlm_cuda_laprop_split(struct dlm_device *, dlm_ptr theta, dlm_ptr mu, dlm_ptr nu, dlm_ptr grad, size_t n, float lr, float b1,
+                          float b2, float eps, float weight_decay, float grad_scale, struct dlm_halves halves);
+void dlm_cuda_adamw_split(struct dlm_device *, dlm_ptr theta, dlm_ptr m, dlm_ptr v, dlm_ptr grad, size_t n, float lr, float b1, float b2,
+                         float c1, float c2, float eps, float weight_decay, float grad_scale, struct dlm_halves halves);
+void dlm_cuda_accumulate(struct dlm_device *, dlm_ptr sum, dlm_ptr x, size_t n, uint64_t seed, uint32_t pass, size_t first);
 void dlm_cuda_average(struct dlm_device *, dlm_ptr mean, dlm_ptr x, size_t n, float share);
 double dlm_cuda_sum_squares(struct dlm_device *, dlm_ptr x, size_t n);
+double dlm_cuda_sum_squares_bf16(struct dlm_device *, dlm_ptr x, size_t n);
 
 /* linear_pack.cu */
 size_t dlm_cuda_linear_pack_size(struct dlm_device *, size_t O, size_t I, enum dlm_dtype act);

@@ -8,12 +8,12 @@
 
 static const unsigned THREADS = 128, CLASSES = 32, LOOK = 1024;
 
-static __global__ void embed(float *x, const uint32_t *ids, const float *E, size_t d)
+template <typename A> static __global__ void embed(float *x, const uint32_t *ids, const A *E, size_t d)
 {
     const size_t t = blockIdx.x;
-    const float *from = E + (size_t)ids[t] * d;
+    const A *from = E + (size_t)ids[t] * d;
     for (size_t i = threadIdx.x; i < d; i += blockDim.x)
-        x[t * d + i] = from[i];
+        x[t * d + i] = to_f32(from[i]);
 }
 
 /* Shared: the ids of LOOK positions. Grid: slices of THREADS columns, classes. */
@@ -50,7 +50,12 @@ static __global__ void embed_backward(float *dE, const float *dx, const uint32_t
 
 void dlm_cuda_embed(struct dlm_device *dev, dlm_ptr x, dlm_ptr ids, dlm_ptr E, size_t T, size_t d)
 {
-    dlm_launch(dev, "embed", embed, dim3((unsigned)T), 128, 0, dlm_at<float>(x), dlm_at<uint32_t>(ids), dlm_at<float>(E), d);
+    dlm_launch(dev, "embed", embed<float>, dim3((unsigned)T), 128, 0, dlm_at<float>(x), dlm_at<uint32_t>(ids), dlm_at<float>(E), d);
+}
+
+void dlm_cuda_embed_bf16(struct dlm_device *dev, dlm_ptr x, dlm_ptr ids, dlm_ptr E, size_t T, size_t d)
+{
+    dlm_launch(dev, "embed_bf16", embed<bf16>, dim3((unsigned)T), 128, 0, dlm_at<float>(x), dlm_at<uint32_t>(ids), dlm_at<bf16>(E), d);
 }
 
 void dlm_cuda_embed_backward(struct dlm_device *dev, dlm_ptr dE, dlm_ptr dx, dlm_ptr ids, size_t T, size_t d, size_t)
