@@ -1,6 +1,7 @@
 /* The merged form of a piece from left to right. */
 #include "text/chain.h"
 
+#include "text/pairs.h"
 #include "text/vocab_body.h"
 
 #include <assert.h>
@@ -290,8 +291,9 @@ void dlm_chain_free(struct dlm_chain *c)
 
 struct dlm_chain_place {
     pthread_mutex_t lock;
-    bool tried;
+    bool tried, paired;
     struct dlm_chain *chain;
+    struct dlm_pairs *pairs;
 };
 
 struct dlm_chain_place *dlm_chain_place_new(void)
@@ -307,6 +309,7 @@ void dlm_chain_place_free(struct dlm_chain_place *p)
     if (!p)
         return;
     dlm_chain_free(p->chain);
+    dlm_pairs_free(p->pairs);
     pthread_mutex_destroy(&p->lock);
     free(p);
 }
@@ -318,6 +321,17 @@ int dlm_chain_of(const struct dlm_chain **out, const struct dlm_vocab *v, struct
     int rc = p->tried ? 0 : dlm_chain_new(&p->chain, v, err);
     p->tried = !rc;
     *out = p->chain;
+    pthread_mutex_unlock(&p->lock);
+    return rc;
+}
+
+int dlm_pairs_of(const struct dlm_pairs **out, const struct dlm_vocab *v, struct dlm_error *err)
+{
+    struct dlm_chain_place *p = v->chain;
+    pthread_mutex_lock(&p->lock);
+    int rc = p->paired ? 0 : dlm_pairs_new(&p->pairs, v, err);
+    p->paired = !rc;
+    *out = p->pairs;
     pthread_mutex_unlock(&p->lock);
     return rc;
 }

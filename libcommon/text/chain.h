@@ -19,17 +19,20 @@
 #include <stdint.h>
 
 struct dlm_chain;
+struct dlm_pairs;
 struct dlm_vocab;
 
 /* *out is NULL for a vocabulary that is not of this kind. Threads may share it; it looks into v. */
 int dlm_chain_new(struct dlm_chain **out, const struct dlm_vocab *v, struct dlm_error *err);
 void dlm_chain_free(struct dlm_chain *c);
 
-/* The chain of a vocabulary, made at the first call and owned by it, so that what never merges never makes one. */
+/* The chain of a vocabulary and its pairs (pairs.h), each made at the first call and owned by it, so that what never merges never
+ * makes one. */
 struct dlm_chain_place;
 struct dlm_chain_place *dlm_chain_place_new(void); /* NULL: out of memory */
 void dlm_chain_place_free(struct dlm_chain_place *p);
 int dlm_chain_of(const struct dlm_chain **out, const struct dlm_vocab *v, struct dlm_error *err);
+int dlm_pairs_of(const struct dlm_pairs **out, const struct dlm_vocab *v, struct dlm_error *err);
 
 enum { DLM_CHAIN_GUESSES = 1024 };
 

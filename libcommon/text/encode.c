@@ -2,16 +2,19 @@
  *
  * Merging a piece of n bytes takes O(n log n): neighbours in a linked list, candidate merges in a heap by (rank, position). A
  * candidate is stale when its pair no longer makes the id it was entered with; that is the comparison of Hugging Face's merge_all
- * and must stay it, for vocabularies in which several pairs make one id. Where no two pairs make one id, short pieces are merged by looking
- * along them, and long ones are not merged at all: the chain (chain.h) finds their ids from left to right.
+ * and must stay it, for vocabularies in which several pairs make one id. Where no two pairs make one id, short pieces are merged by
+ * looking along them (pairs.h), and long ones are not merged at all: the chain (chain.h) finds their ids from left to right.
  *
- * Words repeat, so the ids of short pieces are cached, in two levels: up to 16 bytes and 3 ids in sets of two that share a cache line,
- * what is longer in a larger one. Both compare the whole piece, so a hash decides about time only. Memory: the two caches, about 20 MB, and
- * 64 bytes for each byte of a window, or half a byte for each of a piece that goes through the chain.
+ * Words repeat, so the ids of short pieces are cached, in two levels: up to 15 bytes and 3 ids in sets of two that share a cache
+ * line, what is longer in another one. Both compare the whole piece, so a hash decides about time only. The table of words grows with
+ * what it is given, so that a small text stays near to the processor, and then words are replaced. Memory: the two caches, at most
+ * 36 MB and 16 more while the table grows, and 64 bytes for each byte of a window, or half a byte for each of a piece that goes
+ * through the chain.
  */
 #include "text/encode.h"
 
 #include "text/chain.h"
+#include "text/pairs.h"
 #include "text/vocab_body.h"
 
 #include <stddef.h>
@@ -25,8 +28,9 @@ enum {
     CACHE_SLOTS = 1 << 15, /* direct-mapped: a newcomer replaces the word that was there, so memory is fixed */
     CACHE_TEXT = 64,       /* longest cached piece, bytes */
     CACHE_IDS = 9,         /* most ids of a cached piece */
-    WORD_BITS = 18,        /* 2^WORD_BITS sets of two slots for the shortest pieces */
-    WORD_TEXT = 16,
+    FEW_BITS = 13,         /* 2^FEW_BITS sets of two slots for the shortest pieces at first */
+    MOST_BITS = 19,        /* and in the end */
+    WORD_TEXT = 15,
     HUGE_PAGE = 2 << 20,   /* bytes; the words fill some */
     WORD_IDS = 3,
     BLOCK = 256,           /* pieces whose slots are fetched ahead of their use */
@@ -37,13 +41,14 @@ enum {
     ADDED = 1024,          /* bytes of an added token */
 };
 
-/* A piece of at most 16 bytes, filled up with zeros, and its ids. */
+/* A piece of at most 15 bytes, filled up with zeros, its length in the last byte, and its ids. */
 struct word {
-    uint64_t text[2];
-    uint32_t ids[WORD_IDS];
-    uint16_t len, n; /* len 0: empty; n 0: more ids than fit, look into the other cache */
+    uint64_t text[2]; /* all zeros: empty */
+    uint32_t ids[WORD_IDS], n;
 };
 _Static_assert(sizeof(struct word) == 32, "two words share a cache line");
+/* In the last byte: more ids than fit, look into the other cache. */
+#define MANY (UINT64_C(0x80) << 56)
 
 struct cached {
     uint8_t len, n; /* len 0: empty */
@@ -74,12 +79,15 @@ struct dlm_encoder {
     bool begins[2][256];       /* bytes that some such token begins with */
     struct cached *cache;
     struct word *words;
+    unsigned word_bits, most_bits;
+    size_t new_words; /* entered since the table grew */
     struct symbol *symbols;
     size_t cap_symbols;
     struct candidate *heap;
     size_t n_heap, cap_heap;
     const struct dlm_chain *chain; /* NULL when not asked for yet, or when there is none */
-    bool asked;
+    const struct dlm_pairs *pairs; /* so, too */
+    bool asked, asked_pairs;
     struct dlm_chain_scratch links;
     struct dlm_ids again; /* of the window before */
     struct dlm_ids *ids; /* of the run under way */
@@ -129,6 +137,17 @@ static size_t put_in_order(struct look *look, size_t n)
     return k;
 }
 
+static struct word *words_of(unsigned bits)
+{
+    size_t size = 2 * sizeof(struct word) << bits;
+    struct word *w = aligned_alloc(size < HUGE_PAGE ? 2 * sizeof *w : HUGE_PAGE, size);
+    if (!w)
+        return NULL;
+    if (size >= HUGE_PAGE)
+        madvise(w, size, MADV_HUGEPAGE); /* looked up all over the place: a small page each would cost more than the rest */
+    return memset(w, 0, size);
+}
+
 int dlm_encoder_new(struct dlm_encoder **out, const struct dlm_vocab *v, bool parse_special, struct dlm_error *err)
 {
     struct dlm_encoder *e = calloc(1, sizeof *e);
@@ -139,11 +158,9 @@ int dlm_encoder_new(struct dlm_encoder **out, const struct dlm_vocab *v, bool pa
     e->may_cut = dlm_split_may_cut(v->split);
     int rc = dlm_split_scratch_new(&e->scratch, v->split, err);
     e->cache = calloc(CACHE_SLOTS, sizeof *e->cache);
-    size_t size = 2 * sizeof *e->words << WORD_BITS;
-    if ((e->words = aligned_alloc(HUGE_PAGE, size))) {
-        madvise(e->words, size, MADV_HUGEPAGE); /* looked up all over the place: a small page each would cost more than the rest */
-        memset(e->words, 0, size);
-    }
+    e->word_bits = FEW_BITS;
+    e->most_bits = MOST_BITS;
+    e->words = words_of(FEW_BITS);
     for (int i = 0; i < 2; i++)
         e->look[i] = malloc((v->n_added ? v->n_added : 1) * sizeof *e->look[i]);
     if (!rc && (!e->cache || !e->words || !e->look[0] || !e->look[1]))
@@ -422,6 +439,17 @@ static int merge_chain(struct dlm_encoder *e, const uint8_t *text, size_t n, str
 
 static int merge_piece(struct dlm_encoder *e, const uint8_t *text, size_t n, struct dlm_error *err)
 {
+    if (!e->asked_pairs) {
+        int rc = dlm_pairs_of(&e->pairs, e->vocab, err);
+        if (rc)
+            return rc;
+        e->asked_pairs = true;
+    }
+    if (n <= DLM_PAIRS_TEXT && e->pairs) {
+        int rc = reserve(e->ids, n, err);
+        e->ids->n += rc ? 0 : dlm_pairs_merge(e->pairs, text, n, e->ids->at + e->ids->n);
+        return rc;
+    }
     if (!e->asked && n > CHAIN) {
         int rc = dlm_chain_of(&e->chain, e->vocab, err);
         if (rc)
@@ -477,50 +505,76 @@ static int encode_piece(struct dlm_encoder *e, const uint8_t *text, size_t n, st
 /* Sixteen bytes of 0xff and sixteen of 0: from 16 - n on, a mask of n bytes. */
 static const uint8_t mask[32] = {255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
 
-/* A piece of at most 16 bytes, filled up with zeros; room: bytes that may be read. */
+/* A piece of at most 15 bytes as a word has it; room: bytes that may be read. */
 static inline void load_word(uint64_t to[2], const uint8_t *text, size_t n, size_t room)
 {
     to[0] = to[1] = 0;
-    if (room >= WORD_TEXT) {
+    if (room >= 16) {
         uint64_t m[2];
-        memcpy(to, text, WORD_TEXT);
-        memcpy(m, mask + WORD_TEXT - n, WORD_TEXT);
+        memcpy(to, text, 16);
+        memcpy(m, mask + 16 - n, 16);
         to[0] &= m[0];
         to[1] &= m[1];
     } else {
         memcpy(to, text, n);
     }
+    to[1] |= (uint64_t)n << 56;
 }
 
-static inline size_t word_slot(const uint64_t text[2])
+static inline size_t word_set(const uint64_t text[2], unsigned bits)
 {
-    unsigned __int128 product = (unsigned __int128)(text[0] ^ 0x9e3779b97f4a7c15u) * (text[1] ^ 0xd6e8feb86659fd93u);
-    return ((uint64_t)product ^ (uint64_t)(product >> 64)) * 0x9e3779b97f4a7c15u >> (64 - WORD_BITS);
+    return (text[0] + text[1] * 0xd6e8feb86659fd93u) * 0x9e3779b97f4a7c15u >> (64 - bits);
 }
 
-static inline bool same_word(const struct word *w, const uint64_t text[2], size_t len)
+static inline bool same_word(const struct word *w, const uint64_t text[2])
 {
-    return w->text[0] == text[0] && w->text[1] == text[1] && w->len == len;
+    return w->text[0] == text[0] && w->text[1] == text[1];
+}
+
+/* Twice as many sets. Without memory for them the table stays as it is. */
+static void more_words(struct dlm_encoder *e)
+{
+    struct word *old = e->words, *now = words_of(e->word_bits + 1);
+    e->new_words = 0;
+    if (!now) {
+        e->most_bits = e->word_bits;
+        return;
+    }
+    for (size_t i = 0; i < (size_t)2 << e->word_bits; i++) {
+        if (!old[i].text[1])
+            continue;
+        struct word *set = now + 2 * word_set((uint64_t[]){old[i].text[0], old[i].text[1] & ~MANY}, e->word_bits + 1);
+        set[set->text[1] != 0] = old[i]; /* they come in order, two for each two sets */
+    }
+    free(old);
+    e->words = now;
+    e->word_bits++;
 }
 
 /* A word that is not in the first slot of its set: it moves there, and the one that was there into the second. */
 static int miss_word(struct dlm_encoder *e, struct word *set, const uint64_t key[2], const uint8_t *text, size_t n,
                      struct dlm_error *err)
 {
-    if (same_word(&set[0], key, n)) /* one with many ids */
+    const uint64_t many[2] = {key[0], key[1] | MANY};
+    if (same_word(&set[0], many))
         return encode_piece(e, text, n, err);
     size_t first = e->ids->n;
     struct word w = set[1];
-    if (same_word(&w, key, n) && w.n) {
+    if (same_word(&w, key)) {
         memcpy(e->ids->at + first, w.ids, sizeof w.ids);
         e->ids->n += w.n;
+    } else if (same_word(&w, many)) {
+        int rc = encode_piece(e, text, n, err);
+        if (rc)
+            return rc;
     } else {
         int rc = encode_uncached(e, text, n, err);
         size_t made = e->ids->n - first;
         if (rc)
             return rc;
-        w = (struct word){{key[0], key[1]}, {0}, (uint16_t)n, (uint16_t)(made <= WORD_IDS ? made : 0)};
+        w = (struct word){{key[0], made <= WORD_IDS ? key[1] : many[1]}, {0}, (uint32_t)made};
         memcpy(w.ids, e->ids->at + first, (made < WORD_IDS ? made : WORD_IDS) * sizeof *w.ids);
+        e->new_words++;
     }
     set[1] = set[0];
     set[0] = w;
@@ -532,31 +586,34 @@ static int encode_block(struct dlm_encoder *e, const uint8_t *text, size_t room,
 {
     struct {
         uint64_t text[2];
-        struct word *slot; /* the first of its set; NULL for a longer piece */
+        struct word *set; /* NULL for a longer piece */
     } key[BLOCK];
+    if (e->new_words >> e->word_bits && e->word_bits < e->most_bits)
+        more_words(e);
+    const unsigned bits = e->word_bits;
     for (size_t i = 0, at = from; i < n; at = ends[i++]) {
-        key[i].slot = NULL;
+        key[i].set = NULL;
         if (ends[i] - at > WORD_TEXT)
             continue;
         load_word(key[i].text, text + at, ends[i] - at, room - at);
-        key[i].slot = e->words + 2 * word_slot(key[i].text);
-        __builtin_prefetch(key[i].slot);
+        key[i].set = e->words + 2 * word_set(key[i].text, bits);
+        __builtin_prefetch(key[i].set);
     }
     int rc = reserve(e->ids, 4 * n, err);
+    uint32_t *to = e->ids->at + e->ids->n;
     for (size_t i = 0; i < n && !rc; from = ends[i++]) {
-        size_t len = ends[i] - from;
-        struct word *w = key[i].slot;
-        if (!w) {
-            rc = encode_piece(e, text + from, len, err);
-            rc = rc ? rc : reserve(e->ids, 4 * (n - i), err);
-        } else if (same_word(w, key[i].text, len) && w->n) {
-            memcpy(e->ids->at + e->ids->n, (const char *)w + offsetof(struct word, ids), 16); /* what is behind n is written over */
-            e->ids->n += w->n;
-        } else {
-            rc = miss_word(e, w, key[i].text, text + from, len, err);
-            rc = rc ? rc : reserve(e->ids, 4 * (n - i), err);
+        struct word *w = key[i].set;
+        if (w && same_word(w, key[i].text)) {
+            memcpy(to, (const char *)w + offsetof(struct word, ids), 16); /* what is behind n is written over */
+            to += w->n;
+            continue;
         }
+        e->ids->n = (size_t)(to - e->ids->at);
+        rc = w ? miss_word(e, w, key[i].text, text + from, ends[i] - from, err) : encode_piece(e, text + from, ends[i] - from, err);
+        rc = rc ? rc : reserve(e->ids, 4 * (n - i), err);
+        to = e->ids->at + e->ids->n;
     }
+    e->ids->n = (size_t)(to - e->ids->at);
     return rc;
 }
 

@@ -1,0 +1,30 @@
+/* The merges of a vocabulary in a table where each pair has one place, and short pieces merged with it.
+ *
+ * The table is a perfect hash by displacement: h = pair · K; the upper bits of h choose a bucket, the bits below, xored with the
+ * number kept for the bucket, the place. So a look-up is two loads and a comparison and never a guess, whether there is a merge or
+ * not. Symbols are numbered by rank, bytes first, so that the number of what a pair makes is also when it is made.
+ *
+ * That needs a vocabulary in which an id is made by one pair and every byte has an id; any other has no such table, nor has one
+ * with more than two million merges.
+ */
+#ifndef DLM_TEXT_PAIRS_H
+#define DLM_TEXT_PAIRS_H
+
+#include "base/error.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct dlm_pairs;
+struct dlm_vocab;
+
+enum { DLM_PAIRS_TEXT = 32 }; /* bytes of a short piece */
+
+/* *out is NULL for a vocabulary that is not of this kind. Threads may share it. Memory: at most 32 bytes for each merge, and 300 KB. */
+int dlm_pairs_new(struct dlm_pairs **out, const struct dlm_vocab *v, struct dlm_error *err);
+void dlm_pairs_free(struct dlm_pairs *p);
+
+/* The ids of text[0..n), 1 ≤ n ≤ DLM_PAIRS_TEXT, into `to`, which has room for n; returns how many. */
+size_t dlm_pairs_merge(const struct dlm_pairs *p, const uint8_t *text, size_t n, uint32_t *to);
+
+#endif
