@@ -16,8 +16,9 @@ enum mode { ENCODE = 1, TRAIN = 2, IDS = 4, DECODE = 8, STATS = 16, SHOW = 32 };
 
 static struct dlm_common common;
 static bool want_train, want_ids, want_decode, want_stats, want_show, strict, parse_special;
-static bool size_given, pattern_given, frequency_given, special_given, split_given, jsonl_given, level_given;
+static bool size_given, pattern_given, frequency_given, sample_given, special_given, split_given, jsonl_given, level_given;
 static uint64_t vocab_size, min_frequency = 1, level = 3;
+static double sample = 1;
 static int split;
 static const char *vocab_path, *pattern = "cl100k", *field, *special = "<|begin_of_text|>,<|end_of_text|>,<|pad|>,<|mask|>";
 
@@ -34,6 +35,7 @@ static const struct dlm_option options[] = {
     {"vocab-size",    'V', DLM_OPT_COUNT,  "SIZE",  "ids to train: special tokens, 256 bytes, merges", &vocab_size, 1, 0x1p26, NULL, &size_given},
     {"pattern",       0,   DLM_OPT_TEXT,   "REGEX", "pieces of text: gpt2, cl100k, o200k or an expression (cl100k)", &pattern, 0, 0, NULL, &pattern_given},
     {"min-frequency", 0,   DLM_OPT_COUNT,  "N",     "merge pairs seen at least N times (1)", &min_frequency, 0, 0, NULL, &frequency_given},
+    {"sample",        0,   DLM_OPT_REAL,   "SHARE", "train on this share of the documents, chosen by their text and --seed (1)", &sample, 1e-9, 1, NULL, &sample_given},
     {"special",       0,   DLM_OPT_TEXT,   "A,B,C,D", "names of ids 0 and on: begin, end, pad, mask, others", &special, 0, 0, NULL, &special_given},
     {NULL, 0, DLM_OPT_GROUP, NULL, "Input and output", NULL, 0, 0, NULL, NULL},
     {"split",         0,   DLM_OPT_CHOICE, "WHERE", "a document ends at: file, line, blank, nul (file)", &split, 0, 0, "file|line|blank|nul", &split_given},
@@ -76,6 +78,7 @@ static enum mode check_mode(int operands)
         {size_given, mode == TRAIN, "vocab-size"},
         {pattern_given, mode == TRAIN || ranks, "pattern"},
         {frequency_given, mode == TRAIN, "min-frequency"},
+        {sample_given, mode == TRAIN, "sample"},
         {special_given, mode == TRAIN, "special"},
         {parse_special, text, "parse-special"},
         {split_given, text || mode == TRAIN || mode == DECODE, "split"},
@@ -178,6 +181,9 @@ static void tell_training(const struct dlm_trained *made)
     if (made->size < vocab_size && !common.quiet)
         dlm_frame_say(&command, "the text has no more pairs%s: the vocabulary has %zu ids, not %" PRIu64,
                       frequency_given ? " as frequent as --min-frequency" : "", made->size, vocab_size);
+    if (sample_given && !common.quiet)
+        dlm_frame_say(&command, "sample: %" PRIu64 " of %" PRIu64 " texts, %" PRIu64 " of %" PRIu64 " bytes", made->texts,
+                      made->texts_seen, made->bytes, made->bytes_seen);
     if (common.verbose)
         dlm_frame_say(&command, "%" PRIu64 " bytes, %zu different words", made->bytes, made->words);
 }
@@ -193,6 +199,8 @@ static int train(struct dlm_corpus *c, struct dlm_output *out, struct dlm_error 
         dlm_frame_misuse(&command, "--vocab-size must be at least %zu: %zu special tokens and 256 bytes", n_names + 256, n_names);
     int rc = check_names(names, n_names, err);
     rc = rc ? rc : dlm_trainer_new(&t, dlm_split_pattern(pattern), (size_t)dlm_pool_lanes(c->pool), err);
+    if (!rc)
+        dlm_trainer_sample(t, sample, common.seed);
     rc = rc ? rc : dlm_corpus_count(c, t, err);
     dlm_progress_release(c->progress);
     dlm_progress_init(&p, command.name, "ids", vocab_size, 0, progress_mode());

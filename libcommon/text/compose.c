@@ -29,7 +29,8 @@ static bool room(struct text *t, size_t n)
     if (t->rc || n <= t->cap - t->len)
         return !t->rc;
     if (n > MOST || t->len + n > MOST) {
-        t->rc = dlm_fail(t->err, DLM_EDATA, "the vocabulary's file would be of more than %d bytes, which is as much as can be read", MOST);
+        t->rc = dlm_fail(t->err, DLM_EDATA, "the vocabulary's file would have more than %d bytes, which is as much as can be read",
+                         MOST);
         return false;
     }
     size_t cap = t->len + n + (t->len + n) / 2 + 4096;
@@ -115,7 +116,8 @@ static void put_byte_level(struct text *t, const char *indent, bool prefix, bool
 {
     char all[256];
     snprintf(all, sizeof all,
-             "{\n%s  \"type\": \"ByteLevel\",\n%s  \"add_prefix_space\": %s,\n%s  \"trim_offsets\": true,\n%s  \"use_regex\": %s\n%s}",
+             "{\n%s  \"type\": \"ByteLevel\",\n%s  \"add_prefix_space\": %s,\n"
+             "%s  \"trim_offsets\": true,\n%s  \"use_regex\": %s\n%s}",
              indent, indent, truth(prefix), indent, indent, truth(regex), indent);
     put(t, all);
 }
@@ -127,8 +129,8 @@ static void put_pretokenizer(struct text *t, const char *regex)
         put_byte_level(t, "  ", false, gpt2);
         return;
     }
-    put(t, "{\n    \"type\": \"Sequence\",\n    \"pretokenizers\": [\n      {\n        \"type\": \"Split\",\n        \"pattern\": {\n"
-           "          \"Regex\": ");
+    put(t, "{\n    \"type\": \"Sequence\",\n    \"pretokenizers\": [\n      {\n        \"type\": \"Split\",\n"
+           "        \"pattern\": {\n          \"Regex\": ");
     put_string(t, regex);
     put(t, "\n        },\n        \"behavior\": \"Isolated\",\n        \"invert\": false\n      },\n      ");
     put_byte_level(t, "      ", false, false);
@@ -152,8 +154,8 @@ static void put_added(struct text *t, const struct dlm_vocab_plan *p)
         put_number(t, i);
         put(t, ",\n      \"content\": ");
         put_string(t, p->specials[i]);
-        put(t, ",\n      \"single_word\": false,\n      \"lstrip\": false,\n      \"rstrip\": false,\n      \"normalized\": false,\n"
-               "      \"special\": true\n    }");
+        put(t, ",\n      \"single_word\": false,\n      \"lstrip\": false,\n      \"rstrip\": false,\n"
+               "      \"normalized\": false,\n      \"special\": true\n    }");
     }
     put(t, first ? "]" : "\n  ]");
 }

@@ -1,20 +1,21 @@
 /* Merging pairs.
  *
- * The distinct words lie one after the other, a cell for each byte and one between two words. A token's id stands in the cells of its
- * first and of its last byte, so that its neighbours are found without a chain; the first also says which pair the token makes with
- * the one that follows. Words of one count lie together, so a place knows its word's count by a few comparisons.
+ * The distinct words lie one after the other, a cell for each byte and one between two words. A token's id stands in the cells
+ * of its first and of its last byte, so that its neighbours are found without a chain; the first also says which pair the token
+ * makes with the one that follows. Words of one count lie together, so a place knows its word's count by a few comparisons.
  *
- * A pair is made when the later of its two tokens is, with a list of all its places; from then on it can only lose, which the cells
- * show: a place whose cell names another pair is one that was lost. Lists lie in one arena, which is moved together when it is full.
+ * A pair is made when the later of its two tokens is, with a list of all its places; from then on it can only lose, which the
+ * cells show: a place whose cell names another pair is one that was lost. Lists lie in one arena, which is moved together when
+ * it is full.
  *
- * That no pair comes to be a second time is because no token does. Bytes that are between two borders of tokens now have been so from
- * the start, for tokens only grow; so every merge so far has done to them what it would have done had they stood alone (in a run of
- * equal tokens, too: it is paired from its left end, and an odd border would have been merged over). Equal bytes are therefore merged
- * alike at all times, and the last merge that makes a token of them makes all of them.
+ * That no pair comes to be a second time is because no token does. Bytes that are between two borders of tokens now have been
+ * so from the start, for tokens only grow; so every merge so far has done to them what it would have done had they stood alone
+ * (in a run of equal tokens, too: it is paired from its left end, and an odd border would have been merged over). Equal bytes
+ * are therefore merged alike at all times, and the last merge that makes a token of them makes all of them.
  *
- * What may come next waits in lists by count, each pair in one of them, the count that it had when it was put there: never less than
- * the true one. When the turn comes to a count, the list is sorted by ids, and what has lost since goes where it belongs. Counts that
- * are too large for a list, and pairs that come to be while their count has its turn, wait in a heap.
+ * What may come next waits in lists by count, each pair in one of them, the count that it had when it was put there: never less
+ * than the true one. When the turn comes to a count, the list is sorted by ids, and what has lost since goes where it belongs.
+ * Counts that are too large for a list, and pairs that come to be while their count has its turn, wait in a heap.
  */
 #include "text/merging.h"
 
@@ -28,6 +29,7 @@ enum {
     LEVELS = 4096,         /* counts below have a list each */
     BLOCK = 8,             /* log2 of the cells whose counts are looked up from one place */
     AHEAD = 8,             /* places fetched before they are needed */
+    TOKEN_MAX = 65535,     /* bytes of a token */
     TEXT_MAX = 256 << 20,  /* bytes of all tokens: more would make a vocabulary too large to be read */
 };
 #define NOWHERE UINT32_MAX /* no token, no pair */
@@ -115,14 +117,15 @@ static int enlarge(void *at, size_t *cap, size_t need, size_t size, struct dlm_e
     return 0;
 }
 
-/* --- tokens ------------------------------------------------------------------------------------------------------------------- */
+/* --- tokens ----------------------------------------------------------------------------------------------------------------- */
 
 /* A new token, of two parts or a byte. */
 static int add_token(struct merging *m, const uint8_t *byte, uint32_t a, uint32_t b)
 {
     size_t len = byte ? 1 : (size_t)m->len[a] + m->len[b];
     if (m->text_len + len > TEXT_MAX)
-        return dlm_fail(m->err, DLM_EDATA, "the text repeats long pieces: its tokens would be of more than %d bytes together", TEXT_MAX);
+        return dlm_fail(m->err, DLM_EDATA, "the text repeats itself in long pieces: its tokens have more than %d bytes together",
+                        TEXT_MAX);
     int rc = enlarge(&m->text, &m->text_cap, m->text_len + len, 1, m->err);
     if (rc)
         return rc;
@@ -173,7 +176,7 @@ static int begin_tokens(struct merging *m, uint32_t of_byte[256])
     return 0;
 }
 
-/* --- words -------------------------------------------------------------------------------------------------------------------- */
+/* --- words ------------------------------------------------------------------------------------------------------------------ */
 
 struct ref {
     uint64_t count;
@@ -248,7 +251,8 @@ static int lay_out(struct merging *m, struct dlm_words *w, const uint32_t of_byt
         cells += len + 1;
     }
     if (!rc && cells > UINT32_MAX - 2)
-        rc = dlm_fail(m->err, DLM_EDATA, "the distinct words are of %zu bytes, too many to train on: take a sample of the text", cells - n - 1);
+        rc = dlm_fail(m->err, DLM_EDATA, "the distinct words have %zu bytes, too many to train on: take a sample of the text",
+                      cells - n - 1);
     m->n_cells = cells;
     if (!rc) {
         m->cells = malloc((cells + 1) * sizeof *m->cells);
@@ -284,7 +288,7 @@ static int lay_out(struct merging *m, struct dlm_words *w, const uint32_t of_byt
     return rc;
 }
 
-/* --- pairs -------------------------------------------------------------------------------------------------------------------- */
+/* --- pairs ------------------------------------------------------------------------------------------------------------------ */
 
 static inline void lose(struct merging *m, uint32_t pair, uint64_t count)
 {
@@ -385,7 +389,7 @@ static uint32_t *new_list(struct merging *m, uint32_t pair, uint32_t n)
     return m->lists + m->pairs[pair].at;
 }
 
-/* --- whose turn it is --------------------------------------------------------------------------------------------------------- */
+/* --- whose turn it is ------------------------------------------------------------------------------------------------------- */
 
 static inline bool sooner(const struct entry *a, const struct entry *b)
 {
@@ -485,7 +489,8 @@ static int lower_level(struct merging *m)
     for (uint32_t next; pair != NOWHERE; pair = next) {
         const struct pair *p = &m->pairs[pair];
         next = p->next;
-        int rc = p->count == m->level ? enlarge(&m->turn, &m->cap_turn, m->n_turn + 1, sizeof *m->turn, m->err) : wait_turn(m, pair);
+        int rc = p->count == m->level ? enlarge(&m->turn, &m->cap_turn, m->n_turn + 1, sizeof *m->turn, m->err)
+                                      : wait_turn(m, pair);
         if (rc)
             return rc;
         if (p->count == m->level)
@@ -565,7 +570,7 @@ static int begin_pairs(struct merging *m)
     return rc;
 }
 
-/* --- one merge ---------------------------------------------------------------------------------------------------------------- */
+/* --- one merge -------------------------------------------------------------------------------------------------------------- */
 
 static inline struct group *group_of(struct merging *m, uint32_t *slot, uint32_t other, bool right)
 {
@@ -576,8 +581,8 @@ static inline struct group *group_of(struct merging *m, uint32_t *slot, uint32_t
     return &m->groups[*slot - 1];
 }
 
-/* Put `made` for the pair wherever it is still true, from left to right; what its neighbours lose is taken away, what they gain is
- * added up in groups. The list keeps the true places, m->pairs[pair].n of them. */
+/* Put `made` for the pair wherever it is still true, from left to right; what its neighbours lose is taken away, what they gain
+ * is added up in groups. The list keeps the true places, m->pairs[pair].n of them. */
 static void replace(struct merging *m, uint32_t pair, uint32_t made)
 {
     struct pair *p = &m->pairs[pair];
@@ -688,11 +693,13 @@ static int settle(struct merging *m, uint32_t pair, uint32_t made)
 static int merge(struct merging *m, uint32_t pair)
 {
     uint32_t a = (uint32_t)(m->pairs[pair].ids >> 32), b = (uint32_t)m->pairs[pair].ids, made = (uint32_t)m->n_tokens;
+    if ((size_t)m->len[a] + m->len[b] > TOKEN_MAX)
+        return 0; /* stays two, and is never looked at again */
     for (size_t i = 0; i < m->n_specials; i++) {
         const struct dlm_token_bytes *s = &m->specials[i];
         if (s->len == (size_t)m->len[a] + m->len[b] && !memcmp(s->at, m->text + m->at[a], m->len[a]) &&
             !memcmp(s->at + m->len[a], m->text + m->at[b], m->len[b]))
-            return 0; /* text never becomes a special token: the pair stays two, and is never looked at again */
+            return 0; /* text never becomes a special token */
     }
     int rc = add_token(m, NULL, a, b);
     rc = rc ? rc : enlarge(&m->merges, &m->cap_merges, m->n_merges + 1, sizeof *m->merges, m->err);
@@ -712,7 +719,7 @@ static int merge(struct merging *m, uint32_t pair)
     return rc;
 }
 
-/* --- all of it ---------------------------------------------------------------------------------------------------------------- */
+/* --- all of it -------------------------------------------------------------------------------------------------------------- */
 
 /* The specials' names as text, where they can be written as such. */
 static int begin_specials(struct merging *m, const char *const *specials, size_t n)

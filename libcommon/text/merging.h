@@ -1,13 +1,14 @@
 /* Which pairs become tokens: the merges of a byte-level BPE vocabulary, made from counted words.
  *
- * The most frequent pair of neighbouring tokens becomes a token, again and again; of equally frequent pairs, the one whose left id is
- * smaller, then the one whose right id is. Ids count from 0 without special tokens: the 256 bytes by the characters that stand for
- * them, then what was merged, in its order. Overlapping occurrences ("aaa" holds "aa" twice) count as often as they are seen and are
- * merged from the left. All of that is what Hugging Face's BpeTrainer does.
+ * The most frequent pair of neighbouring tokens becomes a token, again and again; of equally frequent pairs, the one whose left
+ * id is smaller, then the one whose right id is. Ids count from 0 without special tokens: the 256 bytes by the characters that
+ * stand for them, then what was merged, in its order. Overlapping occurrences ("aaa" holds "aa" twice) count as often as they
+ * are seen and are merged from the left. All of that is what Hugging Face's BpeTrainer does. Pairs that would make a token of
+ * more than 65,535 bytes stay two, as do those that would make one that is written like a special token.
  *
  * An occurrence is looked at when it comes to be and when it goes, and no more often: time goes with the bytes of the distinct
- * words, however long a word is, and with pairs times the logarithm of how many are equally frequent. Memory is at most 90 bytes for
- * each byte of the distinct words, and 20 in usual text.
+ * words, however long a word is, and with pairs times the logarithm of how many are equally frequent. Memory is at most 90
+ * bytes for each byte of the distinct words, and 20 in usual text.
  */
 #ifndef DLM_TEXT_MERGING_H
 #define DLM_TEXT_MERGING_H

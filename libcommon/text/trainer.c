@@ -15,7 +15,7 @@
 /* One thread's part; a line of the cache to itself. */
 struct lane {
     struct dlm_split_scratch *scratch;
-    uint64_t bytes, units, units_seen, bytes_seen;
+    uint64_t bytes, bytes_seen, texts, texts_seen;
 } __attribute__((aligned(64)));
 
 struct dlm_trainer {
@@ -96,11 +96,13 @@ int dlm_trainer_count(struct dlm_trainer *t, size_t lane, const void *text, size
 {
     struct lane *l = &t->lanes[lane];
     struct adding a = {t->words, lane};
-    l->units_seen++;
+    if (!len)
+        return 0;
+    l->texts_seen++;
     l->bytes_seen += len;
     if (t->sample < 1 && (double)(XXH64(text, len, t->seed) >> 11) * 0x1p-53 >= t->sample)
         return 0;
-    l->units++;
+    l->texts++;
     l->bytes += len;
     return dlm_split_run_many(t->split, l->scratch, text, len, context, add_pieces, &a, err);
 }
@@ -134,8 +136,8 @@ int dlm_trainer_finish(struct dlm_trainer *t, const char *const *specials, size_
     for (size_t i = 0; i < t->n_lanes; i++) {
         out->bytes += t->lanes[i].bytes;
         out->bytes_seen += t->lanes[i].bytes_seen;
-        out->units += t->lanes[i].units;
-        out->units_seen += t->lanes[i].units_seen;
+        out->texts += t->lanes[i].texts;
+        out->texts_seen += t->lanes[i].texts_seen;
     }
     if (!out->words && out->bytes_seen)
         return dlm_fail(err, DLM_EDATA, "no text to train on: the sample is empty");

@@ -26,8 +26,8 @@ void dlm_trainer_free(struct dlm_trainer *t);
 
 /* True when texts may be counted in parts that end at dlm_split_cut's places. */
 bool dlm_trainer_may_cut(const struct dlm_trainer *t);
-/* Count only a share of the texts, from now on: those whose XXH64 with this seed is below share · 2^64. So a text is in the sample or
- * not whatever comes before it and wherever it is counted, and equal texts are in it together. share: in (0, 1]. */
+/* Count only a share of the texts, from now on: those whose XXH64 with this seed is below share · 2^64. So a text is in the
+ * sample or not whatever comes before it and wherever it is counted, and equal texts are in it together. share: in (0, 1]. */
 void dlm_trainer_sample(struct dlm_trainer *t, double share, uint64_t seed);
 /* Count the words of text[0..len); the `context` bytes behind it are only looked at. One thread a lane at a time. */
 int dlm_trainer_count(struct dlm_trainer *t, size_t lane, const void *text, size_t len, size_t context, struct dlm_error *err);
@@ -37,7 +37,7 @@ struct dlm_trained {
     size_t size;     /* ids; less than asked for when the text has no more pairs */
     size_t words;    /* distinct */
     uint64_t bytes, bytes_seen; /* counted; counted or left out of the sample */
-    uint64_t units, units_seen; /* calls of dlm_trainer_count, likewise */
+    uint64_t texts, texts_seen; /* calls of dlm_trainer_count that had text, likewise */
 };
 
 /* Called now and then with the ids made so far; non-zero ends the training with that value. May be NULL. */

@@ -165,7 +165,8 @@ static inline int add_short(struct dlm_words_part *p, const uint64_t key[2], uin
     return settle(p, i, (struct dlm_word){{key[0], key[1]}, hash, count}, key[1] >> LAST & 0xff, err);
 }
 
-static int add_long(struct dlm_words_part *p, const uint8_t *text, size_t len, uint64_t hash, uint64_t count, struct dlm_error *err)
+static int add_long(struct dlm_words_part *p, const uint8_t *text, size_t len, uint64_t hash, uint64_t count,
+                    struct dlm_error *err)
 {
     size_t i = hash & p->mask;
     for (; p->slots[i].count; i = (i + 1) & p->mask) {
@@ -233,7 +234,8 @@ static int relieve(struct dlm_words *w, struct lane *l, unsigned part, struct dl
 int dlm_words_add(struct dlm_words *w, size_t lane, const uint8_t *text, size_t room, const size_t *ends, size_t n,
                   struct dlm_error *err)
 {
-    static const uint8_t ramp[32] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+    static const uint8_t ramp[32] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+                                     0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
     struct lane *l = &w->lanes[lane];
     for (size_t k = 0, at = 0; k < n; at = ends[k++]) {
         size_t len = ends[k] - at;

@@ -1,9 +1,10 @@
 /* Counting the distinct words of a text of any length.
  *
- * Each lane counts into a table of its own, which a thread has to itself; a lane's table that has grown past its share is emptied
- * into the one that all of them have in common. So memory goes with the distinct words and never with the text: per distinct word
- * at most 200 bytes and, where it is longer than 15 bytes, four times its length, and at most 40 MB a lane besides. Words are found by a hash that is drawn anew for
- * each counting, so that no text is slow on purpose; in which order the words come is therefore left open.
+ * Each lane counts into a table of its own, which a thread has to itself; a lane's table that has grown past its share is
+ * emptied into the one that all of them have in common. So memory goes with the distinct words and never with the text: per
+ * distinct word at most 200 bytes and, where it is longer than 15 bytes, four times its length, and at most 40 MB a lane
+ * besides. Words are found by a hash that is drawn anew for each counting, so that no text is slow on purpose; in which order
+ * the words come is therefore left open.
  *
  * Lanes may add at the same time. Everything else is for one thread, when no lane is adding.
  */
@@ -41,7 +42,8 @@ void dlm_words_free(struct dlm_words *w);
 int dlm_words_add(struct dlm_words *w, size_t lane, const uint8_t *text, size_t room, const size_t *ends, size_t n,
                   struct dlm_error *err);
 
-/* Everything counted so far, in DLM_WORDS_PARTS parts; owned by w, until more is added. Runs in as many threads as there are lanes. */
+/* Everything counted so far, in DLM_WORDS_PARTS parts; owned by w, until more is added. Runs in as many threads as there are
+ * lanes. */
 int dlm_words_gather(struct dlm_words *w, const struct dlm_words_part **parts, struct dlm_error *err);
 
 /* The bytes of a word of this part; owned by it. */

@@ -111,10 +111,10 @@ uint64_t dlm_documents_position(const struct dlm_documents *d, uint64_t *total)
     return d->raw_done;
 }
 
-/* --- bytes ------------------------------------------------------------------------------------------------------------------- */
+/* --- bytes ------------------------------------------------------------------------------------------------------------------ */
 
-/* Wait where reading might: for a pipe or terminal, which may stay silent while a signal comes to another thread. Short enough that
- * a person does not notice, long enough to cost nothing. */
+/* Wait where reading might: for a pipe or terminal, which may stay silent while a signal comes to another thread. Short enough
+ * that a person does not notice, long enough to cost nothing. */
 static bool wants_to_stop(const struct dlm_documents *d)
 {
     do
@@ -341,8 +341,8 @@ static bool letter(uint8_t c)
     return (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
 }
 
-/* The first place where a document may be cut (dlm_split_cut) that is part_bytes or more behind `start` and before `limit`, 0 when there
- * is none. The first, so that parts do not depend on how much was read at a time. */
+/* The first place where a document may be cut (dlm_split_cut) that is part_bytes or more behind `start` and before `limit`, 0
+ * when there is none. The first, so that parts do not depend on how much was read at a time. */
 static size_t first_cut(struct dlm_documents *d, size_t limit)
 {
     size_t from = d->start + d->options.part_bytes - 1;
