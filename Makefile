@@ -20,7 +20,7 @@ MPICC    = mpicc
 ifeq ($(origin NVCC),undefined)
 NVCC    := $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
 endif
-CUDA     = 0
+CUDA     = $(if $(NVCC),1,0)
 CUDA_ARCH = 80 90a
 SAN      =
 
@@ -84,7 +84,7 @@ $B/lib/dlm/dlm-mpi.so: libcommon/run/mpi/exchange.c libcommon/run/exchange.h
 
 # The CUDA back end: machine code for CUDA_ARCH, and PTX for later ones. `make spills` prints what the kernels take.
 CUSRC    = $(wildcard kernels/cuda/*.cu)
-CUTESTS  = $(addprefix $B/tests/kernel_,layers linear attention loss corrupt optimizer)
+CUTESTS  = $(addprefix $B/tests/kernel_,layers linear attention loss draw corrupt optimizer)
 CUOBJ    = $(patsubst %.cu,$B/%.o,$(filter-out %/linear_plain.cu,$(CUSRC)))
 CUFLAGS  = -std=c++17 -O3 -lineinfo -MMD -MP -Werror all-warnings -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra \
            $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$a$(COMMA)code=sm_$a) -gencode arch=compute_90$(COMMA)code=compute_90
@@ -137,7 +137,7 @@ prepare:
 	@.ci/prepare
 check: prepare
 	@$(MAKE) --no-print-directory check-built
-check-built: $(BINS) $(MODULES) units fuzzers benches
+check-built: $(BINS) $(MODULES) $(EMULATED) units fuzzers benches
 	@tests/run $B $(ONLY)
 check-long: prepare
 	@DLM_TEST_LONG=1 $(MAKE) --no-print-directory check-built

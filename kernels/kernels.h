@@ -258,6 +258,9 @@ struct dlm_kernels {
     double (*sum_squares_bf16)(struct dlm_device *, dlm_ptr x, size_t n);
 };
 
+/* The one symbol of a back end that is a module, dlm_kernels_cuda. `size` is that of the caller's struct dlm_kernels: NULL where this is another one. */
+typedef const struct dlm_kernels *dlm_kernels_entry(size_t size);
+
 /* The CPU back end; always there. */
 const struct dlm_kernels *dlm_kernels_cpu(void);
 

@@ -283,9 +283,10 @@ static struct dlm_kernels table()
     return k;
 }
 
-/* The module's one symbol. */
-extern "C" __attribute__((visibility("default"))) const struct dlm_kernels *dlm_kernels_cuda(void)
+extern "C" __attribute__((visibility("default"))) dlm_kernels_entry dlm_kernels_cuda;
+
+const struct dlm_kernels *dlm_kernels_cuda(size_t size)
 {
     static const struct dlm_kernels k = table();
-    return &k;
+    return size == sizeof k ? &k : NULL;
 }

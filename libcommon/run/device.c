@@ -21,13 +21,13 @@ static const struct dlm_kernels *cuda_kernels(bool *absent, char *why, size_t wh
     void *module = dlm_module_open("dlm-cuda.so", false, absent, why, why_size);
     if (!module)
         return NULL;
-    const struct dlm_kernels *(*entry)(void);
+    dlm_kernels_entry *entry;
     void *symbol = dlsym(module, "dlm_kernels_cuda");
     memcpy(&entry, &symbol, sizeof entry); /* a pointer to a function from one to data, as POSIX has it */
     if (entry)
-        kernels = entry();
-    else
-        snprintf(why, why_size, "the module dlm-cuda.so is none of this program's");
+        kernels = entry(sizeof *kernels);
+    if (!kernels)
+        snprintf(why, why_size, "the module dlm-cuda.so is of another version of this program");
     return kernels;
 }
 

@@ -24,13 +24,18 @@ static UNUSED const struct dlm_kernels *check_kernels(void)
     if (!path)
         return dlm_kernels_cpu();
     void *module = dlopen(path, RTLD_NOW), *symbol = module ? dlsym(module, "dlm_kernels_cuda") : NULL;
-    const struct dlm_kernels *(*entry)(void);
+    dlm_kernels_entry *entry;
     memcpy(&entry, &symbol, sizeof entry);
     if (!entry) {
         printf("Bail out! %s\n", dlerror());
         exit(1);
     }
-    return entry();
+    const struct dlm_kernels *k = entry(sizeof *k);
+    if (!k) {
+        printf("Bail out! %s is of another version\n", path);
+        exit(1);
+    }
+    return k;
 }
 
 static UNUSED void check_open(int threads)

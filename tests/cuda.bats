@@ -1,0 +1,82 @@
+# The commands on a GPU that is emulated (tests/emulate/cuda.h): the numbers of the CPU, the same bits in any order of threads, and what is said where there
+# is no GPU that serves.
+load setup
+
+setup_file() {
+    cd "$BATS_FILE_TMPDIR"
+    corpus 30000 >text
+    "$BIN"/dlm-tokenize --train -V 300 --split blank -q -o v.json text
+    "$BIN"/dlm-tokenize -t v.json --split blank -q text | "$BIN"/dlm-shard -n 24 --val 0.1 -q -o data
+    export OMP_NUM_THREADS=1
+}
+
+setup() {
+    cd "$BATS_TEST_TMPDIR"
+    [ -e "$BIN/emulated/dlm-cuda.so" ] || skip "built without the emulation"
+    export DLM_LIBDIR=$BIN/emulated
+    data=$BATS_FILE_TMPDIR/data
+    shape="-d $data --width 24 --layers 2 --heads 2 --batch 4 --warmup 2 --lr 0.3 --log-every 1 --eval-every 4 --eval-tokens 96 --run r -q"
+}
+
+# near A B TOLERANCE: loss and elbo of the rows of two files.
+near() {
+    paste <(cut -f 2,13,17,18 "$1") <(cut -f 2,13,17,18 "$2") | awk -F'\t' -v tol="$3" 'NR > 1 {
+        if ($1 != $5 || $2 != $6) { print "rows differ: " $0; bad = 1 }
+        for (i = 3; i <= 4; i++) { d = $i / $(i + 4) - 1; if (d > tol || d < -tol) { print "off by " d ": " $0; bad = 1 } } rows++ }
+        END { exit bad || rows < 5 }'
+}
+
+@test "training on the GPU has the losses of the CPU, for every kind of model and both types" {
+    for kind in "--noise masked" "--noise uniform --optimizer adamw --clip 0.5" "--objective ar"; do
+        for type in f32:1e-5 bf16:0.05; do
+            rm -rf c g
+            dlm-train $shape $kind --steps 4 --dtype ${type%:*} -o c --device cpu >c.tsv
+            dlm-train $shape $kind --steps 4 --dtype ${type%:*} -o g --device cuda >g.tsv
+            near c.tsv g.tsv "${type#*:}" || { echo "$kind, $type"; false; }
+            [ "$(sed 1d g.tsv | cut -f 29 | sort -u)" = cuda ]
+        done
+    done
+}
+
+@test "the order in which threads and blocks run changes no bit" {
+    for seed in 1 2; do
+        DLM_EMULATE_SEED=$seed dlm-train $shape --noise balanced --steps 3 --dtype bf16 -o $seed --device cuda >/dev/null
+    done
+    cmp 1/model.safetensors 2/model.safetensors
+    cmp 1/optimizer.safetensors 2/optimizer.safetensors
+}
+
+@test "a run goes on from one device to the other, scores and texts are those of the CPU" {
+    dlm-train $shape --noise balanced --steps 4 --dtype f32 -o whole --device cpu >whole.tsv
+    dlm-train $shape --noise balanced --steps 3 --dtype f32 -o part --device cpu >/dev/null
+    dlm-train --resume part --steps 4 --device cuda -q --metrics part.tsv
+    paste <(grep -w train whole.tsv | cut -f 13,17) <(grep -w train part.tsv | cut -f 13,17) |
+        awk '{ d = $2 / $4 - 1; if ($1 != $3 || d > 1e-5 || d < -1e-5) { print; bad = 1 } } END { exit bad || NR < 4 }'
+    for device in cpu cuda; do
+        dlm-eval -c whole -d "$data" --tokens 96 --levels 1 --device $device >$device.eval
+        dlm-sample -c whole -n 2 -l 16 --steps 4 --device $device --dtype f32 >$device.text
+        dlm-sample -c whole -n 2 -l 16 --steps 4 --sampler adaptive --top-k 20 --device $device --dtype f32 >>$device.text
+    done
+    paste cpu.eval cuda.eval | awk -F'\t' 'NR == 2 { n = NF / 2; for (i = 1; i <= n; i++) { d = $(i + n) != 0 ? $i / $(i + n) - 1 : $i; if ($i != $(i + n) && !(d < 1e-5 && d > -1e-5)) { print; exit 1 } } }'
+    cmp cpu.text cuda.text
+}
+
+@test "auto says why it takes the CPU when it was asked for by name, cuda fails with one line" {
+    fails() { local want=$1; shift; run --separate-stderr env "$@" dlm-train --plan --width 16 --layers 1 --heads 2 --vocab-size 99 --seq-len 8 --noise masked --steps 9 --warmup 1 --device cuda; fails_with 1 "^dlm-train: --device cuda: $want"; }
+    fails "there is no GPU" DLM_EMULATE_DEVICES=0
+    fails "no NVIDIA driver is installed" DLM_EMULATE_DRIVER=0
+    fails "the NVIDIA driver is too old: it serves CUDA 11.8, and this build needs 13.0" DLM_EMULATE_DRIVER=11080
+    fails "GPU 0, emulated on the host, has compute capability 7.5: 8.0 or later is needed" DLM_EMULATE_CAPABILITY=75
+    run --separate-stderr dlm-train $shape --noise masked --steps 3 -o x --device cuda:4
+    fails_with 1 "^dlm-train: --device cuda:4: there is no GPU 4: there are 1, from 0 on"
+    DLM_EMULATE_DEVICES=0 dlm-train ${shape/ -q/} --noise masked --steps 3 -o x --device auto >/dev/null 2>err
+    [ "$(grep -c "^dlm-train: computing on the CPU: there is no GPU" err)" -eq 1 ]
+    DLM_EMULATE_DEVICES=0 dlm-train ${shape/ -q/} --noise masked --steps 3 -o y >/dev/null 2>err
+    ! grep "computing on the CPU" err
+}
+
+@test "a GPU with too little memory: what was needed is said, and nothing is left behind" {
+    DLM_EMULATE_MEMORY=2000000 run --separate-stderr dlm-train $shape --noise masked --steps 3 -o x --device cuda
+    fails_with 1 "^dlm-train: no memory for .*GB"
+    [ ! -e x ]
+}
