@@ -31,6 +31,13 @@ static const struct dlm_kernels *cuda_kernels(bool *absent, char *why, size_t wh
     return kernels;
 }
 
+/* Whether to look for a GPU when nobody asked: the module brings libraries of half a gigabyte, which a machine without a driver need not read. */
+static bool driver_there(void)
+{
+    void *driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+    return driver != NULL; /* kept: the module uses it, too */
+}
+
 /* Which of this machine's processes this is, as launchers tell. */
 static int local_rank(void)
 {
@@ -74,7 +81,8 @@ int dlm_device_open(struct dlm_backend *out, const char *device, int threads, st
     if (!any && strcmp(device, "cpu"))
         return dlm_fail(err, DLM_EUSAGE, "--device takes auto, cpu, cuda or cuda:N, not '%s'", device);
     if (any) {
-        if (open_cuda(out, -1, &absent, msg, sizeof msg))
+        absent = true;
+        if ((chosen || driver_there()) && open_cuda(out, -1, &absent, msg, sizeof msg))
             return 0;
         *out = (struct dlm_backend){0};
         if (chosen && !absent) {
