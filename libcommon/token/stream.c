@@ -707,6 +707,8 @@ int dlm_stream_read(struct dlm_stream_reader *r, uint32_t *ids, size_t max, size
         }
     }
     size_t n = r->ids_n - r->next < max ? r->ids_n - r->next : max;
+    if (!n) /* there may be no memory of any ids */
+        return 0;
     size_t good = dlm_frame_widen(ids, r->ids.at + r->next * r->info.id_bytes, n, r->info.id_bytes, r->info.vocab_size);
     if (good < n)
         return dlm_fail(err, DLM_EDATA, "%s is corrupt at offset %llu: id %u is not in the vocabulary of %u", r->from.name,
