@@ -34,7 +34,6 @@ enum {
     HUGE_PAGE = 2 << 20,   /* bytes; the words fill some */
     WORD_IDS = 3,
     BLOCK = 256,           /* pieces whose slots are fetched ahead of their use */
-    SHORT = 32,            /* a piece that is merged without a heap */
     CHAIN = 32,            /* a longer piece goes through the chain, where the vocabulary has one */
     WINDOW = 1024,         /* bytes of a longer piece that are merged at a time; more where tokens are long */
     OVERLAP = 16,          /* tokens by which windows overlap */
@@ -89,6 +88,7 @@ struct dlm_encoder {
     const struct dlm_pairs *pairs; /* so, too */
     bool asked, asked_pairs;
     struct dlm_chain_scratch links;
+    struct dlm_pairs_scratch windows;
     struct dlm_ids again; /* of the window before */
     struct dlm_ids *ids; /* of the run under way */
 };
@@ -289,48 +289,6 @@ static int no_byte(uint8_t byte, struct dlm_error *err)
     return dlm_fail(err, DLM_EDATA, "the vocabulary has no token for the byte 0x%02x", byte);
 }
 
-/* The lowest rank again and again, the leftmost of equal ones: for a few bytes faster than a heap. */
-static int merge_short(struct dlm_encoder *e, const uint8_t *text, size_t n, struct dlm_error *err)
-{
-    static const struct dlm_merge none = {0, UINT32_MAX, DLM_NO_ID};
-    uint32_t id[SHORT];
-    struct {
-        uint32_t rank, id;
-    } pair[SHORT]; /* of id[i] and id[i + 1] */
-    const struct dlm_merge *m;
-    for (size_t i = 0; i < n; i++)
-        if ((id[i] = e->vocab->byte_id[text[i]]) == DLM_NO_ID)
-            return no_byte(text[i], err);
-#define PAIR(i)                                                                                                                  \
-    do {                                                                                                                         \
-        m = dlm_merge_find(e->vocab, id[i], id[(i) + 1]);                                                                        \
-        m = m ? m : &none;                                                                                                       \
-        pair[i].rank = m->rank;                                                                                                  \
-        pair[i].id = m->id;                                                                                                      \
-    } while (0)
-    for (size_t i = 0; i + 1 < n; i++)
-        PAIR(i);
-    while (n > 1) {
-        size_t best = 0;
-        for (size_t i = 1; i + 1 < n; i++)
-            best = pair[i].rank < pair[best].rank ? i : best;
-        if (pair[best].rank == UINT32_MAX)
-            break;
-        id[best] = pair[best].id;
-        n--;
-        for (size_t i = best + 1; i < n; i++)
-            id[i] = id[i + 1];
-        for (size_t i = best; i + 1 < n; i++)
-            pair[i] = pair[i + 1];
-        if (best)
-            PAIR(best - 1);
-        if (best + 1 < n)
-            PAIR(best);
-    }
-#undef PAIR
-    return append(e->ids, id, n, err);
-}
-
 static int merge_heap(struct dlm_encoder *e, const uint8_t *text, size_t n, struct dlm_error *err)
 {
     if (n > UINT32_MAX / 4)
@@ -445,10 +403,15 @@ static int merge_piece(struct dlm_encoder *e, const uint8_t *text, size_t n, str
             return rc;
         e->asked_pairs = true;
     }
-    if (n <= DLM_PAIRS_TEXT && e->pairs) {
+    if (e->pairs) {
         int rc = reserve(e->ids, n, err);
-        e->ids->n += rc ? 0 : dlm_pairs_merge(e->pairs, text, n, e->ids->at + e->ids->n);
-        return rc;
+        if (rc)
+            return rc;
+        uint32_t *to = e->ids->at + e->ids->n;
+        size_t made = n <= DLM_PAIRS_TEXT ? dlm_pairs_merge(e->pairs, text, n, to) : dlm_pairs_merge_long(e->pairs, &e->windows, text, n, to);
+        e->ids->n += made;
+        if (made)
+            return 0;
     }
     if (!e->asked && n > CHAIN) {
         int rc = dlm_chain_of(&e->chain, e->vocab, err);
@@ -458,8 +421,6 @@ static int merge_piece(struct dlm_encoder *e, const uint8_t *text, size_t n, str
     }
     if (e->chain && n > CHAIN)
         return merge_chain(e, text, n, err);
-    if (n <= SHORT && !e->vocab->twins)
-        return merge_short(e, text, n, err);
     size_t window = 16 * (size_t)e->vocab->longest;
     window = window < WINDOW ? WINDOW : window;
     return n > 2 * window ? merge_windows(e, text, n, window, err) : merge_heap(e, text, n, err);

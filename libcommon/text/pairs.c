@@ -10,6 +10,8 @@ enum {
     SYMBOL_BITS = 21,
     NONE = (1 << SYMBOL_BITS) - 1, /* no symbol, and one that makes nothing with any */
     AT_BITS = 6,
+    WINDOW = DLM_PAIRS_TEXT,
+    FEW = 3, MANY = 16, /* symbols that a window begins before the end of the one before, at first and when that is too late */
     MOVES = 256,     /* numbers that are tried for a bucket */
     TURNS = 64,      /* multipliers that are tried: two pairs of a bucket with the same bits below stay together, for half of them */
 };
@@ -200,10 +202,11 @@ static inline uint32_t least_of(const uint32_t *key, size_t width)
     return least(least(a, b), least(c, d));
 }
 
-size_t dlm_pairs_merge(const struct dlm_pairs *p, const uint8_t *text, size_t n, uint32_t *to)
+/* Merge text[0..n): symbol[1 + i] is that which begins at i, for each bit i of what is returned. */
+static inline uint64_t merge(const struct dlm_pairs *p, const uint8_t *text, size_t n, uint32_t symbol[DLM_PAIRS_TEXT + 2])
 {
-    /* symbols 1 … n between two that make nothing; the key of each, what it and the next make, and where it is */
-    uint32_t symbol[DLM_PAIRS_TEXT + 2], key[DLM_PAIRS_TEXT + 4];
+    /* the symbols stand between two that make nothing; the key of each: what it and the next make, and where it is */
+    uint32_t key[DLM_PAIRS_TEXT + 4];
     const uint32_t nothing = (uint32_t)NONE << AT_BITS;
     size_t width = n <= 8 ? 8 : n <= 16 ? 16 : DLM_PAIRS_TEXT;
     symbol[0] = symbol[n + 1] = NONE;
@@ -226,8 +229,85 @@ size_t dlm_pairs_merge(const struct dlm_pairs *p, const uint8_t *text, size_t n,
         key[at] = made_of(p, made, symbol[__builtin_ctzll(behind)]) << AT_BITS | at;
         key[before] = made_of(p, symbol[before], made) << AT_BITS | before;
     }
+    return alive >> 1 & ((UINT64_C(1) << n) - 1);
+}
+
+size_t dlm_pairs_merge(const struct dlm_pairs *p, const uint8_t *text, size_t n, uint32_t *to)
+{
+    uint32_t symbol[DLM_PAIRS_TEXT + 2];
     size_t k = 0;
-    for (alive &= ~(UINT64_C(2) << n) & ~UINT64_C(1); alive; alive &= alive - 1)
-        to[k++] = p->ids[symbol[__builtin_ctzll(alive)]];
+    for (uint64_t begins = merge(p, text, n, symbol); begins; begins &= begins - 1)
+        to[k++] = p->ids[symbol[1 + __builtin_ctzll(begins)]];
+    return k;
+}
+
+/* A window is merged once for as long as it is remembered. */
+static const struct dlm_pairs_window *window_at(const struct dlm_pairs *p, struct dlm_pairs_scratch *s, const uint8_t *text, size_t n)
+{
+    if (n < WINDOW) {
+        s->last.begins = merge(p, text, n, s->last.symbol);
+        return &s->last;
+    }
+    uint64_t part[WINDOW / 8];
+    memcpy(part, text, WINDOW);
+    uint64_t hash = ((part[0] + part[1] * 0xd6e8feb86659fd93u) ^ (part[2] + part[3] * 0xa0761d6478bd642fu)) * 0x9e3779b97f4a7c15u;
+    struct dlm_pairs_window *w = &s->window[hash >> 32 & (DLM_PAIRS_WINDOWS - 1)];
+    if (!w->begins || memcmp(w->text, text, WINDOW)) {
+        w->begins = merge(p, text, WINDOW, w->symbol);
+        memcpy(w->text, text, WINDOW);
+    }
+    return w;
+}
+
+/* The first bit of a symbol that two windows have in common: both begin it, and both begin what follows, before which neither begins
+ * anything. `known`: those bits about which both say something. */
+static inline uint64_t common_symbol(uint64_t a, uint64_t b, uint64_t known)
+{
+    for (uint64_t both = a & b, one = (a ^ b) & known, first; (first = both & -both); both ^= first) {
+        uint64_t rest = (both ^ first) | (one & -first);
+        if (both & rest & -rest)
+            return first;
+    }
+    return 0;
+}
+
+static inline unsigned highest(uint64_t bits)
+{
+    return 63 - (unsigned)__builtin_clzll(bits);
+}
+
+size_t dlm_pairs_merge_long(const struct dlm_pairs *p, struct dlm_pairs_scratch *s, const uint8_t *text, size_t n, uint32_t *to)
+{
+    size_t at = 0, k = 0; /* of a window; of the ids so far */
+    struct dlm_pairs_window now = *window_at(p, s, text, n < WINDOW ? n : WINDOW);
+    uint64_t begins = now.begins; /* of those of its symbols that are not passed on yet */
+    while (n - at > WINDOW) {
+        const struct dlm_pairs_window *next = NULL;
+        uint64_t common = 0;
+        unsigned step = WINDOW;
+        for (int overlap = FEW; !common && overlap <= MANY; overlap += MANY - FEW) {
+            /* the next window begins with one of the last of this one */
+            uint64_t from = begins;
+            for (int i = 1; i < overlap && highest(from) > WINDOW / 4 && (from & (from - 1)); i++)
+                from ^= UINT64_C(1) << highest(from);
+            if (highest(from) == 0 || highest(from) == step)
+                break;
+            step = highest(from);
+            size_t left = n - at - step < WINDOW ? n - at - step : WINDOW;
+            next = window_at(p, s, text + at + step, left);
+            common = common_symbol((begins | UINT64_C(1) << WINDOW) >> step, next->begins | UINT64_C(1) << left,
+                                   (UINT64_C(2) << (WINDOW - step)) - 1);
+        }
+        if (!common)
+            return 0;
+        uint64_t done = (common << step) - 1;
+        for (uint64_t b = begins & done; b; b &= b - 1)
+            to[k++] = p->ids[now.symbol[1 + __builtin_ctzll(b)]];
+        at += step;
+        now = *next;
+        begins = now.begins & -common;
+    }
+    for (; begins; begins &= begins - 1)
+        to[k++] = p->ids[now.symbol[1 + __builtin_ctzll(begins)]];
     return k;
 }

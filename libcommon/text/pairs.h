@@ -27,4 +27,22 @@ void dlm_pairs_free(struct dlm_pairs *p);
 /* The ids of text[0..n), 1 ≤ n ≤ DLM_PAIRS_TEXT, into `to`, which has room for n; returns how many. */
 size_t dlm_pairs_merge(const struct dlm_pairs *p, const uint8_t *text, size_t n, uint32_t *to);
 
+enum { DLM_PAIRS_WINDOWS = 64 };
+
+struct dlm_pairs_window {
+    uint64_t begins; /* bits of the bytes that a symbol begins at; 0 when empty */
+    uint8_t text[DLM_PAIRS_TEXT];
+    uint32_t symbol[DLM_PAIRS_TEXT + 2];
+};
+
+/* What a thread remembers: init with zeros, and for one table only. */
+struct dlm_pairs_scratch {
+    struct dlm_pairs_window window[DLM_PAIRS_WINDOWS], last;
+};
+
+/* The same for n ≥ 1, by short windows that overlap. Ids of which any two neighbours are the merged form of their own bytes are the
+ * merged form of the whole, as chain.h says, and parts of a merged form are merged forms. So where two windows have a token in common,
+ * the ids of the first up to it and those of the second from it on are those of both together. 0 when two have none. */
+size_t dlm_pairs_merge_long(const struct dlm_pairs *p, struct dlm_pairs_scratch *s, const uint8_t *text, size_t n, uint32_t *to);
+
 #endif
