@@ -347,6 +347,104 @@ copy() {
     diff -r set "$T/new"
 }
 
+# As for the next tests: a process that has sorted runs on disk and waits for more. Sets pid and feeder.
+begin_with_runs() {
+    rm -f "$T/pipe"
+    mkfifo "$T/pipe"
+    (cat big.tok.zst big.tok.zst; exec sleep 60) >"$T/pipe" 3>&- &
+    feeder=$!
+    env --default-signal=INT,TERM,HUP dlm-shard -m "$1" -n 64 -o "$T/new" "$T/pipe" 2>"$T/said" 3>&- &
+    pid=$!
+    for ((i = 0; i < 400; i++)); do # the nameless file of the runs is open
+        ls -l /proc/$pid/fd 2>/dev/null | grep -qE "$T/new.tmp-[^ ]*/[^ ]* \(deleted\)" && return 0
+        sleep 0.05
+    done
+    echo "no runs were written"
+    return 1
+}
+
+@test "sorted runs leave no file behind, however the process ends" {
+    [ -d /proc/self/fd ] || skip "no /proc"
+    least=$(least big.tok.zst)
+    for sig in INT TERM HUP KILL; do
+        begin_with_runs "$least"
+        kill -s $sig $pid
+        wait $pid && status=0 || status=$?
+        kill $feeder 2>/dev/null || true # it may have had a signal for the pipe that is closed
+        wait $feeder || true
+        [ "$status" -eq $((128 + $(kill -l $sig))) ]
+        if [ $sig = KILL ]; then # a directory that is plainly temporary, with the vocabulary alone
+            [ "$(cd "$T" && find . -type f | grep -v said)" = "$(cd "$T" && echo ./new.tmp-*/tokenizer.json)" ]
+        else
+            [ "$(ls "$T" | tr '\n' ' ')" = "pipe said " ]
+        fi
+    done
+}
+
+@test "killed at any time: no set, or a whole one" {
+    runs=0 wholes=0
+    for ((ms = 5; ms < 400 && wholes < 2; ms += ms / 6 + 1)); do
+        rm -rf "$T"/new*
+        dlm-shard -q -j 2 -n 64 --val 0.1 --shard-tokens 100K -o "$T/new" big.tok.zst 2>/dev/null 3>&- &
+        pid=$!
+        sleep "$(printf '0.%03d' $ms)"
+        kill -9 $pid 2>/dev/null || true
+        wait $pid 2>/dev/null || true
+        if [ -e "$T/new" ]; then
+            diff -r bigset "$T/new"
+            wholes=$((wholes + 1))
+        fi
+        runs=$((runs + 1))
+    done
+    echo "$runs runs, $wholes whole"
+    [ $runs -gt $wholes ]
+}
+
+@test "a disk that is full at any byte: nothing is made, and a file stays what it was" {
+    cp a.tok.zst "$T/old"
+    bytes=$(du -bc bigset | tail -n 1 | cut -f 1) made=0 refused=0
+    for ((k = 0; k < bytes / 1024 + 1024; k += k / 5 + 3)); do
+        if (trap '' XFSZ; ulimit -f $k; dlm-shard -q -n 64 --val 0.1 --shard-tokens 100K -o "$T/set" big.tok.zst 2>"$T/said"); then
+            diff -r bigset "$T/set" # a limit on each file, and this is more than the largest
+            rm -r "$T/set"
+            made=1
+        else
+            [[ $(cat "$T/said") == "dlm-shard: cannot write '$T/set"*": File too large" || ! -s "$T/said" ]] # no room for the message either
+            refused=$((refused + 1))
+            [ "$made" -eq 0 ]
+        fi
+        [ "$(ls "$T" | tr '\n' ' ')" = "old said " ]
+        [ "$made" -eq 0 ] || break
+    done
+    [ "$made" -eq 1 ] && [ "$refused" -gt 3 ]
+    for ((k = 0; ; k += k / 2 + 1)); do
+        (trap '' XFSZ; ulimit -f $k; dlm-shard --cat set -o "$T/old" 2>"$T/said") && break
+        cmp a.tok.zst "$T/old"
+        [ "$(ls "$T" | tr '\n' ' ')" = "old said " ]
+    done
+    [ $k -gt 3 ]
+    cmp "$T/old" <(dlm-shard --cat set)
+}
+
+@test "the held-out documents of one part are not the training documents of another, whatever the seed" {
+    dlm-tokenize -d --split nul a.tok.zst >"$T/docs"
+    # Two parts that share a third of their documents, sharded apart.
+    awk -v RS='\0' -v ORS='\0' 'NR % 3 != 0' "$T/docs" | dlm-tokenize -q -t v.json --split nul -o "$T/p1"
+    awk -v RS='\0' -v ORS='\0' 'NR % 3 != 1' "$T/docs" | dlm-tokenize -q -t v.json --split nul -o "$T/p2"
+    dlm-shard -q -n 16 --val 0.2 -s 1 -o "$T/s1" "$T/p1"
+    dlm-shard -q -n 32 --val 0.2 -s 2 --dedup -j 2 -o "$T/s2" "$T/p2"
+    for s in s1 s2; do
+        for split in train val; do # less the last, which may be cut
+            dlm-shard --cat "$T/$s" --split $split | dlm-tokenize -d --split nul | awk -v RS='\0' -v ORS='\0' 'NR > 1 { print last } { last = $0 }' |
+                sort -z -u >"$T/$s.$split"
+        done
+    done
+    [ "$(comm -z -12 "$T/s1.val" "$T/s2.train" | tr -cd '\0' | wc -c)" -eq 0 ]
+    [ "$(comm -z -12 "$T/s2.val" "$T/s1.train" | tr -cd '\0' | wc -c)" -eq 0 ]
+    [ "$(comm -z -12 "$T/s1.val" "$T/s2.val" | tr -cd '\0' | wc -c)" -gt 3 ] # and those of both are held out in both
+    [ "$(comm -z -12 "$T/s1.train" "$T/s2.train" | tr -cd '\0' | wc -c)" -gt 20 ]
+}
+
 @test "a token stream is refused to a terminal" {
     command -v script >/dev/null || skip "no script(1)"
     run script -qec "'$BIN/dlm-shard' --cat set" /dev/null

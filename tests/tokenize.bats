@@ -102,6 +102,54 @@ ids_of() { zstd -dc "$1" | od -An -v -tu2 -w2 | tr -d ' '; }
     done
 }
 
+@test "of several errors the first in the text is told, whatever the number of threads" {
+    # A vocabulary that lacks the byte of a capital Q; in the middle of much text that can be encoded.
+    python3 - "$SHARED/v.json" > lacks.json <<-'END' || skip "no python3"
+	import json, sys
+	v = json.load(open(sys.argv[1]))
+	v["model"]["merges"] = [m for m in v["model"]["merges"] if "Q" not in "".join(m)]
+	v["model"]["vocab"] = {t: i for t, i in v["model"]["vocab"].items() if "Q" not in t or t.startswith("<|")}
+	json.dump(v, sys.stdout)
+	END
+    tr -d Q < "$SHARED/text" > good
+    for ((i = 0; i < 30; i++)); do cat good; done > much
+    (cat much; echo "Q"; cat much; printf '\377') > first
+    (cat much; printf 'x\377'; cat much) > second
+    n=$(($(stat -c %s much) + 1))
+    for j in 1 2 3 8; do
+        for split in file line; do
+            run --separate-stderr dlm-tokenize -q -j $j --strict --split $split -t lacks.json -o out good first second nowhere
+            fails_with 1 "^dlm-tokenize: 'first': .*no token for the byte 0x51"
+            run --separate-stderr dlm-tokenize -q -j $j --strict --split $split -t lacks.json -o out good second first nowhere
+            fails_with 1 "^dlm-tokenize: 'second' is not UTF-8 at byte $n"
+            run --separate-stderr dlm-tokenize -q -j $j --split $split -t lacks.json -o out good second good nowhere first
+            fails_with 1 "^dlm-tokenize: cannot open 'nowhere': No such file"
+        done
+        run --separate-stderr dlm-tokenize -q -j $j --train -V 300 --strict -o out good second nowhere
+        fails_with 1 "^dlm-tokenize: 'second' is not UTF-8 at byte $n"
+    done
+    [ ! -e out ]
+}
+
+@test "an error ends a run whose input is silent but open" {
+    mkfifo pipe
+    for j in 1 2 3; do
+        for to in /dev/full out; do
+            # Enough text for many batches, then nothing more.
+            (for ((i = 0; i < 40; i++)); do cat "$SHARED/text"; done; printf '\377'; for ((i = 0; i < 8; i++)); do cat "$SHARED/text"; done; exec sleep 100) > pipe 3>&- &
+            feeder=$!
+            run --separate-stderr timeout 60 dlm-tokenize -j $j --strict -t "$SHARED/v.json" --split blank --ids -o $to pipe
+            case $to in
+            out) fails_with 1 "^dlm-tokenize: 'pipe' is not UTF-8 at byte $((40 * $(stat -c %s "$SHARED/text")))" ;;
+            *) fails_with 1 "^dlm-tokenize: cannot write '/dev/full': No space left" ;;
+            esac
+            kill $feeder 2> /dev/null || true
+            wait $feeder || true
+        done
+    done
+    [ "$(ls)" = pipe ]
+}
+
 @test "documents: where they end, and empty ones" {
     count() { dlm-tokenize -q -t "$SHARED/v.json" "$@" > d.tok.zst && dlm-tokenize --stats d.tok.zst | tail -1 | cut -f2,4; }
     [ "$(printf 'a\n\nb' | count --split line)" = $'3\t2' ]
@@ -366,6 +414,68 @@ ids_of() { zstd -dc "$1" | od -An -v -tu2 -w2 | tr -d ' '; }
     exec 7>&-
     [ "$status" -eq 143 ]
     [ "$(ls)" = pipe ]
+}
+
+@test "stopped by a signal while the pipe is silent, whatever the threads; nothing is left and an old file stays" {
+    mkfifo pipe
+    for j in 1 2 4; do
+        for sig in INT TERM HUP; do
+            cp "$SHARED/text.tok.zst" out
+            (for ((i = 0; i < 40; i++)); do cat "$SHARED/text"; done; exec sleep 100) > pipe 3>&- &
+            feeder=$!
+            env --default-signal=INT,TERM,HUP timeout --foreground 60 dlm-tokenize -j $j -t "$SHARED/v.json" -o out pipe 2> said 3>&- &
+            pid=$!
+            for ((i = 0; i < 400; i++)); do
+                compgen -G "out.tmp-*" > /dev/null && break
+                sleep 0.02
+            done
+            sleep 0.1
+            kill -s $sig $pid # timeout hands it on
+            wait $pid && status=0 || status=$?
+            kill $feeder 2> /dev/null || true
+            wait $feeder || true
+            [ "$status" -ne 0 ] && [ "$status" -ne 124 ] && [ ! -s said ]
+            [ "$(ls | tr '\n' ' ')" = "out pipe said " ]
+            cmp out "$SHARED/text.tok.zst"
+        done
+    done
+}
+
+@test "killed at any time: the old file, or the new one whole" {
+    for ((i = 0; i < 40; i++)); do cat "$SHARED/text"; done > more
+    dlm-tokenize -t "$SHARED/v.json" -o new more
+    runs=0 news=0
+    for ((ms = 2; ms < 600 && news < 2; ms += ms / 6 + 1)); do
+        cp "$SHARED/text.tok.zst" out
+        dlm-tokenize -j 2 -t "$SHARED/v.json" -o out more 3>&- &
+        pid=$!
+        sleep "$(printf '0.%03d' $ms)"
+        kill -9 $pid 2> /dev/null || true
+        wait $pid 2> /dev/null || true
+        cmp -s out new && news=$((news + 1)) || cmp out "$SHARED/text.tok.zst"
+        runs=$((runs + 1))
+    done
+    [ $runs -gt $news ]
+}
+
+@test "a disk that is full at any byte: the old file stays, and nothing else" {
+    for ((i = 0; i < 10; i++)); do cat "$SHARED/text"; done > more
+    dlm-tokenize -t "$SHARED/v.json" -o new more
+    dlm-tokenize -t "$SHARED/v.json" --ids -o new.ids more
+    size=$(stat -c %s new)
+    for what in "" --ids; do
+        for ((k = 0; ; k += k / 4 + 2)); do
+            cp "$SHARED/text.tok.zst" out
+            if (trap '' XFSZ; ulimit -f $k; dlm-tokenize -j 2 -t "$SHARED/v.json" $what -o out more 2> said); then
+                cmp out new${what:+.ids}
+                break
+            fi
+            [[ $(cat said) == "dlm-tokenize: cannot write 'out'"*": File too large" || ! -s said ]]
+            cmp out "$SHARED/text.tok.zst"
+            [ "$(ls | tr '\n' ' ')" = "more new new.ids out said " ]
+        done
+        [ $k -gt 10 ]
+    done
 }
 
 @test "ids are those of Hugging Face's tokenizers" {
