@@ -1,12 +1,17 @@
 /* The layers other than products and attention: forward against the formula in double, backward against central differences of
- * that formula, on sizes of 1, primes and one past a vector. What adds is given something to add to. */
+ * that formula, on sizes of 1, primes and one past a vector. Sizes past a slice of rows, a block of columns or the shared memory of a GPU are
+ * too many for differences: there the gradient's formula in double stands in, which is itself held to the differences where those are. What adds is
+ * given something to add to, and what all rows share may lie astray, one element past a multiple of 64 bytes. */
 #include "kernel_check.h"
 
-enum { MOST = 8 }; /* tensors of one layer */
+enum { MOST = 8, FEW = 3000 }; /* tensors of one layer; elements for which differences are taken */
 static const double STEP = 1e-5;
 
 /* y = f(tensors). */
 typedef void (*formula)(double *y, double *const *tensor, const size_t *shape);
+
+/* The gradients of tensors 0 and 1. */
+typedef void (*backward)(double *const *grad, const double *dy, double *const *tensor, const size_t *shape);
 
 /* Gradient of Σ dy·y with respect to tensor w. Changes of one element reach only `reach` outputs' worth of work, but sizes are
  * small enough for all. */
@@ -44,6 +49,33 @@ static bool agree(const char *what, struct buffer b, const double *want, const d
     return good;
 }
 
+/* The gradients of tensors 0 (n elements) and 1 (m), by differences where they are few. False where the two ways disagree. */
+static bool gradients(double **grad, formula f, backward back, double *const *tensor, const size_t *shape, const double *dy, size_t n, size_t m)
+{
+    grad[0] = check_memory(n * sizeof(double)), grad[1] = check_memory(m * sizeof(double));
+    back(grad, dy, tensor, shape);
+    bool good = true;
+    for (size_t w = 0; w < 2 && n <= FEW; w++) {
+        const size_t size = w ? m : n;
+        double *by = differences(f, tensor, shape, n, dy, w, size);
+        good = all_near(grad[w], by, size, NULL, 2e-5 * (largest(by, size) + 1)) && good; /* relu²'s kink is within a step of some elements */
+        free(grad[w]);
+        grad[w] = by;
+    }
+    return good;
+}
+
+/* A vector that all rows share, n elements, and the element it begins at. */
+static struct buffer put_shared(const double *values, size_t n, bool astray, dlm_ptr *at)
+{
+    double *copy = check_memory((n + 1) * sizeof *copy);
+    memcpy(copy + astray, values, n * sizeof *copy);
+    struct buffer b = put(copy, n + 1, DLM_F32);
+    *at = dlm_ptr_at(b.at, astray ? sizeof(float) : 0);
+    free(copy);
+    return b;
+}
+
 /* --- norm: tensors x (T, d), γ (d); shape T, d --- */
 
 static void norm_formula(double *y, double *const *tensor, const size_t *shape)
@@ -59,26 +91,44 @@ static void norm_formula(double *y, double *const *tensor, const size_t *shape)
     }
 }
 
-static void check_norm(size_t T, size_t d, enum dlm_dtype act)
+static void norm_backward(double *const *grad, const double *dy, double *const *tensor, const size_t *shape)
+{
+    const size_t d = shape[1];
+    for (size_t t = 0; t < shape[0]; t++) {
+        const double *x = tensor[0] + t * d, *g = dy + t * d;
+        double squares = 0, dot = 0;
+        for (size_t i = 0; i < d; i++) {
+            squares += x[i] * x[i];
+            dot += (1 + tensor[1][i]) * g[i] * x[i];
+        }
+        const double r = 1 / sqrt(squares / (double)d + 1e-6);
+        for (size_t i = 0; i < d; i++) {
+            grad[0][t * d + i] = r * ((1 + tensor[1][i]) * g[i] - x[i] * r * r * dot / (double)d);
+            grad[1][i] += g[i] * x[i] * r;
+        }
+    }
+}
+
+static void check_norm(size_t T, size_t d, bool astray, enum dlm_dtype act)
 {
     size_t shape[] = {T, d}, n = T * d;
     double *tensor[MOST] = {random_array(n, 0.2, 1.5, DLM_F32), random_array(d, 0, 0.3, DLM_F32)};
     double *dy = random_array(n, 0, 1, act), *y = check_memory(n * sizeof *y),
            *start = random_array(n > d ? n : d, 0, 1, DLM_F32);
-    struct buffer bx = put(tensor[0], n, DLM_F32), bg = put(tensor[1], d, DLM_F32), by = put(NULL, n, act),
-                  br = put(NULL, T, DLM_F32);
+    dlm_ptr gamma;
+    struct buffer bx = put(tensor[0], n, DLM_F32), bg = put_shared(tensor[1], d, astray, &gamma), by = put(NULL, n, act), br = put(NULL, T, DLM_F32);
     struct buffer bdy = put(dy, n, act), bdx = put(start, n, DLM_F32), bdg = put(start, d, DLM_F32);
-    K->norm(D, by.at, br.at, bx.at, bg.at, T, d, 1e-6f, act);
+    K->norm(D, by.at, br.at, bx.at, gamma, T, d, 1e-6f, act);
     norm_formula(y, tensor, shape);
     bool good = agree("y", by, y, NULL, 1e-6);
-    K->norm_backward(D, bdx.at, bdg.at, bdy.at, bx.at, br.at, bg.at, T, d, act);
-    double *dx = differences(norm_formula, tensor, shape, n, dy, 0, n),
-           *dg = differences(norm_formula, tensor, shape, n, dy, 1, d);
-    good = agree("dx", bdx, dx, start, 4e-6) && good;
-    good = agree("dγ", bdg, dg, start, 4e-6) && good;
-    tap_ok(good, "norm, T %zu, d %zu, %s", T, d, type_name(act));
+    K->norm_backward(D, bdx.at, bdg.at, bdy.at, bx.at, br.at, gamma, T, d, act);
+    double *grad[2];
+    good = gradients(grad, norm_formula, norm_backward, tensor, shape, dy, n, d) && good;
+    good = agree("dx", bdx, grad[0], start, 4e-6) && good;
+    good = agree("dγ", bdg, grad[1], start, 4e-6) && good;
+    tap_ok(good, "norm, T %zu, d %zu, %s%s", T, d, type_name(act), astray ? ", γ astray" : "");
     drop(bx), drop(bg), drop(by), drop(br), drop(bdy), drop(bdx), drop(bdg);
-    free(tensor[0]), free(tensor[1]), free(dy), free(y), free(start), free(dx), free(dg);
+    free(tensor[0]), free(tensor[1]), free(dy), free(y), free(start), free(grad[0]), free(grad[1]);
 }
 
 /* --- q and k: tensors x (T, d), γ (d), angles (N, h/2, 2); shape B, N, H, h --- */
@@ -95,6 +145,20 @@ static void rotary_formula(double *y, double *const *tensor, const size_t *shape
                 *a = before * angle[0] - *b * angle[1];
                 *b = *b * angle[0] + before * angle[1];
             }
+}
+
+static void rotary_backward(double *const *grad, const double *dy, double *const *tensor, const size_t *shape)
+{
+    size_t T = shape[0] * shape[1], h = shape[3], d = shape[2] * h, flat[] = {T, d};
+    double *back = check_memory(T * d * sizeof *back);
+    for (size_t t = 0; t < T; t++)
+        for (size_t i = 0; i < d; i++) {
+            const double *angle = tensor[2] + t % shape[1] * h + i % (h / 2) * 2;
+            const bool high = i % h >= h / 2;
+            back[t * d + i] = dy[t * d + i] * angle[0] + (high ? -dy[t * d + i - h / 2] : dy[t * d + i + h / 2]) * angle[1];
+        }
+    norm_backward(grad, back, tensor, flat);
+    free(back);
 }
 
 static void check_rotary(size_t B, size_t N, size_t H, size_t h, enum dlm_dtype act)
@@ -131,12 +195,12 @@ static void check_rotary(size_t B, size_t N, size_t H, size_t h, enum dlm_dtype 
     for (int w = 0; w < 2; w++) {
         rotary_formula(y, tensor[w], shape);
         good = agree(w ? "k" : "q", out[w], y, NULL, 2e-6) && good;
-        double *dx = differences(rotary_formula, tensor[w], shape, n, dy[w], 0, n),
-               *dg = differences(rotary_formula, tensor[w], shape, n, dy[w], 1, d);
+        double *grad[2];
+        good = gradients(grad, rotary_formula, rotary_backward, tensor[w], shape, dy[w], n, d) && good;
         for (size_t t = 0; t < T; t++)
-            memcpy(wide + t * 3 * d + (size_t)w * d, dx + t * d, d * sizeof *dx);
-        good = agree(w ? "dγk" : "dγq", dgamma[w], dg, start, 4e-6) && good;
-        free(dx), free(dg);
+            memcpy(wide + t * 3 * d + (size_t)w * d, grad[0] + t * d, d * sizeof *wide);
+        good = agree(w ? "dγk" : "dγq", dgamma[w], grad[1], start, 4e-6) && good;
+        free(grad[0]), free(grad[1]);
     }
     good = agree("dqkv", bdqkv, wide, NULL, 4e-6) && good;
     tap_ok(good, "norm and rotary of q and k, B %zu, N %zu, H %zu, h %zu, %s", B, N, H, h, type_name(act));
@@ -159,41 +223,54 @@ static void relu2_formula(double *y, double *const *tensor, const size_t *shape)
         }
 }
 
-static void check_relu2(size_t T, size_t m, enum dlm_dtype act)
+static void relu2_backward(double *const *grad, const double *dy, double *const *tensor, const size_t *shape)
+{
+    for (size_t t = 0; t < shape[0]; t++)
+        for (size_t i = 0; i < shape[1]; i++) {
+            double v = tensor[0][t * shape[1] + i] + tensor[1][i], g = v > 0 ? dy[t * shape[1] + i] * 2 * v : 0;
+            grad[0][t * shape[1] + i] = g;
+            grad[1][i] += g;
+        }
+}
+
+static void check_relu2(size_t T, size_t m, bool astray, enum dlm_dtype act)
 {
     size_t shape[] = {T, m}, n = T * m;
     double *tensor[MOST] = {random_array(n, 0, 1, act), random_array(m, 0, 1, DLM_F32)}, *da = random_array(n, 0, 1, act);
     double *a = check_memory(n * sizeof *a), *start = random_array(m, 0, 1, DLM_F32);
-    struct buffer bu = put(tensor[0], n, act), bb = put(tensor[1], m, DLM_F32), ba = put(NULL, n, act), bda = put(da, n, act),
+    dlm_ptr bias;
+    struct buffer bu = put(tensor[0], n, act), bb = put_shared(tensor[1], m, astray, &bias), ba = put(NULL, n, act), bda = put(da, n, act),
                   bdb = put(start, m, DLM_F32);
     struct buffer bdu = put(NULL, n, act), bdb2 = put(start, m, DLM_F32);
-    K->bias_relu2(D, ba.at, bu.at, bb.at, T, m, act);
+    K->bias_relu2(D, ba.at, bu.at, bias, T, m, act);
     relu2_formula(a, tensor, shape);
     bool good = agree("a", ba, a, NULL, 1e-6);
-    double *du = differences(relu2_formula, tensor, shape, n, da, 0, n),
-           *db = differences(relu2_formula, tensor, shape, n, da, 1, m);
-    K->bias_relu2_backward(D, bdu.at, bdb2.at, bda.at, bu.at, bb.at, T, m, act);
-    K->bias_relu2_backward(D, bda.at, bdb.at, bda.at, bu.at, bb.at, T, m, act); /* in place */
+    double *grad[2];
+    good = gradients(grad, relu2_formula, relu2_backward, tensor, shape, da, n, m) && good;
+    double *du = grad[0], *db = grad[1];
+    K->bias_relu2_backward(D, bdu.at, bdb2.at, bda.at, bu.at, bias, T, m, act);
+    K->bias_relu2_backward(D, bda.at, bdb.at, bda.at, bu.at, bias, T, m, act); /* in place */
     good = agree("du", bdu, du, NULL, 2e-5) && agree("du in place", bda, du, NULL, 2e-5) &&
            good; /* the kink is within a step of some elements */
     good = agree("db", bdb, db, start, 2e-5) && agree("db, not in place", bdb2, db, start, 2e-5) && good;
-    tap_ok(good, "bias and relu², T %zu, m %zu, %s", T, m, type_name(act));
+    tap_ok(good, "bias and relu², T %zu, m %zu, %s%s", T, m, type_name(act), astray ? ", bias astray" : "");
     drop(bu), drop(bb), drop(ba), drop(bda), drop(bdb), drop(bdu), drop(bdb2);
     free(tensor[0]), free(tensor[1]), free(da), free(a), free(start), free(du), free(db);
 }
 
 /* --- residual: linear, so exact formulas serve for both ways --- */
 
-static void check_residual(size_t T, size_t d, bool bias, enum dlm_dtype act)
+static void check_residual(size_t T, size_t d, bool bias, bool astray, enum dlm_dtype act)
 {
     size_t n = T * d;
     float scale = 4.0f / 3;
     double *x = random_array(n, 0, 1, DLM_F32), *y = random_array(n, 0, 1, act), *b = random_array(d, 0, 1, DLM_F32);
     double *more = check_memory(n * sizeof *more), *dy = check_memory(n * sizeof *dy), *db = check_memory(d * sizeof *db);
-    struct buffer bx = put(x, n, DLM_F32), by = put(y, n, act), bb = put(b, d, DLM_F32), bdx = put(x, n, DLM_F32),
+    dlm_ptr shared;
+    struct buffer bx = put(x, n, DLM_F32), by = put(y, n, act), bb = put_shared(b, d, astray, &shared), bdx = put(x, n, DLM_F32),
                   bdy = put(NULL, n, act), bdb = put(b, d, DLM_F32);
     dlm_ptr none = {0};
-    K->residual(D, bx.at, by.at, bias ? bb.at : none, T, d, scale, act);
+    K->residual(D, bx.at, by.at, bias ? shared : none, T, d, scale, act);
     K->residual_backward(D, bdy.at, bias ? bdb.at : none, bdx.at, T, d, scale, act);
     for (size_t i = 0; i < n; i++) {
         more[i] = (double)scale * (y[i] + (bias ? b[i % d] : 0));
@@ -203,7 +280,7 @@ static void check_residual(size_t T, size_t d, bool bias, enum dlm_dtype act)
     bool good = agree("x", bx, more, x, 1e-6) && agree("dy", bdy, dy, NULL, 1e-6) && agree("db", bdb, db, b, 2e-6);
     memset(more, 0, n * sizeof *more);
     good = agree("dx stays", bdx, more, x, 0) && good;
-    tap_ok(good, "residual%s, T %zu, d %zu, %s", bias ? " with bias" : "", T, d, type_name(act));
+    tap_ok(good, "residual%s, T %zu, d %zu, %s", astray ? " with bias astray" : bias ? " with bias" : "", T, d, type_name(act));
     drop(bx), drop(by), drop(bb), drop(bdx), drop(bdy), drop(bdb);
     free(x), free(y), free(b), free(more), free(dy), free(db);
 }
@@ -283,18 +360,30 @@ static void check_rows(size_t T, size_t d, enum dlm_dtype act)
 int main(void)
 {
     static const size_t shapes[][2] = {{1, 1}, {1, 2}, {3, 7}, {17, 16}, {9, 33}, {33, 65}};
-    static const size_t heads[][4] = {{1, 1, 1, 2}, {2, 3, 2, 4}, {1, 5, 3, 6}, {2, 9, 1, 34}, {2, 17, 2, 16}};
+    static const size_t large[][2] = {{150, 264}, {83, 129}, {37, 2056}};
+    static const size_t heads[][4] = {{1, 1, 1, 2}, {2, 3, 2, 4},   {1, 5, 3, 6},  {2, 9, 1, 34}, {2, 17, 2, 16},
+                                      {2, 40, 3, 32}, {1, 7, 33, 64}, {1, 3, 160, 128}, {1, 2, 480, 256}};
     check_seed = tap_seed();
     check_open(2);
     for (int a = 0; a < 2; a++) {
         enum dlm_dtype act = a ? DLM_BF16 : DLM_F32;
         for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-            check_norm(shapes[i][0], shapes[i][1], act);
-            check_relu2(shapes[i][0], shapes[i][1], act);
-            check_residual(shapes[i][0], shapes[i][1], false, act);
-            check_residual(shapes[i][0], shapes[i][1], true, act);
+            check_norm(shapes[i][0], shapes[i][1], false, act);
+            check_relu2(shapes[i][0], shapes[i][1], false, act);
+            check_residual(shapes[i][0], shapes[i][1], false, false, act);
+            check_residual(shapes[i][0], shapes[i][1], true, false, act);
             check_rows(shapes[i][0], shapes[i][1], act);
         }
+        for (size_t i = 0; i < sizeof large / sizeof *large; i++) {
+            for (int astray = 0; astray < 2; astray++) {
+                check_norm(large[i][0], large[i][1], astray, act);
+                check_relu2(large[i][0], large[i][1], astray, act);
+                check_residual(large[i][0], large[i][1], true, astray, act);
+            }
+            check_rows(large[i][0], large[i][1], act);
+        }
+        check_norm(5, 11000, false, act);
+        check_norm(2, 60000, false, act);
         for (size_t i = 0; i < sizeof heads / sizeof *heads; i++)
             check_rotary(heads[i][0], heads[i][1], heads[i][2], heads[i][3], act);
     }

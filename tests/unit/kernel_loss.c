@@ -124,7 +124,7 @@ static void check_definition(size_t V, double spread, enum dlm_dtype act)
         for (size_t v = 0; v < V; v++)
             logits[i * V + v] = kept(spread * normal(), DLM_F32);
     }
-    double *grad, *terms = kernel(logits, x, z, row, ROWS, V, mask, act, &grad, act == DLM_F32 && V % 2);
+    double *grad, *terms = kernel(logits, x, z, row, ROWS, V, mask, act, &grad, act == DLM_F32 && spread > 1);
     double *want = check_memory(V * sizeof *want), *size = check_memory(V * sizeof *size);
     bool good = true, sums = true;
     for (size_t i = 0; i < ROWS; i++) {
@@ -255,6 +255,7 @@ static void check_oracles(void)
 {
     static const double small[NOISES] = {3.890860, 3.889711, 3.889820, 3.889984, 3.890141};
     static const double large[NOISES] = {11.780586, 11.779405, 11.779524, 11.779730, 11.780557};
+    const bool emulated = strstr(K->describe(D), "emulated") != NULL; /* tests/emulate: a thread at a time */
     double *flat = check_memory(131072 * sizeof *flat), random[50];
     for (size_t v = 0; v < 50; v++)
         random[v] = kept(1.5 * normal(), DLM_F32);
@@ -262,14 +263,16 @@ static void check_oracles(void)
     for (size_t v = 0; v < 50; v++)
         sum += v == 3 ? 0 : exp(random[v]);
     for (int i = 0; i < NOISES; i++) {
-        tap_near(integral(flat, 50, 9, noises[i].shift, 30, 6000, true), log(49), 4e-6,
+        tap_near(integral(flat, 50, 9, noises[i].shift, 30, emulated ? 600 : 6000, true), log(49), 4e-6,
                  "∫ = log 49, constant logits, %s (oracle 1)", noises[i].name);
-        tap_near(integral(random, 50, 9, noises[i].shift, 30, 600, false), log(sum) - random[9], 8e-6,
-                 "∫ = -log s(x), random predictor, %s (oracle 1)", noises[i].name);
+        if (!emulated || i % 2 == 0)
+            tap_near(integral(random, 50, 9, noises[i].shift, 30, 600, false), log(sum) - random[9], 8e-6,
+                     "∫ = -log s(x), random predictor, %s (oracle 1)", noises[i].name);
         tap_near(integral(flat, 50, 9, noises[i].shift, 9, 256, true), small[i], 1e-5, "over [-9, 9], V 50, %s (oracle 2)",
                  noises[i].name);
-        tap_near(integral(flat, 131072, 9, noises[i].shift, 9, 256, true), large[i], 1.5e-5,
-                 "over [-9, 9], V 131072, %s (oracle 2)", noises[i].name);
+        if (!emulated || i == 2)
+            tap_near(integral(flat, 131072, 9, noises[i].shift, 9, 256, true), large[i], 1.5e-5,
+                     "over [-9, 9], V 131072, %s (oracle 2)", noises[i].name);
     }
     bool good = true;
     for (double log_snr = -8.75; log_snr < 9; log_snr += 0.5) {
@@ -469,7 +472,7 @@ static void check_shares(size_t V, double scale, double loud)
 
 int main(void)
 {
-    static const size_t sizes[] = {2, 3, 7, 50, 513, 1031};
+    static const size_t sizes[] = {2, 3, 7, 50, 513, 516, 1031, 9000};
     check_seed = tap_seed();
     check_open(2);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
@@ -481,7 +484,7 @@ int main(void)
     check_second_order();
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (int scale = 0; scale < 2; scale++)
-            check_cross_entropy(sizes[i], scale ? 12 : 1, i % 2 ? DLM_BF16 : DLM_F32);
+            check_cross_entropy(sizes[i], scale ? 12 : 1, (i + (size_t)scale) % 2 ? DLM_BF16 : DLM_F32);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (int k = 0; k < 3; k++)
             check_shares(sizes[i], k == 0 ? 1 : k == 1 ? 0.1 : 7, k == 2 ? 10 : 2);
