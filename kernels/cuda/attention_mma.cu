@@ -14,8 +14,8 @@
 static const unsigned TILE = SIGHT_TILE, ROWS = 128;
 
 /* Sixteens of rows a warp, and warps, where one operand of HP columns is kept, or two. */
-template <unsigned HP> struct one_side {
-    static const unsigned M = 2, THREADS = ROWS / (16 * M) * 32;
+template <unsigned HP, bool RUNNING> struct one_side {
+    static const unsigned M = HP > 96 && RUNNING ? 1 : 2, THREADS = ROWS / (16 * M) * 32;
 };
 template <unsigned HP> struct two_sides {
     static const unsigned M = HP <= 64 ? 2 : 1, THREADS = ROWS / (16 * M) * 32;
@@ -23,25 +23,29 @@ template <unsigned HP> struct two_sides {
 
 /* Where a block is. */
 struct place {
-    unsigned first, head;
-    size_t b;
+    unsigned first, head, b;
 };
 
 DLM_DEVICE struct place place_of(const attention_problem &p)
 {
-    const unsigned at = blockIdx.x % p.tiles, task = blockIdx.x / p.tiles;
-    return place{at * ROWS, task % p.H, task / p.H};
+    return place{blockIdx.x * ROWS, blockIdx.y, p.sequence + blockIdx.z};
 }
 
-/* A head of one sequence, in pairs. */
-DLM_DEVICE const uint32_t *head_of(const void *x, size_t row, size_t ld, const struct place &at, const attention_problem &p)
+/* In pairs, the head's part of row i of its sequence, of which sequences have N. Loops make it anew for each tile rather than keep it. */
+DLM_DEVICE const uint32_t *head_of(const void *x, unsigned N, unsigned i, size_t ld, const struct place &at, const attention_problem &p)
 {
-    return static_cast<const uint32_t *>(x) + (row * ld + at.head * p.h) / 2;
+    return static_cast<const uint32_t *>(x) + (((size_t)at.b * N + i) * ld + at.head * p.h) / 2;
 }
 
-DLM_DEVICE uint32_t *head_of(void *x, size_t row, size_t ld, const struct place &at, const attention_problem &p)
+DLM_DEVICE uint32_t *head_of(void *x, unsigned N, unsigned i, size_t ld, const struct place &at, const attention_problem &p)
 {
-    return static_cast<uint32_t *>(x) + (row * ld + at.head * p.h) / 2;
+    return static_cast<uint32_t *>(x) + (((size_t)at.b * N + i) * ld + at.head * p.h) / 2;
+}
+
+/* Where row i's lse, D and du are. */
+DLM_DEVICE size_t row_of(unsigned N, unsigned i, const struct place &at, const attention_problem &p)
+{
+    return ((size_t)at.b * p.H + at.head) * N + i;
 }
 
 /* What this thread's rows of the warp's are: bit 2m + half. */
@@ -55,23 +59,61 @@ template <unsigned M> DLM_DEVICE unsigned noisy_rows(const uint8_t *noisy, unsig
     return bits;
 }
 
-template <unsigned HP, bool RUNNING> static __global__ void __launch_bounds__(one_side<HP>::THREADS, 2) mma_forward(const attention_problem p)
+/* What the rows of a warp see of a tile: nothing, or some of it. */
+struct gaze {
+    bool dark, mixed;
+};
+
+template <unsigned M>
+DLM_DEVICE struct gaze gaze_of(uint64_t (*sees)(enum dlm_attend, struct sight, unsigned, unsigned, bool), bool all, enum dlm_attend rule,
+                               const uint8_t *noisy, unsigned row0, unsigned first, unsigned N, unsigned loud)
 {
-    const unsigned M = one_side<HP>::M, THREADS = one_side<HP>::THREADS;
+    if (all)
+        return gaze{false, false};
+    const struct sight seen = sight_of(noisy, first, N);
+    uint64_t every = ~0ull, any = 0;
+#pragma unroll
+    for (unsigned i = 0; i < 2 * M; i++) {
+        const uint64_t one = sees(rule, seen, row0 + threadIdx.x % 32 / 4 + 8 * i, first, loud >> i & 1);
+        every &= one;
+        any |= one;
+    }
+    return gaze{!__any_sync(DLM_WARP, any != 0), __any_sync(DLM_WARP, ~every != 0) != 0};
+}
+
+/* Of a thread's rows and the columns of a group of 16, as they lie in its sums: bit 4·row + column. Made before the sums are, to need fewer
+ * registers beside them. */
+template <unsigned M>
+DLM_DEVICE unsigned bits_of(uint64_t (*sees)(enum dlm_attend, struct sight, unsigned, unsigned, bool), enum dlm_attend rule, const uint8_t *noisy,
+                            unsigned row0, unsigned first, unsigned N, unsigned loud, unsigned group)
+{
+    const struct sight seen = sight_of(noisy, first, N);
+    unsigned bits = 0;
+#pragma unroll
+    for (unsigned i = 0; i < 2 * M; i++) {
+        const uint64_t one = sees(rule, seen, row0 + threadIdx.x % 32 / 4 + 8 * i, first, loud >> i & 1);
+        const unsigned pairs = (unsigned)(one >> (group + 2 * (threadIdx.x % 4)));
+        bits |= ((pairs & 3) | (pairs >> 6 & 12)) << (4 * i);
+    }
+    return bits;
+}
+
+template <unsigned HP, bool RUNNING> static __global__ void __launch_bounds__(one_side<HP, RUNNING>::THREADS, 256 / one_side<HP, RUNNING>::THREADS) mma_forward(const attention_problem p)
+{
+    const unsigned M = one_side<HP, RUNNING>::M, THREADS = one_side<HP, RUNNING>::THREADS;
     DLM_SHARED(uint32_t, shared);
     const struct place at = place_of(p);
     const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
     const unsigned rows = p.n - at.first < ROWS ? p.n - at.first : ROWS, row0 = threadIdx.x / 32 * 16 * M;
-    const uint32_t *k = head_of(p.k, at.b * p.N, p.d, at, p), *v = head_of(p.v, at.b * p.N, p.ldv, at, p);
     const float *sink_k = p.sink_k + at.head * p.h, *sink_v = p.sink_v + at.head * p.h;
-    const uint8_t *noisy = p.noisy ? p.noisy + at.b * p.N : nullptr;
+    const uint8_t *noisy = p.noisy ? p.noisy + (size_t)at.b * p.N : nullptr;
     const unsigned loud = noisy_rows<M>(noisy, at.first + row0, p.N);
     const bool clean = noisy && !__syncthreads_or(loud);
     const unsigned end = p.rule == DLM_ATTEND_CAUSAL ? p.at + at.first + rows : p.N;
     const auto fetch = [&](unsigned j, unsigned stage) {
         uint32_t *to = shared + stage * 2 * tile<HP>::PAIRS;
-        tile_fetch<HP, THREADS>(to, k + j * (p.d / 2), p.d / 2, p.N - j, p.h, p.wide);
-        tile_fetch<HP, THREADS>(to + tile<HP>::PAIRS, v + j * (p.ldv / 2), p.ldv / 2, p.N - j, p.h, p.wide);
+        tile_fetch<HP, THREADS>(to, head_of(p.k, p.N, j, p.d, at, p), p.d / 2, p.N - j, p.h, p.wide);
+        tile_fetch<HP, THREADS>(to + tile<HP>::PAIRS, head_of(p.v, p.N, j, p.ldv, at, p), p.ldv / 2, p.N - j, p.h, p.wide);
     };
     unsigned j0 = sight_next_keys(noisy, 0, end, clean);
     if (j0 < end)
@@ -82,7 +124,7 @@ template <unsigned HP, bool RUNNING> static __global__ void __launch_bounds__(on
     float o[M][HP / 8][4], total[M][2], most[M][2];
 #pragma unroll
     for (unsigned m = 0; m < M; m++) {
-        tile_own<HP>(q[m], head_of(p.q, at.b * p.n + at.first, p.d, at, p), p.d / 2, row0 + m * 16, rows, p.h);
+        tile_own<HP>(q[m], head_of(p.q, p.n, at.first, p.d, at, p), p.d / 2, row0 + m * 16, rows, p.h);
         float x[2] = {0, 0};
 #pragma unroll
         for (unsigned i = 0; i < HP / 4; i++) { /* a thread's columns of 16, two by two */
@@ -109,15 +151,8 @@ template <unsigned HP, bool RUNNING> static __global__ void __launch_bounds__(on
 
     for (unsigned stage = 0; j0 < end; stage ^= 1) {
         const unsigned next = sight_next_keys(noisy, j0 + TILE, end, clean);
-        const struct sight seen = sight_of(noisy, j0, p.N);
-        uint64_t all = ~0ull, any = 0;
-#pragma unroll
-        for (unsigned i = 0; i < 2 * M; i++) {
-            const uint64_t one = sight_keys(p.rule, seen, p.at + at.first + row0 + g + 8 * i, j0, loud >> i & 1);
-            all &= one;
-            any |= one;
-        }
-        const bool dark = !__any_sync(DLM_WARP, any != 0), mixed = __any_sync(DLM_WARP, ~all != 0);
+        const struct gaze gaze =
+            gaze_of<M>(sight_keys, sight_all_keys(p.rule, p.at + at.first + row0, j0, p.N), p.rule, noisy, p.at + at.first + row0, j0, p.N, loud);
         copy_wait<0>();
         __syncthreads();
         if (next < end)
@@ -125,7 +160,8 @@ template <unsigned HP, bool RUNNING> static __global__ void __launch_bounds__(on
         copy_commit();
         const uint32_t *keys = shared + stage * 2 * tile<HP>::PAIRS, *values = keys + tile<HP>::PAIRS;
 #pragma unroll 1
-        for (unsigned group = dark ? TILE : 0; group < TILE; group += 16) {
+        for (unsigned group = gaze.dark || row0 >= rows ? TILE : 0; group < TILE; group += 16) {
+            const unsigned bits = gaze.mixed ? bits_of<M>(sight_keys, p.rule, noisy, p.at + at.first + row0, j0, p.N, loud, group) : 0;
             float s[M][2][4];
             tile_scores<HP, M>(s, q, keys + group * tile<HP>::LD);
 #pragma unroll
@@ -133,14 +169,12 @@ template <unsigned HP, bool RUNNING> static __global__ void __launch_bounds__(on
 #pragma unroll
                 for (unsigned i = 0; i < 8; i++)
                     s[m][i / 4][i % 4] = cap_rest(s[m][i / 4][i % 4], p);
-            if (mixed) {
+            if (gaze.mixed) {
 #pragma unroll
                 for (unsigned i = 0; i < 2 * M; i++) {
-                    const uint64_t one = sight_keys(p.rule, seen, p.at + at.first + row0 + g + 8 * i, j0, loud >> i & 1);
-                    const unsigned bits = (unsigned)(one >> (group + 2 * t));
 #pragma unroll
                     for (unsigned c = 0; c < 4; c++)
-                        if (!(bits >> (c / 2 * 8 + c % 2) & 1))
+                        if (!(bits >> (4 * i + c) & 1))
                             s[i / 2][c / 2][i % 2 * 2 + c % 2] = INFINITY;
                 }
             }
@@ -186,8 +220,8 @@ template <unsigned HP, bool RUNNING> static __global__ void __launch_bounds__(on
             if (row >= rows)
                 continue;
             if (p.lse && !t)
-                p.lse[(at.b * p.H + at.head) * p.n + at.first + row] = logf(all) + most[m][half] * LN_2;
-            tile_store<HP>(head_of(p.o, at.b * p.n + at.first + row, p.d, at, p), o[m], half, p.h, 1.0f / all);
+                p.lse[row_of(p.n, at.first + row, at, p)] = logf(all) + most[m][half] * LN_2;
+            tile_store<HP>(head_of(p.o, p.n, at.first + row, p.d, at, p), o[m], half, p.h, 1.0f / all);
         }
 }
 
@@ -196,25 +230,25 @@ template <unsigned HP> static __global__ void __launch_bounds__(two_sides<HP>::T
 {
     const unsigned M = two_sides<HP>::M, THREADS = two_sides<HP>::THREADS;
     DLM_SHARED(uint32_t, shared);
-    float *beside = reinterpret_cast<float *>(shared + 4 * tile<HP>::PAIRS);
+    const unsigned STAGE = 2 * tile<HP>::PAIRS + 2 * TILE; /* q, do, lse·log₂e, D */
     const struct place at = place_of(p);
     const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, rows = p.N - at.first < ROWS ? p.N - at.first : ROWS;
     const unsigned row0 = threadIdx.x / 32 * 16 * M;
-    const uint32_t *q = head_of(p.q, at.b * p.N, p.d, at, p), *dout = head_of(p.dout, at.b * p.N, p.d, at, p);
-    const float *lse = p.lse + (at.b * p.H + at.head) * p.N, *D = p.D + (at.b * p.H + at.head) * p.N;
-    const uint8_t *noisy = p.noisy ? p.noisy + at.b * p.N : nullptr;
+    const uint8_t *noisy = p.noisy ? p.noisy + (size_t)at.b * p.N : nullptr;
     const unsigned loud = noisy_rows<M>(noisy, at.first + row0, p.N);
     bool hidden = false;
     if (noisy)
         hidden = !__syncthreads_or(threadIdx.x < rows && !noisy[at.first + threadIdx.x]);
     const auto fetch = [&](unsigned i, unsigned stage) {
-        uint32_t *to = shared + stage * 2 * tile<HP>::PAIRS;
-        tile_fetch<HP, THREADS>(to, q + i * (p.d / 2), p.d / 2, p.N - i, p.h, p.wide);
-        tile_fetch<HP, THREADS>(to + tile<HP>::PAIRS, dout + i * (p.d / 2), p.d / 2, p.N - i, p.h, p.wide);
+        uint32_t *to = shared + stage * STAGE;
+        float *beside = reinterpret_cast<float *>(to + 2 * tile<HP>::PAIRS);
+        tile_fetch<HP, THREADS>(to, head_of(p.q, p.N, i, p.d, at, p), p.d / 2, p.N - i, p.h, p.wide);
+        tile_fetch<HP, THREADS>(to + tile<HP>::PAIRS, head_of(p.dout, p.N, i, p.d, at, p), p.d / 2, p.N - i, p.h, p.wide);
         if (threadIdx.x < TILE) {
             const bool there = i + threadIdx.x < p.N;
-            beside[stage * 2 * TILE + threadIdx.x] = there ? lse[i + threadIdx.x] * LOG2_E : 0;
-            beside[(stage * 2 + 1) * TILE + threadIdx.x] = there ? D[i + threadIdx.x] : 0;
+            const size_t of = row_of(p.N, i + threadIdx.x, at, p);
+            beside[threadIdx.x] = there ? p.lse[of] * LOG2_E : 0;
+            beside[TILE + threadIdx.x] = there ? p.D[of] : 0;
         }
     };
     unsigned i0 = sight_next_queries(noisy, p.rule == DLM_ATTEND_CAUSAL ? at.first : 0, p.N, hidden);
@@ -226,8 +260,8 @@ template <unsigned HP> static __global__ void __launch_bounds__(two_sides<HP>::T
     float dk[M][HP / 8][4], dv[M][HP / 8][4];
 #pragma unroll
     for (unsigned m = 0; m < M; m++) {
-        tile_own<HP>(k[m], head_of(p.k, at.b * p.N + at.first, p.d, at, p), p.d / 2, row0 + m * 16, rows, p.h);
-        tile_own<HP>(v[m], head_of(p.v, at.b * p.N + at.first, p.ldv, at, p), p.ldv / 2, row0 + m * 16, rows, p.h);
+        tile_own<HP>(k[m], head_of(p.k, p.N, at.first, p.d, at, p), p.d / 2, row0 + m * 16, rows, p.h);
+        tile_own<HP>(v[m], head_of(p.v, p.N, at.first, p.ldv, at, p), p.ldv / 2, row0 + m * 16, rows, p.h);
 #pragma unroll
         for (unsigned i = 0; i < HP / 2; i++)
             dk[m][i / 4][i % 4] = dv[m][i / 4][i % 4] = 0;
@@ -235,55 +269,53 @@ template <unsigned HP> static __global__ void __launch_bounds__(two_sides<HP>::T
 
     for (unsigned stage = 0; i0 < p.N; stage ^= 1) {
         const unsigned next = sight_next_queries(noisy, i0 + TILE, p.N, hidden);
-        const struct sight seen = sight_of(noisy, i0, p.N);
-        uint64_t all = ~0ull, any = 0;
-#pragma unroll
-        for (unsigned i = 0; i < 2 * M; i++) {
-            const uint64_t one = sight_queries(p.rule, seen, at.first + row0 + g + 8 * i, i0, loud >> i & 1);
-            all &= one;
-            any |= one;
-        }
-        const bool dark = !__any_sync(DLM_WARP, any != 0), mixed = __any_sync(DLM_WARP, ~all != 0);
+        const struct gaze gaze =
+            gaze_of<M>(sight_queries, sight_all_queries(p.rule, at.first + row0 + 16 * M - 1, i0, p.N), p.rule, noisy, at.first + row0, i0, p.N, loud);
         copy_wait<0>();
         __syncthreads();
         if (next < p.N)
             fetch(next, stage ^ 1);
         copy_commit();
-        const uint32_t *queries = shared + stage * 2 * tile<HP>::PAIRS, *outs = queries + tile<HP>::PAIRS;
-        const float *lse_at = beside + stage * 2 * TILE + 2 * t, *D_at = lse_at + TILE;
+        const uint32_t *queries = shared + stage * STAGE, *outs = queries + tile<HP>::PAIRS;
+        const float *lse_at = reinterpret_cast<const float *>(outs + tile<HP>::PAIRS) + 2 * t, *D_at = lse_at + TILE;
 #pragma unroll 1
-        for (unsigned group = dark ? TILE : 0; group < TILE; group += 16) {
-            float s[M][2][4], dp[M][2][4];
-            tile_scores<HP, M>(s, k, queries + group * tile<HP>::LD);
-            tile_scores<HP, M>(dp, v, outs + group * tile<HP>::LD);
+        for (unsigned group = gaze.dark || row0 >= rows ? TILE : 0; group < TILE; group += 16) {
+            const unsigned bits = gaze.mixed ? bits_of<M>(sight_queries, p.rule, noisy, at.first + row0, i0, p.N, loud, group) : 0;
+            uint32_t w[M][4], du[M][4];
 #pragma unroll
-            for (unsigned c = 0; c < 4; c++) {
-                const unsigned column = c / 2 * 8 + c % 2;
-                const float minus = lse_at[group + column], D_column = D_at[group + column];
+            for (unsigned c = 0; c < 2; c++) { /* eight queries at a time, for want of registers */
+                const unsigned column = group + c * 8;
+                float s[M][4], dp[M][4];
+                tile_scores_of_eight<HP, M>(s, k, queries + column * tile<HP>::LD);
+                tile_scores_of_eight<HP, M>(dp, v, outs + column * tile<HP>::LD);
+#pragma unroll
+                for (unsigned e = 0; e < 2; e++) {
+                    const float minus = lse_at[column + e], D_column = D_at[column + e];
+#pragma unroll
+                    for (unsigned i = 0; i < 2 * M; i++) {
+                        float &weight = s[i / 2][i % 2 * 2 + e], &slope = dp[i / 2][i % 2 * 2 + e];
+                        const float r = cap_rest(weight, p);
+                        weight = power_of_two(cap_score(r, minus, p));
+                        slope = weight * (slope - D_column) * (r - r * r);
+                    }
+                }
 #pragma unroll
                 for (unsigned i = 0; i < 2 * M; i++) {
-                    float &w = s[i / 2][c / 2][i % 2 * 2 + c % 2], &du = dp[i / 2][c / 2][i % 2 * 2 + c % 2];
-                    const float r = cap_rest(w, p);
-                    w = power_of_two(cap_score(r, minus, p));
-                    du = w * (du - D_column) * (r - r * r);
+                    w[i / 2][c * 2 + i % 2] = pack_bf16(s[i / 2][i % 2 * 2], s[i / 2][i % 2 * 2 + 1]);
+                    du[i / 2][c * 2 + i % 2] = pack_bf16(dp[i / 2][i % 2 * 2], dp[i / 2][i % 2 * 2 + 1]);
                 }
             }
-            if (mixed) {
+            if (gaze.mixed) {
 #pragma unroll
-                for (unsigned i = 0; i < 2 * M; i++) {
-                    const uint64_t one = sight_queries(p.rule, seen, at.first + row0 + g + 8 * i, i0, loud >> i & 1);
-                    const unsigned bits = (unsigned)(one >> (group + 2 * t));
-#pragma unroll
-                    for (unsigned c = 0; c < 4; c++)
-                        if (!(bits >> (c / 2 * 8 + c % 2) & 1))
-                            s[i / 2][c / 2][i % 2 * 2 + c % 2] = dp[i / 2][c / 2][i % 2 * 2 + c % 2] = 0;
+                for (unsigned i = 0; i < 4 * M; i++) {
+                    const unsigned pair = bits >> (i / 4 * 8 + i % 2 * 4 + i / 2 % 2 * 2);
+                    const uint32_t kept = (pair & 1 ? 0xffffu : 0) | (pair & 2 ? 0xffff0000u : 0);
+                    w[i / 4][i % 4] &= kept;
+                    du[i / 4][i % 4] &= kept;
                 }
             }
-            uint32_t w[M][4];
-            tile_pack<M>(w, s);
             tile_weigh<HP, M>(dv, w, outs + group * tile<HP>::LD);
-            tile_pack<M>(w, dp);
-            tile_weigh<HP, M>(dk, w, queries + group * tile<HP>::LD);
+            tile_weigh<HP, M>(dk, du, queries + group * tile<HP>::LD);
         }
         i0 = next;
     }
@@ -294,8 +326,8 @@ template <unsigned HP> static __global__ void __launch_bounds__(two_sides<HP>::T
         const unsigned row = row0 + i * 8 + g;
         if (row >= rows)
             continue;
-        tile_store<HP>(head_of(p.dk, at.b * p.N + at.first + row, p.d, at, p), dk[i / 2], i % 2, p.h, p.factor);
-        tile_store<HP>(head_of(p.dv, at.b * p.N + at.first + row, p.lddv, at, p), dv[i / 2], i % 2, p.h, 1);
+        tile_store<HP>(head_of(p.dk, p.N, at.first + row, p.d, at, p), dk[i / 2], i % 2, p.h, p.factor);
+        tile_store<HP>(head_of(p.dv, p.N, at.first + row, p.lddv, at, p), dv[i / 2], i % 2, p.h, 1);
     }
 }
 
@@ -308,15 +340,14 @@ static __global__ void __launch_bounds__(two_sides<HP>::THREADS, 256 / two_sides
     const struct place at = place_of(p);
     const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, rows = p.N - at.first < ROWS ? p.N - at.first : ROWS;
     const unsigned row0 = threadIdx.x / 32 * 16 * M;
-    const uint32_t *k = head_of(p.k, at.b * p.N, p.d, at, p), *v = head_of(p.v, at.b * p.N, p.ldv, at, p);
-    const uint8_t *noisy = p.noisy ? p.noisy + at.b * p.N : nullptr;
+    const uint8_t *noisy = p.noisy ? p.noisy + (size_t)at.b * p.N : nullptr;
     const unsigned loud = noisy_rows<M>(noisy, at.first + row0, p.N);
     const bool clean = noisy && !__syncthreads_or(loud);
     const unsigned end = p.rule == DLM_ATTEND_CAUSAL ? at.first + rows : p.N;
     const auto fetch = [&](unsigned j, unsigned stage) {
         uint32_t *to = shared + stage * 2 * tile<HP>::PAIRS;
-        tile_fetch<HP, THREADS>(to, k + j * (p.d / 2), p.d / 2, p.N - j, p.h, p.wide);
-        tile_fetch<HP, THREADS>(to + tile<HP>::PAIRS, v + j * (p.ldv / 2), p.ldv / 2, p.N - j, p.h, p.wide);
+        tile_fetch<HP, THREADS>(to, head_of(p.k, p.N, j, p.d, at, p), p.d / 2, p.N - j, p.h, p.wide);
+        tile_fetch<HP, THREADS>(to + tile<HP>::PAIRS, head_of(p.v, p.N, j, p.ldv, at, p), p.ldv / 2, p.N - j, p.h, p.wide);
     };
     unsigned j0 = sight_next_keys(noisy, 0, end, clean);
     if (j0 < end)
@@ -327,13 +358,13 @@ static __global__ void __launch_bounds__(two_sides<HP>::THREADS, 256 / two_sides
     float dq[M][HP / 8][4], lse[2 * M], D[2 * M];
 #pragma unroll
     for (unsigned m = 0; m < M; m++) {
-        tile_own<HP>(q[m], head_of(p.q, at.b * p.N + at.first, p.d, at, p), p.d / 2, row0 + m * 16, rows, p.h);
-        tile_own<HP>(dout[m], head_of(p.dout, at.b * p.N + at.first, p.d, at, p), p.d / 2, row0 + m * 16, rows, p.h);
+        tile_own<HP>(q[m], head_of(p.q, p.N, at.first, p.d, at, p), p.d / 2, row0 + m * 16, rows, p.h);
+        tile_own<HP>(dout[m], head_of(p.dout, p.N, at.first, p.d, at, p), p.d / 2, row0 + m * 16, rows, p.h);
     }
 #pragma unroll
     for (unsigned i = 0; i < 2 * M; i++) {
         const unsigned row = row0 + i * 8 + g;
-        const size_t of = (at.b * p.H + at.head) * p.N + at.first + row;
+        const size_t of = row_of(p.N, at.first + row, at, p);
         const float du = row < rows ? p.du[of] : 0;
         lse[i] = row < rows ? p.lse[of] * LOG2_E : 0;
         D[i] = row < rows ? p.D[of] : 0;
@@ -346,15 +377,8 @@ static __global__ void __launch_bounds__(two_sides<HP>::THREADS, 256 / two_sides
 
     for (unsigned stage = 0; j0 < end; stage ^= 1) {
         const unsigned next = sight_next_keys(noisy, j0 + TILE, end, clean);
-        const struct sight seen = sight_of(noisy, j0, p.N);
-        uint64_t all = ~0ull, any = 0;
-#pragma unroll
-        for (unsigned i = 0; i < 2 * M; i++) {
-            const uint64_t one = sight_keys(p.rule, seen, at.first + row0 + g + 8 * i, j0, loud >> i & 1);
-            all &= one;
-            any |= one;
-        }
-        const bool dark = !__any_sync(DLM_WARP, any != 0), mixed = __any_sync(DLM_WARP, ~all != 0);
+        const struct gaze gaze =
+            gaze_of<M>(sight_keys, sight_all_keys(p.rule, at.first + row0, j0, p.N), p.rule, noisy, at.first + row0, j0, p.N, loud);
         copy_wait<0>();
         __syncthreads();
         if (next < end)
@@ -362,7 +386,8 @@ static __global__ void __launch_bounds__(two_sides<HP>::THREADS, 256 / two_sides
         copy_commit();
         const uint32_t *keys = shared + stage * 2 * tile<HP>::PAIRS, *values = keys + tile<HP>::PAIRS;
 #pragma unroll 1
-        for (unsigned group = dark ? TILE : 0; group < TILE; group += 16) {
+        for (unsigned group = gaze.dark || row0 >= rows ? TILE : 0; group < TILE; group += 16) {
+            const unsigned bits = gaze.mixed ? bits_of<M>(sight_keys, p.rule, noisy, at.first + row0, j0, p.N, loud, group) : 0;
             float s[M][2][4], dp[M][2][4];
             tile_scores<HP, M>(s, q, keys + group * tile<HP>::LD);
             tile_scores<HP, M>(dp, dout, values + group * tile<HP>::LD);
@@ -374,14 +399,12 @@ static __global__ void __launch_bounds__(two_sides<HP>::THREADS, 256 / two_sides
                     const float r = cap_rest(s[m][i / 4][i % 4], p), w = power_of_two(cap_score(r, lse[2 * m + half], p));
                     dp[m][i / 4][i % 4] = w * (dp[m][i / 4][i % 4] - D[2 * m + half]) * (r - r * r);
                 }
-            if (mixed) {
+            if (gaze.mixed) {
 #pragma unroll
                 for (unsigned i = 0; i < 2 * M; i++) {
-                    const uint64_t one = sight_keys(p.rule, seen, at.first + row0 + g + 8 * i, j0, loud >> i & 1);
-                    const unsigned bits = (unsigned)(one >> (group + 2 * t));
 #pragma unroll
                     for (unsigned c = 0; c < 4; c++)
-                        if (!(bits >> (c / 2 * 8 + c % 2) & 1))
+                        if (!(bits >> (4 * i + c) & 1))
                             dp[i / 2][c / 2][i % 2 * 2 + c % 2] = 0;
                 }
             }
@@ -397,7 +420,7 @@ static __global__ void __launch_bounds__(two_sides<HP>::THREADS, 256 / two_sides
     for (unsigned i = 0; i < 2 * M; i++) {
         const unsigned row = row0 + i * 8 + g;
         if (row < rows)
-            tile_store<HP>(head_of(p.dq, at.b * p.N + at.first + row, p.d, at, p), dq[i / 2], i % 2, p.h, p.factor);
+            tile_store<HP>(head_of(p.dq, p.N, at.first + row, p.d, at, p), dq[i / 2], i % 2, p.h, p.factor);
     }
 }
 
@@ -408,16 +431,34 @@ template <unsigned HP> static size_t shared_size()
     return 4 * tile<HP>::PAIRS * sizeof(uint32_t);
 }
 
-template <unsigned HP> static void forward(struct dlm_device *dev, const struct attention_problem &p, unsigned blocks)
+/* The grid has a block each tile, head and sequence, of which it takes so many. */
+static const size_t SEQUENCES = 65535;
+
+static dim3 blocks_of(struct attention_problem *p, unsigned rows, size_t B, size_t b)
 {
-    dlm_launch(dev, "attention", p.running ? mma_forward<HP, true> : mma_forward<HP, false>, dim3(blocks), one_side<HP>::THREADS, shared_size<HP>(), p);
+    p->sequence = (unsigned)b;
+    return dim3(ceil_div(rows, ROWS), p->H, (unsigned)(B - b < SEQUENCES ? B - b : SEQUENCES));
 }
 
-template <unsigned HP> static void backward(struct dlm_device *dev, const struct attention_problem &p, unsigned blocks)
+template <unsigned HP> static void forward(struct dlm_device *dev, struct attention_problem p, size_t B)
 {
-    dlm_launch(dev, "attention_backward", mma_backward_keys<HP>, dim3(blocks), two_sides<HP>::THREADS, shared_size<HP>() + 4 * TILE * sizeof(float),
-               p);
-    dlm_launch(dev, "attention_backward", mma_backward_queries<HP>, dim3(blocks), two_sides<HP>::THREADS, shared_size<HP>(), p);
+    for (size_t b = 0; b < B; b += SEQUENCES) {
+        const dim3 blocks = blocks_of(&p, p.n, B, b);
+        if (p.running)
+            dlm_launch(dev, "attention", mma_forward<HP, true>, blocks, one_side<HP, true>::THREADS, shared_size<HP>(), p);
+        else
+            dlm_launch(dev, "attention", mma_forward<HP, false>, blocks, one_side<HP, false>::THREADS, shared_size<HP>(), p);
+    }
+}
+
+template <unsigned HP> static void backward(struct dlm_device *dev, struct attention_problem p, size_t B)
+{
+    const size_t beside = 4 * TILE * sizeof(float);
+    for (size_t b = 0; b < B; b += SEQUENCES) {
+        const dim3 blocks = blocks_of(&p, p.N, B, b);
+        dlm_launch(dev, "attention_backward", mma_backward_keys<HP>, blocks, two_sides<HP>::THREADS, shared_size<HP>() + beside, p);
+        dlm_launch(dev, "attention_backward", mma_backward_queries<HP>, blocks, two_sides<HP>::THREADS, shared_size<HP>(), p);
+    }
 }
 
 static bool at_multiple(size_t bytes, const struct attention_problem &p)
@@ -435,15 +476,11 @@ bool dlm_attention_mma_takes(const struct attention_problem &p)
 void dlm_attention_mma(struct dlm_device *dev, struct attention_problem p, size_t B)
 {
     p.wide = at_multiple(16, p);
-    p.tiles = ceil_div(p.n, ROWS);
-    const unsigned blocks = (unsigned)(p.tiles * B * p.H);
-    p.h <= 32 ? forward<32>(dev, p, blocks) : p.h <= 64 ? forward<64>(dev, p, blocks) : p.h <= 96 ? forward<96>(dev, p, blocks) : forward<128>(dev, p, blocks);
+    p.h <= 32 ? forward<32>(dev, p, B) : p.h <= 64 ? forward<64>(dev, p, B) : p.h <= 96 ? forward<96>(dev, p, B) : forward<128>(dev, p, B);
 }
 
 void dlm_attention_mma_backward(struct dlm_device *dev, struct attention_problem p, size_t B)
 {
     p.wide = at_multiple(16, p);
-    p.tiles = ceil_div(p.N, ROWS);
-    const unsigned blocks = (unsigned)(p.tiles * B * p.H);
-    p.h <= 32 ? backward<32>(dev, p, blocks) : p.h <= 64 ? backward<64>(dev, p, blocks) : p.h <= 96 ? backward<96>(dev, p, blocks) : backward<128>(dev, p, blocks);
+    p.h <= 32 ? backward<32>(dev, p, B) : p.h <= 64 ? backward<64>(dev, p, B) : p.h <= 96 ? backward<96>(dev, p, B) : backward<128>(dev, p, B);
 }

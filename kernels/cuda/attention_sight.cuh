@@ -28,8 +28,9 @@ struct attention_problem {
     unsigned H, h;
     enum dlm_attend rule;
     bool running; /* e^cap is too near the end of float32: softmax with a running maximum */
-    /* set by the launches: blocks a head and sequence; rows of a head begin at multiples of 16 bytes and are whole such */
-    unsigned tiles;
+    /* set by the launches: blocks a head and sequence; the grid's first sequence; rows of a head begin at multiples of 16 bytes and are
+     * whole such */
+    unsigned tiles, sequence;
     bool wide;
     float slope, top, twice; /* 2·log₂e/(√h·cap), cap·log₂e, 2·cap·log₂e */
     /* backward */
@@ -80,6 +81,17 @@ DLM_DEVICE uint64_t sight_queries(enum dlm_attend rule, struct sight queries, un
     if (rule == DLM_ATTEND_CAUSAL)
         return j <= i ? queries.open : j - i >= 64 ? 0 : queries.open & ~((1ull << (j - i)) - 1);
     return rule == DLM_ATTEND_PREFIX && noisy ? queries.noisy : queries.open;
+}
+
+/* A warp sees all of a tile of keys, or of queries, as far as positions alone tell: no look at each row is needed. */
+DLM_DEVICE bool sight_all_keys(enum dlm_attend rule, unsigned first_query, unsigned j, unsigned N)
+{
+    return j + SIGHT_TILE <= N && (rule == DLM_ATTEND_FULL || (rule == DLM_ATTEND_CAUSAL && j + SIGHT_TILE - 1 <= first_query));
+}
+
+DLM_DEVICE bool sight_all_queries(enum dlm_attend rule, unsigned last_key, unsigned i, unsigned N)
+{
+    return i + SIGHT_TILE <= N && (rule == DLM_ATTEND_FULL || (rule == DLM_ATTEND_CAUSAL && last_key <= i));
 }
 
 /* The first tile of keys from j on that a block of queries sees something of, or `end` or more. `clean`: under PREFIX no query is noisy. */

@@ -19,17 +19,30 @@ template <unsigned HP> struct tile {
     static const unsigned LD = HP / 2 + 4, PAIRS = SIGHT_TILE * LD; /* of a row, and of all: pairs */
 };
 
-/* 64 rows, `many` of them there, ld pairs apart. By copy_async where `wide`; otherwise they are there at the next barrier. */
+/* 64 rows, `many` of them there, ld pairs apart. By copy_async where `wide`; otherwise they are there at the next barrier. A thread keeps to
+ * one column, so that a whole tile is a few additions and copies. */
 template <unsigned HP, unsigned THREADS>
 DLM_DEVICE void tile_fetch(uint32_t *to, const uint32_t *from, size_t ld, unsigned many, unsigned h, bool wide)
 {
     const unsigned LD = tile<HP>::LD;
     if (wide) {
+        const unsigned PIECES = HP == 96 ? 16 : HP / 8, STEP = THREADS / PIECES; /* of 16 bytes a row; rows a turn */
+        const unsigned piece = threadIdx.x % PIECES, row0 = threadIdx.x / PIECES;
+        const bool inside = piece * 8 < h;
+        to += row0 * LD + piece * 4;
+        if (piece * 8 >= HP)
+            return;
+        if (!inside)
+            many = 0;
+        const uint32_t *at = from + row0 * ld + piece * 4;
+        const size_t further = STEP * ld;
+        if (many >= SIGHT_TILE) {
 #pragma unroll
-        for (unsigned i0 = 0; i0 < SIGHT_TILE * HP / 8; i0 += THREADS) {
-            const unsigned i = i0 + threadIdx.x, row = i / (HP / 8), piece = i % (HP / 8);
-            const bool valid = row < many && piece * 8 < h;
-            copy_async(to + row * LD + piece * 4, valid ? from + row * ld + piece * 4 : from, valid);
+            for (unsigned i = 0; i < SIGHT_TILE; i += STEP, at += further)
+                copy_async(to + i * LD, at, true);
+        } else {
+            for (unsigned i = 0; i < SIGHT_TILE; i += STEP, at += further)
+                copy_async(to + i * LD, row0 + i < many ? at : from, row0 + i < many);
         }
         return;
     }
@@ -71,6 +84,30 @@ DLM_DEVICE void tile_scores(float (&s)[M][2][4], const uint32_t (&own)[M][HP / 1
         for (unsigned m = 0; m < M; m++) {
             mma_bf16(s[m][0], own[m][k], b[0]);
             mma_bf16(s[m][1], own[m][k], b[1]);
+        }
+    }
+}
+
+/* The same by eight rows: s (16M, 8). */
+template <unsigned HP, unsigned M>
+DLM_DEVICE void tile_scores_of_eight(float (&s)[M][4], const uint32_t (&own)[M][HP / 16][4], const uint32_t *rows)
+{
+    const unsigned lane = threadIdx.x % 32;
+    const uint32_t *at = rows + lane % 8 * tile<HP>::LD + lane / 8 * 4;
+#pragma unroll
+    for (unsigned m = 0; m < M; m++)
+#pragma unroll
+        for (unsigned i = 0; i < 4; i++)
+            s[m][i] = 0;
+#pragma unroll
+    for (unsigned k = 0; k < HP / 16; k += 2) {
+        uint32_t r[4];
+        load_matrices(r, at + k * 8);
+        const uint32_t b[2][2] = {{r[0], r[1]}, {r[2], r[3]}};
+#pragma unroll
+        for (unsigned m = 0; m < M; m++) {
+            mma_bf16(s[m], own[m][k], b[0]);
+            mma_bf16(s[m], own[m][k + 1], b[1]);
         }
     }
 }
