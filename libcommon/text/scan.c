@@ -9,6 +9,7 @@
 #include "text/scan.h"
 
 #include "text/classes.h"
+#include "text/utf8.h"
 
 #include <stdbool.h>
 #ifdef __SSE2__
@@ -246,11 +247,44 @@ word:
 enum { WINDOW = 64 };
 
 struct window {
-    uint64_t letter, lower, upper, digit, newline, blank, space, slash, quote, other, high; /* space: ' ' alone; high: not ASCII */
+    uint64_t letter, lower, upper, digit, newline, blank, space, slash, quote, other; /* space: ' ' alone */
+    uint64_t high, bad; /* not ASCII; of those, what is certainly not of a character */
 };
 
-#define EACH(field, condition)                                                                                                   \
-    w->field |= (uint64_t)(unsigned)_mm_movemask_epi8(condition) << 16 * i
+#define BITS(condition) ((uint64_t)(unsigned)_mm_movemask_epi8(condition) << 16 * i)
+#define EACH(field, condition) w->field |= BITS(condition)
+
+/* The bytes at which no well-formed character begins and which none holds, after Unicode table 3-7. The last three, which may begin one
+ * that ends beyond, are none of them. */
+static uint64_t bad_bytes(const uint8_t *s, uint64_t high)
+{
+    uint64_t rest = 0, two = 0, three = 0, four = 0, e0 = 0, ed = 0, f0 = 0, f4 = 0, from_90 = 0, from_a0 = 0;
+#pragma GCC unroll 4
+    for (int i = 0; i < WINDOW / 16; i++) {
+        __m128i x = _mm_loadu_si128((const __m128i *)(s + 16 * i));
+#define ABOVE(c) _mm_cmpgt_epi8(x, _mm_set1_epi8((char)(c)))
+#define BELOW(c) _mm_cmplt_epi8(x, _mm_set1_epi8((char)(c)))
+#define IS(c) _mm_cmpeq_epi8(x, _mm_set1_epi8((char)(c)))
+        rest |= BITS(BELOW(0xc0));
+        two |= BITS(_mm_and_si128(ABOVE(0xc1), BELOW(0xe0)));
+        three |= BITS(_mm_and_si128(ABOVE(0xdf), BELOW(0xf0)));
+        four |= BITS(_mm_and_si128(ABOVE(0xef), BELOW(0xf5)));
+        e0 |= BITS(IS(0xe0));
+        ed |= BITS(IS(0xed));
+        f0 |= BITS(IS(0xf0));
+        f4 |= BITS(IS(0xf4));
+        from_90 |= BITS(ABOVE(0x8f));
+        from_a0 |= BITS(ABOVE(0x9f));
+#undef ABOVE
+#undef BELOW
+#undef IS
+    }
+    two &= rest >> 1;
+    three &= rest >> 1 & rest >> 2 & ~(e0 & ~(from_a0 >> 1)) & ~(ed & from_a0 >> 1);
+    four &= rest >> 1 & rest >> 2 & rest >> 3 & ~(f0 & ~(from_90 >> 1)) & ~(f4 & from_90 >> 1);
+    uint64_t second = two | three | four, third = three | four;
+    return high & ~(second | second << 1 | third << 2 | four << 3) & UINT64_MAX >> 3;
+}
 
 static inline void classify(struct window *w, const uint8_t *s)
 {
@@ -272,9 +306,10 @@ static inline void classify(struct window *w, const uint8_t *s)
         EACH(slash, _mm_cmpeq_epi8(x, _mm_set1_epi8('/')));
         EACH(quote, _mm_cmpeq_epi8(x, _mm_set1_epi8('\'')));
     }
+    w->bad = w->high ? bad_bytes(s, w->high) : 0;
     w->blank = (w->blank | w->space) & ~w->newline;
     w->lower = w->letter & ~w->upper;
-    w->other = ~(w->letter | w->digit | w->blank | w->newline);
+    w->other = ~(w->letter | w->digit | w->blank | w->newline | w->bad);
 }
 
 /* The bits of runs in `set` that are in `from` or follow one of it in its run. */
@@ -292,13 +327,14 @@ static inline uint64_t threes(uint64_t digit, uint64_t begin)
     return begin;
 }
 
-/* The beginnings that white space makes: of `\s*[\r\n]+`, of `\s+(?!\S)` behind its last newline, and its last character. */
-static inline uint64_t white_begins(uint64_t blank, uint64_t newline)
+/* The beginnings that white space makes: of `\s*[\r\n]+`, of `\s+(?!\S)` behind its last newline, and its last character. Bad bytes
+ * end the text. */
+static inline uint64_t white_begins(uint64_t blank, uint64_t newline, uint64_t bad)
 {
     uint64_t white = blank | newline, behind = blank & newline << 1, closed = (blank + behind) & newline;
     for (; closed; closed &= closed - 1) /* blanks with newlines on both sides begin nothing */
         behind &= ~(UINT64_C(1) << (63 - __builtin_clzll(behind & ((closed & -closed) - 1))));
-    return (white & ~(white << 1)) | behind | (blank & ~(white >> 1));
+    return (white & ~(white << 1)) | behind | (blank & ~((white | bad) >> 1));
 }
 
 static inline uint64_t begins_gpt2(const struct window *w, const struct text *t, size_t at)
@@ -306,7 +342,7 @@ static inline uint64_t begins_gpt2(const struct window *w, const struct text *t,
     uint64_t white = w->blank | w->newline, joined = w->space << 1;
     uint64_t punctuation = w->other & ~(w->other << 1) & ~joined;
     uint64_t begin = (w->letter & ~(w->letter << 1) & ~joined) | (w->digit & ~(w->digit << 1) & ~joined) | punctuation |
-                     (white & ~(white << 1)) | (white & ~(white >> 1));
+                     (white & ~(white << 1)) | (white & ~((white | w->bad) >> 1));
     for (uint64_t q = punctuation & w->quote & w->letter >> 1; q; q &= q - 1) {
         unsigned from = (unsigned)__builtin_ctzll(q), n = (unsigned)(contraction(t, at + from, false) - at) - from;
         if (n && from + n < WINDOW)
@@ -320,7 +356,7 @@ static inline uint64_t begins_cl100k(const struct window *w, const struct text *
     uint64_t newline = w->newline & ~rest_of_runs(w->newline, w->newline & w->other << 1);
     uint64_t punctuation = w->other & ~(w->other << 1) & ~(w->space << 1), joining = punctuation & w->letter >> 1;
     uint64_t begin = (w->letter & ~(w->letter << 1) & ~((w->blank | joining) << 1)) | threes(w->digit, w->digit & ~(w->digit << 1)) |
-                     punctuation | white_begins(w->blank, newline);
+                     punctuation | white_begins(w->blank, newline, w->bad);
     for (uint64_t q = joining & w->quote; q; q &= q - 1) {
         unsigned from = (unsigned)__builtin_ctzll(q), n = (unsigned)(contraction(t, at + from, true) - at) - from;
         if (n && from + n < WINDOW)
@@ -334,7 +370,7 @@ static inline uint64_t begins_o200k(const struct window *w, const struct text *t
     uint64_t tail = rest_of_runs(w->newline | w->slash, w->newline & w->other << 1), newline = w->newline & ~tail, other = w->other & ~tail;
     uint64_t punctuation = other & ~(other << 1) & ~(w->space << 1), joining = punctuation & w->letter >> 1;
     uint64_t begin = (w->letter & ~(w->letter << 1) & ~((w->blank | joining) << 1)) | (w->upper & w->lower << 1) |
-                     threes(w->digit, w->digit & ~(w->digit << 1)) | punctuation | white_begins(w->blank, newline);
+                     threes(w->digit, w->digit & ~(w->digit << 1)) | punctuation | white_begins(w->blank, newline, w->bad);
     unsigned done = 0; /* the end of the last contraction: none follows it at once */
     for (uint64_t q = joining & w->quote & w->letter << 1; q; q &= q - 1) {
         unsigned from = (unsigned)__builtin_ctzll(q), n = (unsigned)(contraction(t, at + from, true) - at) - from;
@@ -348,18 +384,20 @@ static inline uint64_t begins_o200k(const struct window *w, const struct text *t
 
 /* The ends of pieces from `at` on that 64 bytes decide, none where there is no such; *at becomes the last. Of what is in the window, the
  * white space that ends it and two bytes before are left for the next: whether they begin a piece is seen from what follows. */
-static inline size_t window(enum dlm_scan pattern, const struct text *t, size_t *at, size_t *ends)
+static inline size_t window(enum dlm_scan pattern, const struct text *t, size_t *at, size_t *ends, bool *rough)
 {
     struct window w;
     classify(&w, t->s + *at);
-    uint64_t known = ~(w.blank | w.newline);
-    if (w.high)
-        known &= (w.high & -w.high) - 1;
+    uint64_t known = ~(w.blank | w.newline), high = w.high & ~w.bad;
+    if (high)
+        known &= (high & -high) - 1;
+    *rough = w.bad;
     if (known < 8)
         return 0;
     uint64_t begin = pattern == DLM_SCAN_GPT2     ? begins_gpt2(&w, t, *at)
                      : pattern == DLM_SCAN_CL100K ? begins_cl100k(&w, t, *at)
                                                   : begins_o200k(&w, t, *at);
+    begin |= w.bad ^ w.bad << 1;
     begin &= (UINT64_C(1) << (62 - __builtin_clzll(known))) - 2;
     size_t n = 0;
     for (; begin; begin &= begin - 1)
@@ -367,35 +405,56 @@ static inline size_t window(enum dlm_scan pattern, const struct text *t, size_t 
     *at = n ? ends[n - 1] : *at;
     return n;
 }
+#else
+enum { WINDOW = 64 };
+
+/* Without SSE2 no window decides anything. */
+static inline size_t window(enum dlm_scan pattern, const struct text *t, size_t *at, size_t *ends, bool *rough)
+{
+    (void)pattern, (void)t, (void)at, (void)ends;
+    *rough = false;
+    return 0;
+}
 #endif
 
-/* Pieces from `at` on: by windows as long as they are ASCII, one by one otherwise. */
-static inline size_t scan(enum dlm_scan pattern, const struct text *t, size_t at, size_t stop, size_t *ends, size_t max)
+/* Pieces from `at` on: by windows as long as they are ASCII and bad bytes, one by one otherwise. */
+static inline size_t scan(enum dlm_scan pattern, const uint8_t *text, size_t at, size_t len, size_t stop, size_t *valid,
+                          size_t *ends, size_t max)
 {
+    struct text t = {text, *valid}; /* well-formed up to its end, where that is beyond `at` */
     size_t n = 0;
+    bool rough = false;
     while (n < max && at < stop) {
-#ifdef __SSE2__
-        size_t many = t->len - at >= WINDOW && t->s[at] < 0x80 ? window(pattern, t, &at, ends + n) : 0;
+        size_t many = len - at >= WINDOW && (text[at] < 0x80 || rough) ? window(pattern, &(struct text){text, len}, &at, ends + n, &rough) : 0;
         n += many;
         if (many)
             continue;
-#endif
-        ends[n++] = at = pattern == DLM_SCAN_GPT2     ? next_gpt2(t, at)
-                         : pattern == DLM_SCAN_CL100K ? next_cl100k(t, at)
-                                                      : next_o200k(t, at);
+        if (at >= t.len)
+            t.len = at + dlm_utf8_prefix(text + at, len - at);
+        if (at == t.len) {
+            rough = true;
+            do
+                at++;
+            while (at < stop && !dlm_utf8_char(text + at, len - at));
+        } else {
+            at = pattern == DLM_SCAN_GPT2     ? next_gpt2(&t, at)
+                 : pattern == DLM_SCAN_CL100K ? next_cl100k(&t, at)
+                                              : next_o200k(&t, at);
+        }
+        ends[n++] = at;
     }
     while (n > 1 && ends[n - 2] >= stop)
         n--;
+    *valid = t.len;
     return n;
 }
 
-size_t dlm_scan_pieces(enum dlm_scan pattern, const uint8_t *text, size_t at, size_t len, size_t stop, size_t *ends, size_t max)
+size_t dlm_scan_pieces(enum dlm_scan pattern, const uint8_t *text, size_t at, size_t len, size_t stop, size_t *valid, size_t *ends, size_t max)
 {
-    struct text t = {text, len};
     switch (pattern) {
-    case DLM_SCAN_GPT2: return scan(DLM_SCAN_GPT2, &t, at, stop, ends, max);
-    case DLM_SCAN_CL100K: return scan(DLM_SCAN_CL100K, &t, at, stop, ends, max);
-    case DLM_SCAN_O200K: return scan(DLM_SCAN_O200K, &t, at, stop, ends, max);
+    case DLM_SCAN_GPT2: return scan(DLM_SCAN_GPT2, text, at, len, stop, valid, ends, max);
+    case DLM_SCAN_CL100K: return scan(DLM_SCAN_CL100K, text, at, len, stop, valid, ends, max);
+    case DLM_SCAN_O200K: return scan(DLM_SCAN_O200K, text, at, len, stop, valid, ends, max);
     case DLM_SCAN_NONE: break;
     }
     return 0;

@@ -296,36 +296,21 @@ static size_t skip_bad(const uint8_t *text, size_t at, size_t len, size_t all)
     return at;
 }
 
-/* Everything by a scanner, many pieces at a time, wherever they come from: text in which every other byte is bad, too. */
+/* Everything by a scanner, many pieces at a time. */
 static int run_scan(const struct run *r, const uint8_t *text, size_t len, size_t context)
 {
-    size_t ends[MANY + DLM_SCAN_MORE], n = 0, base = 0; /* ends count from text[base] */
+    size_t ends[MANY + DLM_SCAN_MORE], valid = 0;
     int rc = 0;
-    for (size_t at = 0; at < len && !rc;) {
-        size_t good = at + dlm_utf8_prefix(text + at, len + context - at), stop = good < len ? good : len;
-        while (at < stop && !rc) {
-            n += dlm_scan_pieces(r->split->scan, text + base, at - base, good - base, stop - base, ends + n, MANY - n);
-            if (ends[n - 1] > stop - base)
-                ends[n - 1] = stop - base;
-            at = base + ends[n - 1];
-            if (n >= MANY) {
-                rc = r->pieces(r->to, text + base, len + context - base, ends, n, r->err);
-                n = 0;
-                base = at;
-            }
-        }
-        size_t bad = skip_bad(text, at, len, len + context);
-        if (bad == at || rc)
-            continue;
-        at = bad;
-        ends[n++] = at - base;
-        if (n >= MANY) {
-            rc = r->pieces(r->to, text + base, len + context - base, ends, n, r->err);
-            n = 0;
-            base = at;
-        }
+    while (len && !rc) {
+        size_t n = dlm_scan_pieces(r->split->scan, text, 0, len + context, len, &valid, ends, MANY);
+        size_t end = ends[n - 1] < len ? ends[n - 1] : len;
+        ends[n - 1] = end;
+        rc = r->pieces(r->to, text, len + context, ends, n, r->err);
+        text += end;
+        len -= end;
+        valid = valid > end ? valid - end : 0;
     }
-    return rc || !n ? rc : r->pieces(r->to, text + base, len + context - base, ends, n, r->err);
+    return rc;
 }
 
 /* Normalised text by a scanner. */

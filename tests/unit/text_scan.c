@@ -151,6 +151,17 @@ static void pieces(struct dlm_rng *r, const char *name)
                 static const char ascii[] = "    \n\n\r\t''''sSdlLrReEvVxXyZaab019//!.-";
                 size_t letters = turn % 3 ? sizeof ascii - 1 : 7;
                 text[n++] = (uint8_t)ascii[(first + dlm_rng_below(r, letters)) % (sizeof ascii - 1)];
+                if (turn % 8 == 5 && !dlm_rng_below(r, turn % 16 == 5 ? 3 : 12)) { /* and some that is none, well-formed or not */
+                    static const char *const others[] = {"\xf4\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf0\x8f\xbf\xbf", "\xf0\x90\x80\x80", "\xed\x9f\xbf",
+                                                         "\xed\xa0\x80", "\xe0\x9f\xbf", "\xe0\xa0\x80", "\xc1\xbf", "\xc2\x80", "\xdf\xbf", "\xf5\x80\x80\x80"};
+                    const char *o = others[dlm_rng_below(r, 12)];
+                    size_t k = 1 + dlm_rng_below(r, strlen(o));
+                    if (dlm_rng_below(r, 3))
+                        memcpy(text + n, o, k);
+                    else
+                        text[n] = (uint8_t)(0x80 | dlm_rng_below(r, 128)), k = 1;
+                    n += k;
+                }
                 continue;
             }
             const char *u = units[(first + dlm_rng_below(r, few)) % UNITS];
