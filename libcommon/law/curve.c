@@ -120,6 +120,23 @@ int dlm_curve_init(struct dlm_curve *c, const struct dlm_run *run, enum dlm_smoo
     return rc;
 }
 
+int dlm_curve_sharpen(struct dlm_curve *c, struct dlm_error *err)
+{
+    if (c->smooth != DLM_SMOOTH_LOCAL)
+        return 0;
+    double *once = malloc(c->n * sizeof *once);
+    if (!once)
+        return dlm_fail(err, DLM_ENOMEM, "out of memory");
+    for (size_t i = 0; i < c->n; i++)
+        once[i] = dlm_curve_loss(c, c->lx[i], NULL, NULL);
+    for (size_t i = 0; i < c->n; i++)
+        c->ly[i] += c->ly[i] - once[i];
+    free(once);
+    for (size_t i = 0; i < c->n_knots; i++)
+        c->ky[i] = dlm_curve_loss(c, c->kx[i], NULL, NULL);
+    return 0;
+}
+
 void dlm_curve_release(struct dlm_curve *c)
 {
     free(c->lx);

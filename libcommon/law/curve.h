@@ -34,6 +34,10 @@ struct dlm_curve {
 /* run->n must be positive. DLM_EDATA where a power curve cannot be fitted (fewer than four points). */
 int dlm_curve_init(struct dlm_curve *c, const struct dlm_run *run, enum dlm_smooth smooth, struct dlm_error *err);
 void dlm_curve_release(struct dlm_curve *c);
+/* Takes from a local curve what a line through a bent stretch adds: its points are moved by their residuals and smoothed again,
+ * (2S - S²)y in place of Sy. For where the place matters at which a level is reached: there the bend is many times more than the
+ * scatter of points. Not for standard errors, which would have to grow by a fifth. A power curve stays as it is. */
+int dlm_curve_sharpen(struct dlm_curve *c, struct dlm_error *err);
 
 /* Log y at log x, its standard error and the slope d log y / d log x (each may be NULL); NAN outside of the points. The error
  * holds the scatter about the smoothed curve; on val rows, which all score the same held-out data, also that of one row. */

@@ -4,6 +4,7 @@
 #include "law/columns.h"
 #include "law/powerlaw.h"
 #include "law/reach.h"
+#include "law/residuals.h"
 #include "law/robust.h"
 
 #include <errno.h>
@@ -139,8 +140,8 @@ struct source {
     const struct dlm_estimate *how;
     const struct dlm_reach_size *sizes; /* of all groups; cells name theirs */
     struct cell *cells;
-    size_t n, most, donors; /* most: batches of a size */
-    const size_t *donor;    /* (donors, 2): size and batch that have residuals */
+    size_t n, most;              /* most: batches of a size */
+    struct dlm_residuals errors; /* of runs, in log loss */
     double log_kappa;
     struct dlm_minima minima;
     bool law;
@@ -236,24 +237,40 @@ static size_t scratch_size(const struct source *s)
            s->most * sizeof(size_t);
 }
 
-/* The residual of a batch of a size at the cell of this level, or the mean of those it has. */
-static double residual_of(const struct source *s, size_t size, size_t batch, size_t level)
+/* What the fits left of runs. An error of a run moves all its levels alike, but what is left of it differs from level to level, as
+ * different batches reach them: so each residual stands for a run by itself, and what is drawn moves all levels of a run. A size
+ * leaves as many free as it has batches more than a curve has terms. */
+static int fill_errors(struct source *s, struct dlm_error *err)
 {
-    double sum = 0;
-    size_t n = 0;
-    for (size_t i = 0; i < s->n; i++) {
-        const struct cell *c = &s->cells[i];
-        if (c->size != size || c->n == CURVE)
-            continue;
-        for (size_t k = 0; k < c->n; k++)
-            if (c->value[k] == batch) {
-                if (c->level == level)
-                    return c->residual[k];
-                sum += c->residual[k];
-                n++;
+    int rc = dlm_residuals_init(&s->errors, s->n * s->most, 1, err);
+    for (size_t i = 0, end; i < s->n && !rc; i = end) {
+        const size_t batches = s->sizes[s->cells[i].size].n;
+        size_t seen = 0;
+        for (end = i; end < s->n && s->cells[end].size == s->cells[i].size; end++)
+            for (size_t k = 0; k < s->cells[end].n && s->cells[end].n > CURVE; k++) {
+                *dlm_residuals_next(&s->errors) = s->cells[end].residual[k];
+                dlm_residuals_add(&s->errors);
             }
+        for (size_t batch = 0; batch < batches; batch++) {
+            bool any = false;
+            for (size_t c = i; c < end && !any; c++)
+                for (size_t k = 0; k < s->cells[c].n && s->cells[c].n > CURVE && !any; k++)
+                    any = s->cells[c].value[k] == batch;
+            seen += any;
+        }
+        s->errors.freedom += seen > CURVE ? seen - CURVE : 0;
     }
-    return n ? sum / (double)n : 0;
+    return rc;
+}
+
+/* The steps that a curve says, moved by the errors of the runs that were picked. */
+static void move_steps(const struct cell *c, const struct source *s, const double *q, const size_t *pick, double factor, double *ls)
+{
+    double v[DLM_ISOLOSS_VALUES];
+    values_of(q, v);
+    for (size_t k = 0; k < c->n; k++)
+        ls[k] = log(dlm_isoloss_steps(v, c->b[k])) +
+                factor * dlm_residuals_at(&s->errors, pick[c->value[k]], 0) / c->steep[k];
 }
 
 static bool draw(void *ctx, struct dlm_rng *rng, void *memory, double *out)
@@ -261,27 +278,25 @@ static bool draw(void *ctx, struct dlm_rng *rng, void *memory, double *out)
     const struct source *s = ctx;
     double *ls = memory, *shared = ls + s->n * s->most, *law = shared + 2 * s->n;
     void *scratch = law + 3 * s->n;
-    size_t *donor = (size_t *)((char *)scratch + dlm_robust_scratch(CURVE, s->most)); /* (most) */
+    size_t *pick = (size_t *)((char *)scratch + dlm_robust_scratch(CURVE, s->most)); /* (most) */
+    const double factor = dlm_residuals_factor(&s->errors, rng);
     for (size_t i = 0; i < s->n; i++) {
         const struct cell *c = &s->cells[i];
         if (!i || c->size != s->cells[i - 1].size)
             for (size_t k = 0; k < s->sizes[c->size].n; k++)
-                donor[k] = dlm_rng_below(rng, s->donors);
-        for (size_t k = 0; k < c->n; k++) {
-            const size_t d = donor[c->value[k]];
-            const double v[DLM_ISOLOSS_VALUES] = {exp(c->q[LOG_S]), exp(c->q[LOG_B]), exp(c->q[LOG_C] - c->q[LOG_B])};
-            ls[i * s->most + k] = log(dlm_isoloss_steps(v, exp(c->lb[k]))) +
-                                  residual_of(s, s->donor[2 * d], s->donor[2 * d + 1], c->level) / c->steep[k];
-        }
-        double q[CURVE];
+                pick[k] = dlm_residuals_pick(&s->errors, rng);
+        double q[CURVE], *own = ls + i * s->most;
         memcpy(q, c->q, sizeof q);
         memcpy(&shared[2 * i], c->shared, sizeof c->shared);
-        const struct points p = {c->lb, c->b, ls + i * s->most, c->steep, c->n, 0};
+        move_steps(c, s, q, pick, factor, own);
+        const struct points p = {c->lb, c->b, own, c->steep, c->n, 0};
         const struct dlm_robust f = problem(&p, s->how->huber, false);
         for (int k = 0; k < CURVE; k++)
             q[k] = fmin(fmax(q[k], f.low[k]), f.high[k]);
         fit_alone(&p, s->how->huber, q, true, scratch);
         values_of(q, out + LAW + i * DLM_ISOLOSS_VALUES);
+        /* and the curve with the κ of all, moved by the same errors */
+        move_steps(c, s, (double[]){c->shared[LOG_S], c->shared[LOG_B], s->log_kappa + c->shared[LOG_B]}, pick, factor, own);
     }
     const double log_kappa =
         best_kappa(s, fmax(s->log_kappa - 3, kappa_low), fmin(s->log_kappa + 3, kappa_high), ls, shared, scratch);
@@ -328,8 +343,7 @@ static int fill_cell(struct cell *c, const struct dlm_reach_size *size, double h
     memcpy(q, c->q, sizeof q);
     fit_alone(&p, 1e3, q, true, scratch); /* no creases: a few steps do */
     values_of(q, v);
-    /* For the three terms that were fitted, and by about what Student's t asks of so few degrees of freedom. */
-    const double left = (double)(c->n - CURVE), widened = sqrt((double)c->n / left) * (1 + 1.5 / left);
+    const double widened = sqrt((double)c->n / (double)(c->n - CURVE)); /* for the three terms that were fitted */
     for (size_t i = 0; i < c->n; i++)
         c->residual[i] = widened * c->steep[i] * (c->ls[i] - log(dlm_isoloss_steps(v, exp(c->lb[i]))));
     return 0;
@@ -441,25 +455,10 @@ static int find_group(struct source *s, const char *by, struct dlm_isoloss *out,
     int rc = add_rows(s, out, err);
     if (rc)
         return rc;
-    size_t room = 0, good;
-    for (size_t i = 0; i < s->n; i++)
-        room += s->cells[i].n;
+    size_t good;
     void *memory = malloc(scratch_size(s));
-    size_t *donor = malloc((2 * room + 1) * sizeof *donor);
     double *draws = NULL;
-    if (!memory || !donor)
-        rc = dlm_fail(err, DLM_ENOMEM, "out of memory");
-    for (size_t i = 0; i < s->n && !rc; i++) /* a batch of a size, once */
-        for (size_t k = 0; k < s->cells[i].n; k++) {
-            bool known = false;
-            for (size_t d = 0; d < s->donors && !known; d++)
-                known = donor[2 * d] == s->cells[i].size && donor[2 * d + 1] == s->cells[i].value[k];
-            if (!known) {
-                donor[2 * s->donors] = s->cells[i].size;
-                donor[2 * s->donors++ + 1] = s->cells[i].value[k];
-            }
-        }
-    s->donor = donor;
+    rc = memory ? fill_errors(s, err) : dlm_fail(err, DLM_ENOMEM, "out of memory");
     struct dlm_fit fit = {.r2 = NAN};
     struct dlm_sample sample = {0};
     if (!rc) {
@@ -469,7 +468,7 @@ static int find_group(struct source *s, const char *by, struct dlm_isoloss *out,
             shared[2 * i] = s->cells[i].q[LOG_S];
             shared[2 * i + 1] = s->cells[i].q[LOG_B];
         }
-        for (double at = kappa_low; at <= kappa_high; at += 1) { /* where golden section begins */
+        for (double at = kappa_low; at <= kappa_high; at += 1) { /* where the search begins */
             double slope;
             const double f = at_kappa(s, at, NULL, shared, law + 3 * s->n, &slope);
             if (f < best) {
@@ -491,7 +490,7 @@ static int find_group(struct source *s, const char *by, struct dlm_isoloss *out,
             rc = dlm_notes_add(
                 notes, err, "%s: one level of loss tells nothing of how the critical batch moves: at least 2 are needed", name);
     }
-    if (!rc && b->n) {
+    if (!rc && b->n && s->errors.n) {
         draws = b->n <= (size_t)-1 / sizeof *draws / width ? malloc(b->n * width * sizeof *draws) : NULL;
         rc = draws ? dlm_bootstrap_run(b, &(struct dlm_resampler){draw, s, scratch_size(s), width}, name, draws, &good, err)
                    : dlm_fail(err, DLM_ENOMEM, "out of memory for %llu resamples", (unsigned long long)b->n);
@@ -499,7 +498,7 @@ static int find_group(struct source *s, const char *by, struct dlm_isoloss *out,
     if (!rc)
         rc = finish_group(s, by, out, draws, &sample, &fit, laws, bands, notes, err);
     free(draws);
-    free(donor);
+    dlm_residuals_release(&s->errors);
     free(memory);
     return rc;
 }

@@ -4,6 +4,7 @@
 #include "law/columns.h"
 #include "law/powerlaw.h"
 #include "law/reach.h"
+#include "law/residuals.h"
 
 #include <errno.h>
 #include <math.h>
@@ -20,7 +21,8 @@ struct set {
     size_t n, n_levels, first_row;
     double *x;                  /* (n) batches or rates, rising */
     double *y;                  /* (n_levels, n) tokens or losses; NAN where there is none */
-    double *residual;           /* (n_levels, n), widened; NAN where there is no parabola or nothing left of it */
+    double *steep;              /* (n_levels, n) of a y how far log loss moves with it */
+    double *residual;           /* (n_levels, n) in log loss, widened; NAN where there is no parabola or nothing left of it */
     double *level;              /* (n_levels) the loss or the tokens */
     struct dlm_parabola *curve; /* (n_levels) */
     bool *bent;                 /* (n_levels) it has a lowest point */
@@ -33,8 +35,8 @@ struct source {
     const struct dlm_optimum_how *how;
     enum dlm_optimum_of of;
     struct set *sets;
-    size_t n, n_rows, widest, residuals; /* residuals: runs that have some */
-    const size_t (*donor)[2];            /* (residuals): set and value */
+    size_t n, n_rows, widest;
+    struct dlm_residuals errors; /* of runs */
     bool by_set, fitted;
     struct dlm_minima minima;
 };
@@ -44,6 +46,7 @@ static void free_sets(struct set *s, size_t n)
     for (size_t i = 0; i < n; i++) {
         free(s[i].x);
         free(s[i].y);
+        free(s[i].steep);
         free(s[i].residual);
         free(s[i].level);
         free(s[i].curve);
@@ -59,18 +62,21 @@ static int allocate(struct set *s, struct dlm_error *err)
     const size_t cells = s->n * s->n_levels;
     s->x = malloc(s->n * sizeof *s->x);
     s->y = malloc(cells * sizeof *s->y);
+    s->steep = malloc(cells * sizeof *s->steep);
     s->residual = malloc(cells * sizeof *s->residual);
     s->level = malloc(s->n_levels * sizeof *s->level);
     s->curve = calloc(s->n_levels, sizeof *s->curve);
     s->bent = calloc(s->n_levels, sizeof *s->bent);
     s->rate = malloc(cells * sizeof *s->rate);
     s->weight = malloc(s->n_levels * sizeof *s->weight);
-    if (!s->weight || !s->x || !s->y || !s->residual || !s->level || !s->curve || !s->bent || !s->rate)
+    if (!s->weight || !s->x || !s->y || !s->steep || !s->residual || !s->level || !s->curve || !s->bent || !s->rate)
         return dlm_fail(err, DLM_ENOMEM, "out of memory");
     for (size_t l = 0; l < s->n_levels; l++)
         s->weight[l] = 1;
-    for (size_t i = 0; i < cells; i++)
+    for (size_t i = 0; i < cells; i++) {
         s->y[i] = s->residual[i] = s->rate[i] = NAN;
+        s->steep[i] = 1;
+    }
     return 0;
 }
 
@@ -112,6 +118,7 @@ static int batch_sets(const struct dlm_study *s, const struct dlm_optimum_how *h
         memcpy(set->x, size->batch, size->n * sizeof *set->x);
         memcpy(set->level, size->loss, size->n_levels * sizeof *set->level);
         memcpy(set->y, size->tokens, size->n * size->n_levels * sizeof *set->y);
+        memcpy(set->steep, size->steep, size->n * size->n_levels * sizeof *set->steep);
         for (size_t k = 0; k < size->n * size->n_levels; k++)
             set->rate[k] = size->run[k] ? size->run[k]->lr : NAN;
     }
@@ -268,22 +275,33 @@ static void fit_set(struct set *s, double *x, double *y)
         if (n < PARABOLA || !(s->bent[l] = dlm_parabola_fit(&s->curve[l], x, y, NULL, n)) || n == PARABOLA)
             continue;
         const double widened = sqrt((double)n / (double)(n - PARABOLA));
-        for (size_t i = 0; i < s->n; i++)
-            s->residual[l * s->n + i] = widened * (s->y[l * s->n + i] - dlm_parabola_at(&s->curve[l], s->x[i]));
+        for (size_t i = 0, k = l * s->n; i < s->n; i++, k++)
+            s->residual[k] = widened * s->steep[k] * (s->y[k] - dlm_parabola_at(&s->curve[l], s->x[i]));
     }
 }
 
-/* The mean residual of a run over its levels; NAN where it has none. */
-static double mean_residual(const struct set *s, size_t i)
+/* The errors of all runs. A set leaves as many of them free as its widest level has more than a parabola's terms. */
+static int fill_errors(struct source *s, size_t runs, size_t levels, struct dlm_error *err)
 {
-    double sum = 0;
-    size_t n = 0;
-    for (size_t l = 0; l < s->n_levels; l++)
-        if (isfinite(s->residual[l * s->n + i])) {
-            sum += s->residual[l * s->n + i];
-            n++;
+    int rc = dlm_residuals_init(&s->errors, runs, levels, err);
+    for (size_t i = 0; i < s->n && !rc; i++) {
+        const struct set *set = &s->sets[i];
+        size_t most = PARABOLA;
+        for (size_t k = 0; k < set->n; k++) {
+            double *row = dlm_residuals_next(&s->errors);
+            for (size_t l = 0; l < set->n_levels; l++)
+                row[l] = set->residual[l * set->n + k];
+            dlm_residuals_add(&s->errors);
         }
-    return n ? sum / (double)n : NAN;
+        for (size_t l = 0; l < set->n_levels; l++) {
+            size_t n = 0;
+            for (size_t k = 0; k < set->n; k++)
+                n += isfinite(set->residual[l * set->n + k]);
+            most = n > most ? n : most;
+        }
+        s->errors.freedom += most - PARABOLA;
+    }
+    return rc;
 }
 
 static bool is_inside(const struct set *s, const double *y, double at)
@@ -308,7 +326,7 @@ static void law_point(const struct source *s, const struct set *set, const struc
 
 struct scratch {
     double *x, *y, *perturbed; /* (widest) */
-    size_t *donor;             /* (widest) */
+    size_t *pick;              /* (widest) */
     struct dlm_sample sample;  /* (n_rows) */
     uint32_t *counts;          /* (n) */
 };
@@ -326,8 +344,8 @@ static struct scratch lay_out(const struct source *s, void *memory)
     t.sample.lx[0] = t.perturbed + s->widest;
     t.sample.ly = t.sample.lx[0] + s->n_rows;
     t.sample.w = t.sample.ly + s->n_rows;
-    t.donor = (size_t *)(t.sample.w + s->n_rows);
-    t.counts = (uint32_t *)(t.donor + s->widest);
+    t.pick = (size_t *)(t.sample.w + s->n_rows);
+    t.counts = (uint32_t *)(t.pick + s->widest);
     return t;
 }
 
@@ -397,49 +415,79 @@ static bool draw_sets(void *ctx, struct dlm_rng *rng, void *memory, double *out)
     return fit_again(s, &t.sample, out);
 }
 
-/* Columns: A and k of the law, then x and y of each row's lowest point. */
 static bool draw_residuals(void *ctx, struct dlm_rng *rng, void *memory, double *out)
 {
     const struct source *s = ctx;
     struct scratch t = lay_out(s, memory);
-    size_t row = 0;
+    const double factor = dlm_residuals_factor(&s->errors, rng);
     t.sample.n = 0;
     for (size_t i = 0; i < s->n; i++) {
         const struct set *set = &s->sets[i];
         for (size_t k = 0; k < set->n; k++)
-            t.donor[k] = dlm_rng_below(rng, s->residuals);
+            t.pick[k] = dlm_residuals_pick(&s->errors, rng);
         for (size_t l = 0; l < set->n_levels; l++) {
             if (!set->bent[l])
                 continue;
-            for (size_t k = 0; k < set->n; k++) {
-                const struct set *from = &s->sets[s->donor[t.donor[k]][0]];
-                const size_t value = s->donor[t.donor[k]][1], level = l < from->n_levels ? l : from->n_levels - 1;
-                double e = from->residual[level * from->n + value];
-                if (!isfinite(e))
-                    e = mean_residual(from, value);
-                t.perturbed[k] = isfinite(set->y[l * set->n + k]) ? dlm_parabola_at(&set->curve[l], set->x[k]) + e : NAN;
+            for (size_t k = 0, cell = l * set->n; k < set->n; k++, cell++) {
+                const double e = factor * dlm_residuals_at(&s->errors, t.pick[k], l) / set->steep[cell];
+                t.perturbed[k] =
+                    isfinite(set->y[cell]) ? dlm_parabola_at(&set->curve[l], set->x[k]) + (isfinite(e) ? e : 0) : NAN;
             }
             struct dlm_parabola p;
-            const bool bent = dlm_parabola_fit(&p, t.x, t.y, NULL, finite_values(set, t.perturbed, t.x, t.y));
-            out[2 + 2 * row] = bent ? p.x : NAN;
-            out[3 + 2 * row++] = bent ? p.y : NAN;
-            if (bent && is_inside(set, t.perturbed, p.x)) {
+            if (dlm_parabola_fit(&p, t.x, t.y, NULL, finite_values(set, t.perturbed, t.x, t.y)) &&
+                is_inside(set, t.perturbed, p.x)) {
                 law_point(s, set, &p, &t.sample.lx[0][t.sample.n], &t.sample.ly[t.sample.n]);
                 t.sample.w[t.sample.n++] = set->weight[l];
             }
         }
     }
-    if (!s->fitted || !fit_again(s, &t.sample, out))
+    if (!fit_again(s, &t.sample, out))
         out[0] = out[1] = NAN;
     return true;
 }
 
-static int interval_of(const struct dlm_bootstrap *b, double *draws, size_t width, size_t at, struct dlm_interval *in,
-                       struct dlm_error *err)
+/* The size of a run's error in log loss, from the residuals of all sets. NAN: none is left. */
+static double error_of_runs(const struct source *s)
 {
-    for (uint64_t i = 0; i < b->n; i++)
-        draws[i * width + at] = exp(draws[i * width + at]);
-    return dlm_bootstrap_interval(b, draws, width, at, in, err);
+    double square = 0;
+    size_t n = 0;
+    for (size_t i = 0; i < s->n; i++) /* they are widened: their mean square is that of the errors */
+        for (size_t k = 0; k < s->sets[i].n * s->sets[i].n_levels; k++)
+            if (isfinite(s->sets[i].residual[k])) {
+                square += s->sets[i].residual[k] * s->sets[i].residual[k];
+                n++;
+            }
+    return n ? sqrt(square / (double)n) : NAN;
+}
+
+/* The intervals of a group's rows; how many have none although there are errors to go by. */
+static size_t limit_rows(const struct source *s, struct dlm_optimum_row *rows, struct scratch *t)
+{
+    const double error = error_of_runs(s), p = 0.5 * (1 + s->how->estimate.bootstrap.level);
+    const double wide = isnan(error) ? NAN : dlm_student_quantile(p, s->errors.freedom);
+    size_t vague = 0;
+    for (size_t i = 0; i < s->n && !isnan(error); i++)
+        for (size_t l = 0; l < s->sets[i].n_levels; l++) {
+            const struct set *set = &s->sets[i];
+            struct dlm_parabola_limits in;
+            if (!set->bent[l])
+                continue;
+            struct dlm_optimum_row *row = rows++;
+            const size_t n = finite_values(set, &set->y[l * set->n], t->x, t->y);
+            for (size_t k = 0, m = 0; k < set->n; k++)
+                if (isfinite(set->y[l * set->n + k])) {
+                    const double e = error / set->steep[l * set->n + k];
+                    t->perturbed[m++] = isfinite(e) ? e * e : 0;
+                }
+            const bool ends = dlm_parabola_limit(t->x, t->y, t->perturbed, n, wide, &in);
+            const double best = set->curve[l].x, value = set->curve[l].y;
+            vague += !ends;
+            if (ends)
+                row->best = (struct dlm_interval){exp(in.low), exp(in.high), exp(best) * in.se};
+            row->value_in = (struct dlm_interval){exp(value - wide * in.low_se), exp(value + wide * in.low_se),
+                                                  exp(value) * in.low_se};
+        }
+    return vague;
 }
 
 static double *room_for_draws(const struct dlm_bootstrap *b, size_t width, struct dlm_error *err)
@@ -457,27 +505,19 @@ static int find_law(struct source *s, const char *name, const char *by, struct d
                     struct dlm_laws *bands, struct dlm_notes *notes, struct dlm_error *err)
 {
     const struct dlm_bootstrap *b = &s->how->estimate.bootstrap;
-    const size_t width = 2 + 2 * s->n_rows;
-    size_t(*donor)[2] = NULL, room = 0, good, sets = 0;
-    double *draws = NULL, *row_draws = NULL;
+    size_t room = 0, levels = 0, good, sets = 0;
+    double *draws = NULL;
     for (size_t i = 0; i < s->n; i++) {
         bool any = false;
         s->widest = s->sets[i].n > s->widest ? s->sets[i].n : s->widest;
         room += s->sets[i].n;
+        levels = s->sets[i].n_levels > levels ? s->sets[i].n_levels : levels;
         for (size_t l = 0; l < s->sets[i].n_levels && !any; l++)
             any = s->sets[i].bent[l] && is_inside(&s->sets[i], &s->sets[i].y[l * s->sets[i].n], s->sets[i].curve[l].x);
         sets += any;
     }
     void *memory = malloc(scratch_size(s) + 1);
-    donor = malloc((room + 1) * sizeof *donor);
-    int rc = memory && donor ? 0 : dlm_fail(err, DLM_ENOMEM, "out of memory");
-    for (size_t i = 0; i < s->n && !rc; i++)
-        for (size_t k = 0; k < s->sets[i].n; k++)
-            if (isfinite(mean_residual(&s->sets[i], k))) {
-                donor[s->residuals][0] = i;
-                donor[s->residuals++][1] = k;
-            }
-    s->donor = (const size_t(*)[2])donor;
+    int rc = memory ? fill_errors(s, room, levels, err) : dlm_fail(err, DLM_ENOMEM, "out of memory");
     struct scratch t = {0};
     struct dlm_fit fit;
     const char *y = s->of == DLM_OPTIMUM_BATCH ? "batch_tok" : "lr", *x = s->of == DLM_OPTIMUM_BATCH ? "tokens" : "batch_tok";
@@ -500,27 +540,25 @@ static int find_law(struct source *s, const char *name, const char *by, struct d
         rc = dlm_fit_points(&dlm_form_power, &t.sample, s->how->estimate.huber, &s->minima, &fit, err);
     }
     s->by_set = sets >= SETS;
-    if (!rc && b->n && s->residuals && (rows || !s->by_set)) {
-        row_draws = room_for_draws(b, width, err);
-        rc = !row_draws ? DLM_ENOMEM
-                        : dlm_bootstrap_run(b, &(struct dlm_resampler){draw_residuals, s, scratch_size(s), width}, name,
-                                            row_draws, &good, err);
+    if (!rc && rows && b->n) {
+        const size_t vague = limit_rows(s, rows, &t);
+        if (vague)
+            rc = dlm_notes_add(notes, err,
+                               "%s: %zu of %zu optima have no interval: the bend of their parabola is no larger than its errors", name,
+                               vague, s->n_rows);
     }
-    for (size_t i = 0; rows && row_draws && i < s->n_rows && !rc; i++) {
-        rc = interval_of(b, row_draws, width, 2 + 2 * i, &rows[i].best, err);
-        if (!rc)
-            rc = interval_of(b, row_draws, width, 3 + 2 * i, &rows[i].value_in, err);
-    }
-    if (!rc && b->n && s->fitted && s->by_set) {
+    const bool possible = s->by_set || s->errors.n;
+    if (!rc && b->n && s->fitted && possible) {
         draws = room_for_draws(b, 2, err);
         rc = !draws ? DLM_ENOMEM
-                    : dlm_bootstrap_run(b, &(struct dlm_resampler){draw_sets, s, scratch_size(s), 2}, name, draws, &good, err);
-        const double widened = sqrt((double)sets / (double)(sets - 2)); /* a law has two terms */
+                    : dlm_bootstrap_run(b, &(struct dlm_resampler){s->by_set ? draw_sets : draw_residuals, s, scratch_size(s), 2},
+                                        name, draws, &good, err);
+        const double widened = s->by_set ? sqrt((double)sets / (double)(sets - 2)) : 1; /* a law has two terms */
         for (uint64_t i = 0; i < b->n && !rc; i++) {
             draws[2 * i] = fit.value[0] * pow(draws[2 * i] / fit.value[0], widened);
             draws[2 * i + 1] = fit.value[1] + widened * (draws[2 * i + 1] - fit.value[1]);
         }
-    } else if (!rc && b->n && s->fitted && !s->residuals) {
+    } else if (!rc && b->n && s->fitted) {
         rc = dlm_notes_add(
             notes, err,
             "%s: %s: no interval: every parabola goes through three values and leaves no residual, and %zu sets of "
@@ -528,22 +566,22 @@ static int find_law(struct source *s, const char *name, const char *by, struct d
             name, what_of(s->of), sets, SETS);
     }
     if (!rc && s->fitted) {
-        const struct dlm_bootstrap percentiles = dlm_bootstrap_percentiles(b);
-        struct dlm_draws all = {.n = b->n, .width = s->by_set ? 2 : width, .at = s->by_set ? draws : row_draws};
+        struct dlm_bootstrap about = *b; /* the draws of residuals are Student's already */
+        about.kind = DLM_INTERVAL_STUDENT;
+        const struct dlm_draws all = {.n = b->n, .width = 2, .at = draws, .estimate = fit.value};
         rc = dlm_powerlaw_rows(&(struct dlm_powerlaw){.group = name,
                                                       .y = y,
                                                       .x = x,
                                                       .by = by,
                                                       .sample = &t.sample,
                                                       .fit = &fit,
-                                                      .bootstrap = &percentiles,
+                                                      .bootstrap = &about,
                                                       .draws = all.at ? &all : NULL},
                                laws, bands, notes, err);
     }
-    free(donor);
+    dlm_residuals_release(&s->errors);
     free(memory);
     free(draws);
-    free(row_draws);
     return rc;
 }
 

@@ -65,4 +65,39 @@ double dlm_parabola_precision(const double *x, size_t n, double at)
     return b.spread * b.spread / (1 / b.t2 + t * t / b.qq);
 }
 
+bool dlm_parabola_limit(const double *x, const double *y, const double *v, size_t n, double t, struct dlm_parabola_limits *out)
+{
+    struct basis b;
+    double slope = 0, bend = 0, ss = 0, sb = 0, bb = 0, at = 0;
+    *out = (struct dlm_parabola_limits){NAN, NAN, NAN, NAN};
+    if (!make_basis(&b, x, NULL, n))
+        return false;
+    /* the slope at t is slope + u·bend, u = 2t - lean; both are linear in y */
+    for (size_t i = 0; i < n; i++) {
+        const double d = (x[i] - b.mean) / b.spread, of_slope = d / b.t2, of_bend = (d * d - b.lean * d - b.mid) / b.qq;
+        slope += of_slope * y[i];
+        bend += of_bend * y[i];
+        ss += of_slope * of_slope * v[i];
+        sb += of_slope * of_bend * v[i];
+        bb += of_bend * of_bend * v[i];
+    }
+    const double u = -slope / bend, lowest = 0.5 * (u + b.lean);
+    for (size_t i = 0; i < n; i++) {
+        const double d = (x[i] - b.mean) / b.spread;
+        const double of_y = 1 / b.weight + lowest * d / b.t2 +
+                            (lowest * lowest - b.lean * lowest - b.mid) * (d * d - b.lean * d - b.mid) / b.qq;
+        at += of_y * of_y * v[i];
+    }
+    out->se = 0.5 * b.spread * sqrt(fmax(ss + 2 * u * sb + u * u * bb, 0)) / fabs(bend);
+    out->low_se = sqrt(at);
+    /* (slope + u·bend)² ≤ t²·(ss + 2u·sb + u²·bb) */
+    const double p = bend * bend - t * t * bb, q = slope * bend - t * t * sb, r = slope * slope - t * t * ss;
+    if (!(bend > 0) || !(p > 0))
+        return false;
+    const double root = sqrt(fmax(q * q - p * r, 0));
+    out->low = b.mean + 0.5 * b.spread * ((-q - root) / p + b.lean);
+    out->high = b.mean + 0.5 * b.spread * ((-q + root) / p + b.lean);
+    return isfinite(out->low) && isfinite(out->high);
+}
+
 double dlm_parabola_at(const struct dlm_parabola *p, double x) { return p->y + p->bend * (x - p->x) * (x - p->x); }

@@ -17,6 +17,15 @@ bool dlm_parabola_fit(struct dlm_parabola *p, const double *x, const double *y, 
  * a point's y. Less the further `at` lies from their middle. 0: they cannot. */
 double dlm_parabola_precision(const double *x, size_t n, double at);
 
+/* Where the lowest point may lie, by Fieller's theorem: the x at which the slope of the least squares differs from 0 by no more
+ * than t of its standard errors, the variances of y being v (n). Of normal errors this holds as often as t says, for any number of
+ * points; it need not be symmetric, and has no end where the bend itself is not larger than t of its errors: false. `low_se` is the
+ * standard error of the fitted y at the lowest point, se that of its x by the usual expansion. */
+struct dlm_parabola_limits {
+    double low, high, se, low_se;
+};
+bool dlm_parabola_limit(const double *x, const double *y, const double *v, size_t n, double t, struct dlm_parabola_limits *out);
+
 /* y at x. */
 double dlm_parabola_at(const struct dlm_parabola *p, double x);
 

@@ -108,7 +108,7 @@ static int find_in_group(const struct dlm_group *g, const struct dlm_levels *lev
         rc = dlm_curve_init(&curve[n], r, smooth, err);
         if (rc == DLM_EDATA) /* too short for a power curve */
             rc = 0;
-        else if (!rc)
+        else if (!rc && !(rc = dlm_curve_sharpen(&curve[n], err)))
             e[n] = (struct entry){log(r->flops_tok), log(r->batch_tok), &curve[n]}, n++;
     }
     if (!rc && single == g->n)
@@ -137,7 +137,7 @@ static int find_in_group(const struct dlm_group *g, const struct dlm_levels *lev
     if (!rc && few)
         rc = dlm_notes_add(notes, err, "%s: %zu size%s left out: fewer than %zu batches", g->name, few,
                            few == 1 ? " is" : "s are", least);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < g->n && curve; i++)
         dlm_curve_release(&curve[i]);
     free(curve);
     free(e);
