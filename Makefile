@@ -106,14 +106,14 @@ spills: $(CUOBJ)
 	@tests/spills $(CUOBJ:%=%.log)
 
 # The same sources over the emulation in tests/emulate.
-EMUOBJ   = $(patsubst %.cu,$B/emulated/%.o,$(filter-out %/linear_cublas.cu,$(CUSRC))) $B/emulated/cuda.o
+EMUOBJ   = $(patsubst %.cu,$B/emulated/%.o,$(filter-out %/linear_cublas.cu,$(CUSRC))) $B/emulated/cuda.o $B/emulated/nccl.o
 EMUFLAGS = -std=c++17 -O2 -g -Wall -Wextra -Werror -Wno-unknown-pragmas -fPIC -fvisibility=hidden -MMD -MP -Itests/emulate
 EMULATED = $B/emulated/dlm-cuda.so
 $B/emulated/kernels/cuda/%.o: kernels/cuda/%.cu
 	@mkdir -p $(@D)
 	$(if $Q,@echo "  CXX $< (emulated)")
 	$Q$(CXX) $(EMUFLAGS) -x c++ -c -o $@ $<
-$B/emulated/cuda.o: tests/emulate/cuda.cc
+$B/emulated/%.o: tests/emulate/%.cc
 	@mkdir -p $(@D)
 	$(if $Q,@echo "  CXX $<")
 	$Q$(CXX) $(EMUFLAGS) -c -o $@ $<

@@ -91,6 +91,8 @@ struct dlm_drawn {
     float most, at_z;
 };
 
+enum { DLM_GROUP_ID = 128 }; /* bytes */
+
 struct dlm_device; /* one opened device: threads, handles, scratch; used by one host thread at a time */
 
 struct dlm_kernels {
@@ -119,6 +121,17 @@ struct dlm_kernels {
     size_t (*available)(struct dlm_device *);
     /* Wait for everything queued. NULL when all went well, else one line that stays until close. */
     const char *(*sync)(struct dlm_device *);
+
+    /* --- several devices ----------------------------------------------------------------------------------------------------- */
+
+    /* Collectives among the devices of several processes, or NULL in a back end that leaves them to the host. One process makes the group's id, and every
+     * one joins with it and waits for the others. False on failure, which sync tells. close leaves. */
+    bool (*group_id)(struct dlm_device *, unsigned char *id /* (DLM_GROUP_ID) */);
+    bool (*group_join)(struct dlm_device *, const unsigned char *id, int rank, int size);
+    /* x f32 or bf16; rank r owns elements bound[r] … bound[r + 1] - 1. Its own become the sum over ranks, added in order of rank in float32; the rest stays. */
+    void (*group_reduce_scatter)(struct dlm_device *, dlm_ptr x, enum dlm_dtype type, const size_t *bound /* (size + 1) */);
+    /* Every rank gets what the others own. */
+    void (*group_all_gather)(struct dlm_device *, dlm_ptr x, enum dlm_dtype type, const size_t *bound);
 
     /* --- matrix products ----------------------------------------------------------------------------------------------------- */
 

@@ -80,3 +80,18 @@ near() {
     fails_with 1 "^dlm-train: no memory for .*GB"
     [ ! -e x ]
 }
+
+@test "three processes on three GPUs speak by NCCL and have the losses of one" {
+    command -v mpirun >/dev/null || skip "there is no mpirun"
+    [ -e "$BIN/lib/dlm/dlm-mpi.so" ] || skip "built without MPI"
+    case $BIN in *-san*) skip "MPI's own leaks would be told as ours" ;; esac
+    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_btl_base_warn_component_unused=0
+    mkdir lib
+    ln -s "$BIN/emulated/dlm-cuda.so" "$BIN/lib/dlm/dlm-mpi.so" lib
+    export DLM_LIBDIR=$PWD/lib DLM_EMULATE_DEVICES=3 OMP_NUM_THREADS=1
+    dlm-train $shape --batch 6 --micro-batch 2 --noise balanced --steps 4 --dtype f32 -o one --device cuda >one.tsv
+    mpirun --oversubscribe --bind-to none -n 3 dlm-train $shape --batch 6 --micro-batch 2 --noise balanced --steps 4 --dtype f32 -o three --device cuda >three.tsv
+    near one.tsv three.tsv 1e-5
+    DLM_EMULATE_NCCL=fails run mpirun --oversubscribe -n 2 dlm-train $shape --noise masked --steps 3 -o x --device cuda
+    [ "$status" -ne 0 ] && [[ $output == *"dlm-train: rank 0 of 2: NCCL, making a group: unhandled system error"* ]] && [ ! -e x ]
+}

@@ -58,6 +58,7 @@ static void device_close(struct dlm_device *dev)
 {
     if (!dev)
         return;
+    dlm_collective_close(dev);
     if (dev->gemm)
         dlm_gemm_close(dev);
     cudaFree(dev->scratch);
@@ -244,6 +245,10 @@ static struct dlm_kernels table()
     k.zero = device_zero;
     k.available = device_available;
     k.sync = device_sync;
+    k.group_id = dlm_cuda_group_id;
+    k.group_join = dlm_cuda_group_join;
+    k.group_reduce_scatter = dlm_cuda_group_reduce_scatter;
+    k.group_all_gather = dlm_cuda_group_all_gather;
     k.linear_pack_size = dlm_cuda_linear_pack_size;
     k.linear_pack = dlm_cuda_linear_pack;
     k.linear = dlm_cuda_linear;

@@ -27,6 +27,7 @@ struct dlm_device {
     char *stage;       /* pinned host memory that uploads go through */
     size_t stage_used; /* of it, by copies that may still be queued */
     struct dlm_gemm *gemm;
+    struct dlm_collective *collective; /* among several processes; collective.cu */
 };
 
 /* At least `bytes` of device memory, 256-byte aligned, contents undefined, until the next call of this; NULL, and the device failed, when
@@ -126,6 +127,12 @@ void dlm_cuda_accumulate(struct dlm_device *, dlm_ptr sum, dlm_ptr x, size_t n, 
 void dlm_cuda_average(struct dlm_device *, dlm_ptr mean, dlm_ptr x, size_t n, float share);
 double dlm_cuda_sum_squares(struct dlm_device *, dlm_ptr x, size_t n);
 double dlm_cuda_sum_squares_bf16(struct dlm_device *, dlm_ptr x, size_t n);
+
+bool dlm_cuda_group_id(struct dlm_device *, unsigned char *id);
+bool dlm_cuda_group_join(struct dlm_device *, const unsigned char *id, int rank, int size);
+void dlm_cuda_group_reduce_scatter(struct dlm_device *, dlm_ptr x, enum dlm_dtype type, const size_t *bound);
+void dlm_cuda_group_all_gather(struct dlm_device *, dlm_ptr x, enum dlm_dtype type, const size_t *bound);
+void dlm_collective_close(struct dlm_device *);
 
 /* linear_pack.cu */
 size_t dlm_cuda_linear_pack_size(struct dlm_device *, size_t O, size_t I, enum dlm_dtype act);

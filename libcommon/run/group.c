@@ -3,12 +3,12 @@
 
 #include "model/split.h"
 #include "run/exchange.h"
+#include "run/module.h"
 
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { STAGE = DLM_GROUP_STAGE, UNIT = 64 /* elements */ };
 
@@ -23,29 +23,31 @@ static int launched(const char *const *names)
     return 1;
 }
 
-/* The module, wherever it is; the places tried are in `tried`. */
-static void *open_module(char *tried, size_t size)
+static int failed(const struct dlm_group *g, struct dlm_error *err)
 {
-    static const char *const beside[] = {"../lib/dlm", "lib/dlm"};
-    const char *dir = getenv("DLM_LIBDIR");
-    char self[4096], path[4200];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    char *slash = n > 0 ? (self[n] = 0, strrchr(self, '/')) : NULL;
-    if (slash)
-        *slash = 0;
-    for (int i = 0; i < (dir ? 1 : slash ? 2 : 0); i++) {
-        if (dir)
-            snprintf(path, sizeof path, "%s/dlm-mpi.so", dir);
-        else
-            snprintf(path, sizeof path, "%s/%s/dlm-mpi.so", self, beside[i]);
-        void *m = dlopen(path, RTLD_NOW | RTLD_GLOBAL); /* Open MPI's own modules look for its symbols */
-        if (m)
-            return m;
-        snprintf(tried, size, "%s", access(path, F_OK) ? "there is none beside the program, nor in DLM_LIBDIR" : dlerror());
-        if (!access(path, F_OK))
-            return NULL;
-    }
-    return NULL;
+    return dlm_fail(err, DLM_EIO, "rank %d of %d: %s", g->rank, g->size, g->exchange->word());
+}
+
+/* Where devices speak with each other, let them: all ranks or none. */
+static int join_devices(struct dlm_group *g, struct dlm_error *err)
+{
+    const struct dlm_kernels *k = g->backend.k;
+    struct dlm_device *dev = g->backend.dev;
+    unsigned char id[DLM_GROUP_ID] = {0};
+    double able = k->group_id != NULL;
+    if (!g->exchange->sum_f64(&able, 1))
+        return failed(g, err);
+    if (able < g->size)
+        return 0;
+    double made = g->rank || k->group_id(dev, id);
+    if (!g->exchange->broadcast(id, sizeof id, 0) || !g->exchange->sum_f64(&made, 1))
+        return failed(g, err);
+    if (made < g->size)
+        return dlm_fail(err, DLM_EIO, "rank 0 of %d: %s", g->size, g->rank ? "it could not make a group of GPUs" : k->sync(dev));
+    if (!k->group_join(dev, id, g->rank, g->size))
+        return dlm_fail(err, DLM_EIO, "rank %d of %d: %s", g->rank, g->size, k->sync(dev));
+    g->direct = true;
+    return 0;
 }
 
 int dlm_group_open(struct dlm_group *g, const struct dlm_backend *b, struct dlm_error *err)
@@ -57,7 +59,8 @@ int dlm_group_open(struct dlm_group *g, const struct dlm_backend *b, struct dlm_
     char word[600] = "";
     if (n <= 1)
         return 0;
-    if (!(g->module = open_module(word, sizeof word)))
+    bool absent;
+    if (!(g->module = dlm_module_open("dlm-mpi.so", true, &absent, word, sizeof word))) /* Open MPI's own modules look for its symbols */
         return dlm_fail(err, DLM_EIO, "launched as one of %d processes, but the module dlm-mpi.so cannot be loaded: %s", n, word);
     void *symbol = dlsym(g->module, DLM_EXCHANGE_ENTRY);
     dlm_exchange_entry *entry;
@@ -75,7 +78,7 @@ int dlm_group_open(struct dlm_group *g, const struct dlm_backend *b, struct dlm_
     g->local = launched(locals);
     const char *own = getenv("OMPI_COMM_WORLD_LOCAL_RANK");
     g->speaks = (own ? atoi(own) : g->rank) == 0;
-    return 0;
+    return join_devices(g, err);
 }
 
 void dlm_group_close(struct dlm_group *g, bool well)
@@ -93,11 +96,6 @@ uint64_t dlm_group_share(const struct dlm_group *g, uint64_t n, uint64_t *first)
     return each + (rank < more);
 }
 
-static int failed(const struct dlm_group *g, struct dlm_error *err)
-{
-    return dlm_fail(err, DLM_EIO, "rank %d of %d: %s", g->rank, g->size, g->exchange->word());
-}
-
 void dlm_group_range(const struct dlm_group *g, size_t n, int rank, size_t *from, size_t *to)
 {
     const size_t blocks = n / UNIT + (n % UNIT != 0), size = (size_t)g->size, r = (size_t)rank, each = blocks / size, more = blocks % size;
@@ -113,6 +111,21 @@ static void part_of(const struct dlm_group *g, int r, size_t first, size_t n, si
     *from = *from > first ? *from - first : 0;
     *to = *to > first ? *to - first : 0;
     *to = *to < n ? *to : n;
+}
+
+/* Where each rank's part begins, and the last one's end. */
+static size_t *bounds_of(const struct dlm_group *g, size_t first, size_t n, size_t total, struct dlm_error *err)
+{
+    size_t *bound = malloc(((size_t)g->size + 1) * sizeof *bound);
+    if (!bound)
+        (void)dlm_fail(err, DLM_ENOMEM, "out of memory");
+    for (int r = 0; bound && r < g->size; r++) {
+        size_t from, to;
+        part_of(g, r, first, n, total, &from, &to);
+        bound[r] = from < n ? from : n;
+        bound[r + 1] = to > bound[r] ? to : bound[r];
+    }
+    return bound;
 }
 
 /* bf16 in the second half of `stage` becomes f32 in all of it, element by element over bytes that were used before; and back, into its first half. */
@@ -138,6 +151,13 @@ int dlm_group_reduce_scatter(struct dlm_group *g, dlm_ptr x, enum dlm_dtype type
 {
     const struct dlm_kernels *k = g->backend.k;
     const size_t item = dlm_dtype_size(type);
+    if (g->direct) {
+        size_t *bound = bounds_of(g, first, n, total, err);
+        if (bound)
+            k->group_reduce_scatter(g->backend.dev, x, type, bound);
+        free(bound);
+        return bound ? 0 : DLM_ENOMEM;
+    }
     for (int r = 0; r < g->size && g->size > 1; r++) {
         size_t from, to;
         part_of(g, r, first, n, total, &from, &to);
@@ -163,6 +183,13 @@ int dlm_group_all_gather(struct dlm_group *g, dlm_ptr x, enum dlm_dtype type, si
 {
     const struct dlm_kernels *k = g->backend.k;
     const size_t item = dlm_dtype_size(type), most = STAGE * sizeof(float) / item;
+    if (g->direct) {
+        size_t *bound = bounds_of(g, first, n, total, err);
+        if (bound)
+            k->group_all_gather(g->backend.dev, x, type, bound);
+        free(bound);
+        return bound ? 0 : DLM_ENOMEM;
+    }
     for (int r = 0; r < g->size && g->size > 1; r++) {
         size_t from, to;
         part_of(g, r, first, n, total, &from, &to);

@@ -21,6 +21,7 @@ struct dlm_group {
     struct dlm_backend backend;           /* the device whose buffers the collectives move */
     const struct dlm_exchange *exchange;  /* NULL alone */
     void *module;
+    bool direct;                          /* devices speak with each other, and nothing of theirs goes through the host */
     float *stage;                         /* host memory for device buffers on their way */
 };
 
