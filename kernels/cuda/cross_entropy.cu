@@ -4,12 +4,13 @@
 
 /* Shared: SOFTMAX_REDUCE, and the factor of the gradient. Grid: rows. dl may be l. */
 template <typename A, unsigned W>
-static __global__ void cross_entropy(float *nll, A *dl, const float *l, const uint32_t *target, size_t V, uint32_t mask)
+static __global__ void __launch_bounds__(SOFTMAX_THREADS, 2)
+    cross_entropy(float *nll, A *dl, const float *l, const uint32_t *target, unsigned V, uint32_t mask)
 {
     DLM_SHARED(double, shared);
     double *factor = shared + SOFTMAX_REDUCE / sizeof(double);
     const uint32_t own_id = target[blockIdx.x];
-    l += blockIdx.x * V;
+    l += (size_t)blockIdx.x * V;
     const softmax_sum s = softmax_pass<W>(l, V, own_id, mask, 1.0f, shared);
     if (threadIdx.x == 0) {
         const float at = l[own_id];
@@ -21,19 +22,23 @@ static __global__ void cross_entropy(float *nll, A *dl, const float *l, const ui
     if (!dl)
         return;
     __syncthreads();
-    dl += blockIdx.x * V;
-    const float share = (float)*factor;
-    for (size_t at = threadIdx.x * W; at < V; at += (size_t)SOFTMAX_GROUP * blockDim.x * W) {
+    dl += (size_t)blockIdx.x * V;
+    const float share = (float)*factor, own_share = (float)(-s.others * *factor);
+    for (softmax_walk<W> walk(V, true); walk.more(); walk.next()) {
         float v[SOFTMAX_GROUP][W];
-        softmax_group(v, l, at, V, mask, mask, 1.0f);
+        softmax_group(v, l, walk.at, V, mask, mask, 1.0f);
 #pragma unroll
         for (unsigned g = 0; g < SOFTMAX_GROUP; g++) {
-            const size_t i = at + (size_t)g * blockDim.x * W;
+            const unsigned i = walk.at + g * blockDim.x * W;
             if (i >= V)
                 break;
 #pragma unroll
             for (unsigned j = 0; j < W; j++)
-                v[g][j] = i + j == own_id ? (float)(-s.others * *factor) : expf(v[g][j] - s.most) * share;
+                v[g][j] = exp_quick(v[g][j] - s.most) * share;
+            if (own_id - i < W)
+#pragma unroll
+                for (unsigned j = 0; j < W; j++)
+                    v[g][j] = i + j == own_id ? own_share : v[g][j];
             store(dl + i, v[g]);
         }
     }
@@ -44,7 +49,7 @@ static void loss(struct dlm_device *dev, dlm_ptr nll, dlm_ptr dlogits, dlm_ptr l
 {
     const bool wide = wide_rows(logits, V, 4) && wide_rows(dlogits, V, sizeof(A));
     dlm_launch(dev, "cross_entropy", wide ? cross_entropy<A, 4> : cross_entropy<A, 1>, dim3((unsigned)n), softmax_threads(V, wide ? 4 : 1),
-               SOFTMAX_REDUCE + sizeof(double), dlm_at<float>(nll), dlm_at<A>(dlogits), dlm_at<float>(logits), dlm_at<uint32_t>(target), V, mask);
+               SOFTMAX_REDUCE + sizeof(double), dlm_at<float>(nll), dlm_at<A>(dlogits), dlm_at<float>(logits), dlm_at<uint32_t>(target), (unsigned)V, mask);
 }
 
 void dlm_cuda_cross_entropy(struct dlm_device *dev, dlm_ptr nll, dlm_ptr dlogits, dlm_ptr logits, dlm_ptr target, size_t n, size_t V, uint32_t mask,

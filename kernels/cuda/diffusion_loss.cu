@@ -9,7 +9,6 @@
  * What is of a row alone is double, in one thread.
  */
 #include "softmax.cuh"
-#include "vmath.cuh"
 
 static const double NOTHING = 1e-25; /* c below this share of α adds less than a rounding to any term */
 
@@ -83,14 +82,13 @@ DLM_DEVICE void finish_row(loss_row *s, float *terms, const softmax_sum &sum, co
 
 /* Shared: SOFTMAX_REDUCE, and a loss_row. Grid: rows. dl may be l. */
 template <typename A, unsigned W>
-static __global__ void diffusion_loss(float *terms, A *dl, const float *l, const uint32_t *xs, const uint32_t *zs, const struct dlm_row *rows,
-                                      size_t V, uint32_t mask)
+static __global__ void __launch_bounds__(SOFTMAX_THREADS, 2)
+    diffusion_loss(float *terms, A *dl, const float *l, const uint32_t *xs, const uint32_t *zs, const struct dlm_row *rows, unsigned V, uint32_t mask)
 {
     DLM_SHARED(double, shared);
     loss_row *s = reinterpret_cast<loss_row *>(shared + SOFTMAX_REDUCE / sizeof(double));
     const uint32_t x = xs[blockIdx.x], z = zs[blockIdx.x];
-    const size_t step = (size_t)SOFTMAX_GROUP * blockDim.x * W;
-    l += blockIdx.x * V;
+    l += (size_t)blockIdx.x * V;
     const softmax_sum sum = softmax_pass<W>(l, V, x, mask, 1.0f, shared);
     if (threadIdx.x == 0)
         begin_row(s, sum, l, x, rows[blockIdx.x]);
@@ -99,14 +97,14 @@ static __global__ void diffusion_loss(float *terms, A *dl, const float *l, const
     const float k = s->k;
     loss_sums over = {0, 0, 0};
     if (mixed) {
-        for (size_t at = threadIdx.x * W; at < V; at += step) {
+        for (softmax_walk<W> walk(V, true); walk.more(); walk.next()) {
             float v[SOFTMAX_GROUP][W], defect = 0, P = 0, Q = 0;
-            softmax_group(v, l, at, V, x, mask, 1.0f);
+            softmax_group(v, l, walk.at, V, x, mask, 1.0f);
 #pragma unroll
             for (unsigned g = 0; g < SOFTMAX_GROUP; g++)
 #pragma unroll
                 for (unsigned j = 0; j < W; j++) {
-                    const float t = k * expf(v[g][j] - sum.most);
+                    const float t = k * exp_quick(v[g][j] - sum.most);
                     float u;
                     defect += log1p_defect(t, &u);
                     P += t * u;
@@ -125,19 +123,19 @@ static __global__ void diffusion_loss(float *terms, A *dl, const float *l, const
     if (!dl)
         return;
     __syncthreads();
-    dl += blockIdx.x * V;
+    dl += (size_t)blockIdx.x * V;
     const float share = -s->A, more = -s->B;
-    for (size_t at = threadIdx.x * W; at < V; at += step) {
+    for (softmax_walk<W> walk(V, !mixed); walk.more(); walk.next()) {
         float v[SOFTMAX_GROUP][W];
-        softmax_group(v, l, at, V, mask, mask, 1.0f);
+        softmax_group(v, l, walk.at, V, mask, mask, 1.0f);
 #pragma unroll
         for (unsigned g = 0; g < SOFTMAX_GROUP; g++) {
-            const size_t i = at + (size_t)g * blockDim.x * W;
+            const unsigned i = walk.at + g * blockDim.x * W;
             if (i >= V)
                 break;
 #pragma unroll
             for (unsigned j = 0; j < W; j++) {
-                const float e = expf(v[g][j] - sum.most), t = k * e, u = __fdividef(1.0f, 1.0f + t);
+                const float e = exp_quick(v[g][j] - sum.most), t = k * e, u = __fdividef(1.0f, 1.0f + t);
                 v[g][j] = e * (share + more * (small ? t * u : u));
             }
             store(dl + i, v[g]);
@@ -158,7 +156,7 @@ static void loss(struct dlm_device *dev, dlm_ptr terms, dlm_ptr dlogits, dlm_ptr
     const bool wide = wide_rows(logits, V, 4) && wide_rows(dlogits, V, sizeof(A));
     dlm_launch(dev, "diffusion_loss", wide ? diffusion_loss<A, 4> : diffusion_loss<A, 1>, dim3((unsigned)n), softmax_threads(V, wide ? 4 : 1),
                SOFTMAX_REDUCE + sizeof(loss_row), dlm_at<float>(terms), dlm_at<A>(dlogits), dlm_at<float>(logits), dlm_at<uint32_t>(x),
-               dlm_at<uint32_t>(z), dlm_at<struct dlm_row>(row), V, mask);
+               dlm_at<uint32_t>(z), dlm_at<struct dlm_row>(row), (unsigned)V, mask);
 }
 
 void dlm_cuda_diffusion_loss(struct dlm_device *dev, dlm_ptr terms, dlm_ptr dlogits, dlm_ptr logits, dlm_ptr x, dlm_ptr z, dlm_ptr row, size_t n,

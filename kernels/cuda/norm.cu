@@ -69,7 +69,7 @@ static __global__ void norm_backward(float *dx, float *partial, const A *dy, con
     };
     for (size_t i = threadIdx.x * W; i < d; i += blockDim.x * W) {
         const float none[W] = {};
-        store(sum + i, none);
+        store_either(sum + i, none);
     }
     fetch(from);
     for (size_t t = from; t < to; t++) {
@@ -105,7 +105,7 @@ static __global__ void norm_backward(float *dx, float *partial, const A *dy, con
                 s[j] += g[j] * (v[j] * r);
                 old[j] += (1.0f + gm[j]) * g[j] * r - v[j] * pull;
             }
-            store(sum + i, s);
+            store_either(sum + i, s);
             store(dx + t * d + i, old);
         }
         if (stages) {

@@ -107,8 +107,8 @@ static __global__ void qk_rotary_backward(A *dqkv, float *partial, const A *dqh,
         unsigned i;
         const size_t at = pair_at(p, half, &i);
         const float none[W] = {};
-        store(sum + at, none);
-        store(sum + at + half, none);
+        store_either(sum + at, none);
+        store_either(sum + at + half, none);
     }
     fetch(from);
     for (size_t t = from; t < to; t++) {
@@ -163,7 +163,7 @@ static __global__ void qk_rotary_backward(A *dqkv, float *partial, const A *dqh,
                 s[j] += a[j] * (v[j] * r);
                 a[j] = (1.0f + g[j]) * a[j] * r - v[j] * pull;
             }
-            store(sum + at, s);
+            store_either(sum + at, s);
             store(dx + at, a);
         };
         for (unsigned p = threadIdx.x * W; p < pairs; p += blockDim.x * W) {

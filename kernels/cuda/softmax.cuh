@@ -8,8 +8,9 @@
 #define DLM_CUDA_SOFTMAX_CUH
 
 #include "vector.cuh"
+#include "vmath.cuh"
 
-static const unsigned SOFTMAX_GROUP = 4;
+static const unsigned SOFTMAX_GROUP = 4, SOFTMAX_THREADS = 512;
 static const size_t SOFTMAX_REDUCE = 32 * sizeof(double); /* bytes at the head of shared memory for block_reduce */
 
 struct softmax_sum {
@@ -19,35 +20,67 @@ struct softmax_sum {
 
 static inline unsigned softmax_threads(size_t V, unsigned W)
 {
-    return row_threads(V / W, SOFTMAX_GROUP, 512);
+    return row_threads(V / W, SOFTMAX_GROUP, SOFTMAX_THREADS);
 }
+
+/* A block's passes over a row go to and fro, so that what one reads last and a cache still has the next reads first. Ids fit in 32 bits. */
+template <unsigned W> struct softmax_walk {
+    unsigned at, left, step;
+    bool back;
+
+    __device__ __forceinline__ softmax_walk(unsigned V, bool back_) : step(SOFTMAX_GROUP * blockDim.x * W), back(back_)
+    {
+        left = (V + step - 1) / step;
+        at = (back ? (left - 1) * step : 0) + threadIdx.x * W;
+    }
+    __device__ __forceinline__ bool more() const
+    {
+        return left != 0;
+    }
+    __device__ __forceinline__ void next()
+    {
+        left--;
+        at = back ? at - step : at + step;
+    }
+};
 
 /* What a thread reads of a row at once, times the scale: vectors at `at`, blockDim.x·W apart. -∞ beyond the row and at the ids `low` and
  * `without`. */
 template <unsigned W>
-DLM_DEVICE void softmax_group(float (&v)[SOFTMAX_GROUP][W], const float *l, size_t at, size_t V, uint32_t low, uint32_t without, float scale)
+DLM_DEVICE void softmax_group(float (&v)[SOFTMAX_GROUP][W], const float *l, unsigned at, unsigned V, unsigned low, unsigned without, float scale)
 {
 #pragma unroll
     for (unsigned g = 0; g < SOFTMAX_GROUP; g++) {
-        const size_t i = at + (size_t)g * blockDim.x * W;
-        if (i < V)
-            load(v[g], l + i);
+        const unsigned i = at + g * blockDim.x * W;
 #pragma unroll
         for (unsigned j = 0; j < W; j++)
-            v[g][j] = i + j >= V || i + j == low || i + j == without ? -INFINITY : scale * v[g][j];
+            v[g][j] = -INFINITY;
+        if (i < V)
+            load(v[g], l + i);
+    }
+#pragma unroll
+    for (unsigned g = 0; g < SOFTMAX_GROUP; g++) {
+        const unsigned i = at + g * blockDim.x * W;
+#pragma unroll
+        for (unsigned j = 0; j < W; j++)
+            v[g][j] *= scale;
+        if (low - i < W || without - i < W) /* one of them is among these */
+#pragma unroll
+            for (unsigned j = 0; j < W; j++)
+                v[g][j] = i + j == low || i + j == without ? -INFINITY : v[g][j];
     }
 }
 
 /* In every thread. `low` is an id that is counted elsewhere; `without` is another left out, V or more for none. */
 template <unsigned W>
-DLM_DEVICE softmax_sum softmax_pass(const float *l, size_t V, uint32_t low, uint32_t without, float scale, double *shared)
+DLM_DEVICE softmax_sum softmax_pass(const float *l, unsigned V, uint32_t low, uint32_t without, float scale, double *shared)
 {
     const float AHEAD = 40;
     float most = scale * l[low], from = most;
     double sum = 0;
-    for (size_t at = threadIdx.x * W; at < V; at += (size_t)SOFTMAX_GROUP * blockDim.x * W) {
+    for (softmax_walk<W> walk(V, false); walk.more(); walk.next()) {
         float v[SOFTMAX_GROUP][W], here = -INFINITY, part = 0;
-        softmax_group(v, l, at, V, low, without, scale);
+        softmax_group(v, l, walk.at, V, low, without, scale);
 #pragma unroll
         for (unsigned g = 0; g < SOFTMAX_GROUP; g++)
 #pragma unroll
@@ -62,7 +95,7 @@ DLM_DEVICE softmax_sum softmax_pass(const float *l, size_t V, uint32_t low, uint
         for (unsigned g = 0; g < SOFTMAX_GROUP; g++)
 #pragma unroll
             for (unsigned j = 0; j < W; j++)
-                part += expf(v[g][j] - from);
+                part += exp_quick(v[g][j] - from);
         sum += (double)part;
     }
     softmax_sum r;
