@@ -133,14 +133,24 @@ static void check_exact(void)
     synthetic_free(&s);
 }
 
-/* Of 1,000 studies of 1,000 resamples (`make check-long`) the intervals covered 981 (batch; a little too wide: five sizes), 956
- * (pooled) and 952 (rate). */
+/* What the intervals of rows ought to hold: the best batch of a level, or rate of a batch. */
+static double best_of(enum dlm_optimum_of of, const struct synthetic_grid *g, const struct dlm_optimum_row *r)
+{
+    if (of == DLM_OPTIMUM_LR)
+        return g->a_lr * pow(r->batch_tok, g->k_lr);
+    const double tokens = pow((r->loss - g->E - g->a * pow(r->flops_tok, -g->alpha)) / g->b, -1 / g->beta);
+    return g->a_batch * pow(tokens, g->k_batch);
+}
+
+/* Of 1,000 studies of 400 resamples (`make check-long`) the intervals covered 955 (batch), 939 (pooled) and 947 (rate); those of
+ * single optima 95.5, 95.7 of 100. Of 60, fewer than 50 cover with a probability of 1 in 3000. */
 static void check_coverage(enum dlm_optimum_of of, const struct synthetic_grid *grid, const char *group, double want,
-                           double lowest, struct dlm_rng *rng)
+                           struct dlm_rng *rng)
 {
     const bool thorough = getenv("DLM_TEST_LONG") != NULL;
     const int studies = thorough ? 1000 : 60;
-    int covered = 0, fitted = 0;
+    const char *what = of == DLM_OPTIMUM_BATCH ? "best batch" : "best rate";
+    int covered = 0, fitted = 0, rows = 0, rows_covered = 0, vague = 0;
     double width = 0, mean = 0, square = 0;
     for (int i = 0; i < studies; i++) {
         struct dlm_study s;
@@ -148,7 +158,7 @@ static void check_coverage(enum dlm_optimum_of of, const struct synthetic_grid *
         struct dlm_laws laws = {0};
         struct dlm_notes notes = {0};
         synthetic_make(&s, grid, rng);
-        const struct dlm_optimum_how h = how(thorough ? 1000 : 200, (uint64_t)i, 2);
+        const struct dlm_optimum_how h = how(thorough ? 400 : 200, (uint64_t)i, 2);
         if (!fit(&s, &h, of, &o, &laws, &notes)) {
             const struct dlm_law_row *k = find(&laws, group, "k");
             fitted += k != NULL;
@@ -156,17 +166,39 @@ static void check_coverage(enum dlm_optimum_of of, const struct synthetic_grid *
             width += k ? (k->hi - k->lo) / studies : NAN;
             mean += k ? k->value / studies : NAN;
             square += k ? k->value * k->value / studies : NAN;
+            for (size_t r = 0; r < o.n; r += 3) {
+                const struct dlm_interval *in = &o.rows[r].best;
+                const double best = best_of(of, grid, &o.rows[r]);
+                vague += isnan(in->lo);
+                rows += !isnan(in->lo);
+                rows_covered += in->lo <= best && in->hi >= best;
+            }
             dlm_optimum_release(&o);
         }
         dlm_laws_release(&laws);
         dlm_notes_release(&notes);
         synthetic_free(&s);
     }
-    tap_ok(fitted == studies && covered >= (thorough ? 0.93 : lowest) * studies &&
-               covered <= 0.99 * studies + !thorough * studies,
-           "%s, %s: %d of %d intervals of k cover %g (mean %.4g, sd %.3g, mean width %.3g)",
-           of == DLM_OPTIMUM_BATCH ? "best batch" : "best rate", group, covered, studies, want, mean,
-           sqrt(square - mean * mean), width);
+    tap_ok(fitted == studies && covered >= (thorough ? 0.93 : 0.83) * studies && (!thorough || covered <= 0.97 * studies),
+           "%s, %s: %d of %d intervals of k cover %g (mean %.4g, sd %.3g, mean width %.3g)", what, group, covered, studies, want,
+           mean, sqrt(square - mean * mean), width);
+    if (grid->batches > 3 && of == DLM_OPTIMUM_BATCH) /* three values leave no residual, and their optima have no interval */
+        tap_ok(rows_covered >= (thorough ? 0.93 : 0.9) * rows && rows_covered <= (thorough ? 0.97 : 0.99) * rows,
+               "%s, %s: %d of %d intervals of single optima cover; %d more have none", what, group, rows_covered, rows, vague);
+}
+
+/* Known answers: y = (x - 1)² at four places with equal variances. */
+static void check_limits(void)
+{
+    const double x[] = {-1, 0, 2, 3}, y[] = {4, 1, 1, 4}, v[] = {0.25, 0.25, 0.25, 0.25}, wild[] = {9, 9, 9, 9};
+    struct dlm_parabola_limits in;
+    /* about x = 1: slope 2u, u = x - 1, variance 0.25/10 + (2u)²·0.25/Σq², q = (x - 1)² - 2.5, Σq² = 9 */
+    const double half = sqrt(4 * 0.025 / (4 - 4 * 4 * 0.25 / 9));
+    tap_ok(dlm_parabola_limit(x, y, v, 4, 2, &in) && fabs(in.low - (1 - half)) < 1e-9 && fabs(in.high - (1 + half)) < 1e-9,
+           "Fieller's interval of a lowest point: %.6f to %.6f", in.low, in.high);
+    tap_near(in.se, sqrt(0.025) / 2, 1e-9, "its standard error");
+    tap_near(in.low_se, sqrt(0.25 * (0.25 + 2.5 * 2.5 / 9)), 1e-9, "and that of the value there");
+    tap_ok(!dlm_parabola_limit(x, y, wild, 4, 2, &in), "where the bend is lost in the errors there is none");
 }
 
 int main(void)
@@ -174,16 +206,17 @@ int main(void)
     struct dlm_rng rng;
     dlm_rng_init(&rng, tap_seed(), 2, DLM_RNG_TEST);
     check_parabolas();
+    check_limits();
     check_exact();
     struct synthetic_grid g = batch_grid;
     g.of_run = 0.003;
     g.of_point = 0.002;
-    check_coverage(DLM_OPTIMUM_BATCH, &g, "balanced", g.k_batch, 0.83, &rng);
+    check_coverage(DLM_OPTIMUM_BATCH, &g, "balanced", g.k_batch, &rng);
     g.groups = 3;
-    check_coverage(DLM_OPTIMUM_BATCH, &g, "pooled", g.k_batch, 0.83, &rng);
+    check_coverage(DLM_OPTIMUM_BATCH, &g, "pooled", g.k_batch, &rng);
     g = rate_grid;
     g.of_run = 0.0005;
     g.of_point = 0.001;
-    check_coverage(DLM_OPTIMUM_LR, &g, "balanced", g.k_lr, 0.83, &rng);
+    check_coverage(DLM_OPTIMUM_LR, &g, "balanced", g.k_lr, &rng);
     return tap_end();
 }
