@@ -273,7 +273,11 @@ int dlm_words_add(struct dlm_words *w, size_t lane, const uint8_t *text, size_t 
 int dlm_words_gather(struct dlm_words *w, const struct dlm_words_part **parts, struct dlm_error *err)
 {
     int failed = 0;
-#pragma omp parallel for schedule(dynamic) num_threads((int)w->n_lanes)
+    size_t work = 0; /* words to be moved: threads for a few are dearer than the few */
+    for (size_t k = 0; k < w->n_lanes; k++)
+        for (int i = 0; i < DLM_WORDS_PARTS; i++)
+            work += w->lanes[k].parts[i].used;
+#pragma omp parallel for schedule(dynamic) num_threads((int)w->n_lanes) if (work > 10000)
     for (int i = 0; i < DLM_WORDS_PARTS; i++) {
         struct dlm_error here = {{0}};
         for (size_t k = 0; k < w->n_lanes; k++) {

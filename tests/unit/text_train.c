@@ -10,7 +10,7 @@
 
 #include <ctype.h>
 
-enum { MAX_WORDS = 4000 };
+enum { MAX_WORDS = 4000, MOST = 2000 };
 
 /* Words are runs of letters with the space before them, or single other characters: a pattern that is simple to follow by hand. */
 static const char pattern[] = " ?[a-z]+|[^a-z]";
@@ -85,21 +85,29 @@ static void plain_merge(uint32_t a, uint32_t b, uint32_t made)
     }
 }
 
-static char *train(const char *text, size_t n, size_t lanes, size_t size, uint64_t least, struct dlm_trained *made, struct dlm_error *err)
+static char *train_often(const char *text, size_t n, int times, size_t lanes, size_t size, uint64_t least, struct dlm_trained *made,
+                         struct dlm_error *err)
 {
     struct dlm_trainer *t = NULL;
     memset(made, 0, sizeof *made);
     int rc = dlm_trainer_new(&t, pattern, lanes, err);
     /* lines are documents, dealt to the lanes in turn */
-    for (size_t at = 0, lane = 0; at < n && !rc; lane = (lane + 1) % lanes) {
-        const char *lf = memchr(text + at, '\n', n - at);
-        size_t end = lf ? (size_t)(lf - text) + 1 : n;
-        rc = dlm_trainer_count(t, lane, text + at, end - at, 0, err);
-        at = end;
-    }
+    for (; times; times--)
+        for (size_t at = 0, lane = 0; at < n && !rc; lane = (lane + 1) % lanes) {
+            const char *lf = memchr(text + at, '\n', n - at);
+            size_t end = lf ? (size_t)(lf - text) + 1 : n;
+            rc = dlm_trainer_count(t, lane, text + at, end - at, 0, err);
+            at = end;
+        }
     rc = rc ? rc : dlm_trainer_finish(t, bytepair_specials, 4, size, least, NULL, NULL, made, err);
     dlm_trainer_free(t);
     return rc ? NULL : made->json;
+}
+
+static char *train(const char *text, size_t n, size_t lanes, size_t size, uint64_t least, struct dlm_trained *made,
+                   struct dlm_error *err)
+{
+    return train_often(text, n, 1, lanes, size, least, made, err);
 }
 
 static size_t random_text(struct dlm_rng *r, char *text, size_t n, const char *letters)
@@ -115,8 +123,8 @@ static void against_plain(struct dlm_rng *r)
 {
     static const char *const letters[] = {"a", "ab", "abcde", "etaoinshrdlu"};
     char text[3000];
-    for (int turn = 0; turn < 8; turn++) {
-        size_t n = random_text(r, text, sizeof text, letters[turn % 4]), size = 260, want = 300;
+    for (int turn = 0; turn < 16; turn++) { /* some merges of a longer text, or all that a shorter one has */
+        size_t n = random_text(r, text, turn < 8 ? sizeof text : 900, letters[turn % 4]), size = 260, want = turn < 8 ? 300 : MOST;
         struct dlm_trained made;
         struct dlm_error err = {{0}};
         struct dlm_vocab *v = NULL;
@@ -130,10 +138,10 @@ static void against_plain(struct dlm_rng *r)
                 rank += dlm_alphabet_point((uint8_t)c) < dlm_alphabet_point((uint8_t)i);
             order[rank] = (uint8_t)i;
         }
-        struct {
-            uint8_t at[256];
+        static struct {
+            uint8_t at[64];
             size_t len;
-        } token[300] = {{{0}, 0}};
+        } token[MOST];
         for (int i = 0; i < 256; i++) {
             token[4 + i].at[0] = order[i];
             token[4 + i].len = 1;
@@ -158,8 +166,11 @@ static void against_plain(struct dlm_rng *r)
             same = len == token[id].len && !memcmp(bytes, token[id].at, len);
         }
         tap_ok(same, "%zu ids over '%s' are those of a plain trainer%s", size, letters[turn % 4], err.msg);
+        char *often = train_often(text, n, 1500, 2, want, 1500, &made, &err);
+        tap_ok(json && often && !strcmp(json, often) && made.bytes == 1500 * n, "and they are when all is a thousand times as frequent");
         dlm_vocab_free(v);
         free(json);
+        free(often);
     }
 }
 
@@ -212,6 +223,131 @@ static void no_special_word(void)
     free(made.json);
 }
 
+/* A text in parts, cut where it may be, each counted in some lane. */
+static char *train_parts(const uint8_t *text, size_t n, const char *name, size_t lanes, struct dlm_rng *r, struct dlm_trained *made,
+                         struct dlm_error *err)
+{
+    struct dlm_trainer *t = NULL;
+    memset(made, 0, sizeof *made);
+    int rc = dlm_trainer_new(&t, dlm_split_pattern(name), lanes, err);
+    for (size_t at = 0; at < n && !rc;) {
+        size_t most = at + 1 + (r ? dlm_rng_below(r, 3000) : n);
+        size_t end = dlm_split_cut(text, at, most < n ? most : n);
+        end = end && r ? end : n;
+        rc = dlm_trainer_count(t, r ? dlm_rng_below(r, lanes) : 0, text + at, end - at, end < n, err);
+        at = end;
+    }
+    rc = rc ? rc : dlm_trainer_finish(t, bytepair_specials, 4, 900, 1, NULL, NULL, made, err);
+    dlm_trainer_free(t);
+    return rc ? NULL : made->json;
+}
+
+static void parts(struct dlm_rng *r)
+{
+    static const char *const names[] = {"gpt2", "cl100k", "o200k"};
+    static const char pieces[] = "the of And 'll don't 12 12345 \n\n\n  \t x=y; \xc3\xa9t\xc3\xa9 \xff ";
+    static const size_t lanes[] = {1, 2, 3, 7};
+    static uint8_t text[60000];
+    struct dlm_error err = {{0}};
+    struct dlm_trained made, whole;
+    for (size_t at = 0; at < sizeof text; at++)
+        text[at] = (uint8_t)(dlm_rng_below(r, 9)   ? pieces[dlm_rng_below(r, sizeof pieces - 1)]
+                             : dlm_rng_below(r, 4) ? 'a' + (int)dlm_rng_below(r, 6)
+                                                   : '\n');
+    for (size_t p = 0; p < 3; p++) {
+        char *one = train_parts(text, sizeof text, names[p], 1, NULL, &whole, &err);
+        bool same = one != NULL;
+        for (size_t i = 0; i < 4; i++) {
+            char *json = train_parts(text, sizeof text, names[p], lanes[i], r, &made, &err);
+            same = same && json && !strcmp(one, json) && made.words == whole.words && made.bytes == sizeof text;
+            free(json);
+        }
+        tap_ok(same, "%s: neither cuts nor 1, 2, 3, 7 lanes change anything: %zu words", names[p], whole.words);
+        free(one);
+    }
+}
+
+/* Documents of one word each; which are in the sample shows in what is counted. */
+static void samples(void)
+{
+    enum { N = 2000 };
+    struct dlm_error err = {{0}};
+    struct dlm_trained made[4];
+    char *json[4] = {NULL};
+    static const uint64_t seeds[] = {1, 1, 1, 2};
+    for (int i = 0; i < 4; i++) {
+        struct dlm_trainer *t = NULL;
+        bool good = !dlm_trainer_new(&t, pattern, 3, &err);
+        dlm_trainer_sample(t, 0.25, seeds[i]);
+        for (int k = 0; k < 2 * N && good; k++) { /* each twice, in another order and other lanes */
+            char word[16];
+            int at = i == 1 ? 2 * N - 1 - k : k, x = at % N;
+            int n = snprintf(word, sizeof word, "%c%c%cx", 'a' + x % 26, 'a' + x / 26 % 26, 'a' + x / 676);
+            good = !dlm_trainer_count(t, (size_t)(i == 2 ? 0 : at % 3), word, (size_t)n, 0, &err) &&
+                   !dlm_trainer_count(t, 1, "", 0, 0, &err);
+        }
+        good = good && !dlm_trainer_finish(t, bytepair_specials, 4, 400, 1, NULL, NULL, &made[i], &err);
+        json[i] = good ? made[i].json : NULL;
+        dlm_trainer_free(t);
+    }
+    bool all = json[0] && json[1] && json[2] && json[3];
+    /* 500 ± 5 standard deviations of 19.4 */
+    tap_ok(all && made[0].texts_seen == 2 * N && made[0].bytes_seen == 8 * N && made[0].texts == 2 * made[0].words &&
+               made[0].words > 403 && made[0].words < 597,
+           "a quarter of %d texts is %zu, and the same text is in it twice or not at all: %s", N, all ? made[0].words : 0, err.msg);
+    tap_ok(all && !strcmp(json[0], json[1]) && !strcmp(json[0], json[2]), "neither order nor lanes change a sample");
+    tap_ok(all && strcmp(json[0], json[3]) && made[3].words > 403 && made[3].words < 597, "another seed, another sample of %zu",
+           all ? made[3].words : 0);
+    for (int i = 0; i < 4; i++)
+        free(json[i]);
+    struct dlm_trainer *t = NULL;
+    bool good = !dlm_trainer_new(&t, pattern, 1, &err);
+    dlm_trainer_sample(t, 1e-9, 0);
+    good = good && !dlm_trainer_count(t, 0, "abc", 3, 0, &err);
+    good = good && dlm_trainer_finish(t, bytepair_specials, 4, 300, 1, NULL, NULL, &made[0], &err) == DLM_EDATA;
+    tap_ok(good && strstr(err.msg, "sample"), "an empty sample is an error: %s", err.msg);
+    dlm_trainer_free(t);
+}
+
+/* One word of a megabyte: tokens double until they would be too long. */
+static void one_long_word(void)
+{
+    enum { N = 1 << 20 };
+    struct dlm_error err = {{0}};
+    struct dlm_trained made;
+    struct dlm_vocab *v = NULL;
+    char *text = malloc(N);
+    memset(text, 'a', N);
+    char *json = train(text, N, 1, 400, 1, &made, &err);
+    size_t len = 0;
+    bool good = json && made.size == 275 && !dlm_vocab_parse(&v, json, strlen(json), "long", &err);
+    if (good)
+        dlm_vocab_bytes(v, 274, &len);
+    tap_ok(good && len == 32768, "a token has at most 65,535 bytes: the last has %zu: %s", len, err.msg);
+    dlm_vocab_free(v);
+    free(json);
+    free(text);
+}
+
+static int stop_at(void *to, size_t size)
+{
+    *(size_t *)to = size;
+    return size > 300 ? DLM_ESTOPPED : 0;
+}
+
+static void stopped(struct dlm_rng *r)
+{
+    static char text[40000];
+    size_t n = random_text(r, text, sizeof text, "etaoinshrdlucmf"), seen = 0;
+    struct dlm_error err = {{0}};
+    struct dlm_trained made = {0};
+    struct dlm_trainer *t = NULL;
+    bool good = !dlm_trainer_new(&t, pattern, 1, &err) && !dlm_trainer_count(t, 0, text, n, 0, &err) &&
+                dlm_trainer_finish(t, bytepair_specials, 4, 3000, 1, stop_at, &seen, &made, &err) == DLM_ESTOPPED;
+    tap_ok(good && seen > 300 && seen < 400 && !made.json, "training is told of and stopped: at %zu ids", seen);
+    dlm_trainer_free(t);
+}
+
 int main(void)
 {
     struct dlm_rng r;
@@ -219,5 +355,9 @@ int main(void)
     against_plain(&r);
     properties(&r);
     no_special_word();
+    parts(&r);
+    samples();
+    one_long_word();
+    stopped(&r);
     return tap_end();
 }
