@@ -431,6 +431,30 @@ static void evenness(void)
     }
 }
 
+/* All ids of a set, one split after the other, malloc'ed; NULL, and a message, where reading fails. */
+static uint32_t *read_set(const char *path, size_t *n, struct dlm_error *err)
+{
+    struct dlm_shards *s;
+    uint32_t *ids = NULL;
+    size_t k = 0;
+    int rc = dlm_shards_open(&s, path, err);
+    if (rc)
+        return NULL;
+    size_t len = dlm_shards_seq_len(s);
+    uint64_t count[2] = {dlm_shards_sequences(s, DLM_SPLIT_TRAIN), dlm_shards_sequences(s, DLM_SPLIT_VAL)};
+    ids = malloc((size_t)(count[0] + count[1]) * len * sizeof *ids);
+    for (int split = 0; split < 2 && !rc; split++)
+        for (uint64_t i = 0; i < count[split] && !rc; i++, k++)
+            rc = dlm_shards_read(s, (enum dlm_split)split, i, ids + k * len, err);
+    dlm_shards_close(s);
+    if (rc) {
+        free(ids);
+        return NULL;
+    }
+    *n = k * len;
+    return ids;
+}
+
 static void damage(uint64_t seed)
 {
     struct docs d = make_docs(seed, 60, 30, 5);
@@ -445,8 +469,11 @@ static void damage(uint64_t seed)
     must(pack_files(in_dir("set"), 1, in_dir("a"), NULL, &o, &r, &err), &err);
     must(dlm_shards_verify(in_dir("set"), &err), &err);
     static const char *const files[] = {"train-00000.tok.zst", "val-00000.tok.zst", "manifest.tsv"};
+    size_t n_ids = 0;
+    uint32_t *ids_of_set = read_set(in_dir("set"), &n_ids, &err);
+    tap_ok(ids_of_set && n_ids, "the set is read %s", err.msg);
     for (int f = 0; f < 3; f++) {
-        size_t n, missed = 0, unnamed = 0, opened = 0;
+        size_t n, missed = 0, unnamed = 0, opened = 0, wrong = 0, not_placed = 0, cuts_missed = 0;
         char name[64];
         snprintf(name, sizeof name, "set/%s", files[f]);
         uint8_t *b = slurp(in_dir(name), &n);
@@ -456,23 +483,38 @@ static void damage(uint64_t seed)
             spill(in_dir(name), b, n);
             missed += dlm_shards_verify(in_dir("set"), &err) != DLM_EDATA;
             unnamed += !strstr(err.msg, in_dir("set"));
+            if (f < 2) { /* what does not read checksums: the same ids, or the shard and where */
+                size_t got;
+                err.msg[0] = 0;
+                uint32_t *ids = read_set(in_dir("set"), &got, &err);
+                wrong += ids && (got != n_ids || memcmp(ids, ids_of_set, n_ids * sizeof *ids));
+                not_placed += !ids && !(strstr(err.msg, files[f]) || strstr(err.msg, "manifest.tsv"));
+                free(ids);
+            }
             if (f == 2 && !dlm_shards_open(&s, in_dir("set"), &err)) {
                 opened++;
                 dlm_shards_close(s);
             }
             b[i] ^= bit;
         }
-        for (size_t i = 0; i < n; i += f == 2 ? 1 : 13) {
+        for (size_t i = 0; i < n; i += quick_sync || f == 2 ? 1 : 13) {
             spill(in_dir(name), b, i);
             missed += dlm_shards_verify(in_dir("set"), &err) != DLM_EDATA;
+            size_t got;
+            uint32_t *ids = read_set(in_dir("set"), &got, &err);
+            cuts_missed += ids || !(strstr(err.msg, files[f]) || strstr(err.msg, "manifest"));
+            free(ids);
         }
         spill(in_dir(name), b, n);
+        tap_ok(!wrong && !not_placed && !cuts_missed, "readers of sequences get the right ids or an error that names %s (%zu wrong, %zu unnamed, %zu cuts)", files[f],
+               wrong, not_placed, cuts_missed);
         tap_ok(!missed && !unnamed,
                "a flip in each of the %zu bytes of %s, and cuts, are noticed (%zu missed, %zu unnamed)", n, files[f], missed, unnamed);
         if (f == 2) /* 16 digits of 4 rows of checksums; some flips make no digit */
             tap_ok(opened <= 16 * 4, "of the manifest's bytes, opening lets pass the checksums only (%zu)", opened);
         free(b);
     }
+    free(ids_of_set);
     size_t n, missed = 0;
     uint8_t *b = slurp(in_dir("set/tokenizer.json"), &n);
     for (size_t i = 0; i < n; i += 7) {
