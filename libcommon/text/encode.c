@@ -408,7 +408,8 @@ static int merge_piece(struct dlm_encoder *e, const uint8_t *text, size_t n, str
         if (rc)
             return rc;
         uint32_t *to = e->ids->at + e->ids->n;
-        size_t made = n <= DLM_PAIRS_TEXT ? dlm_pairs_merge(e->pairs, text, n, to) : dlm_pairs_merge_long(e->pairs, &e->windows, text, n, to);
+        size_t made = n <= DLM_PAIRS_TEXT ? dlm_pairs_merge(e->pairs, text, n, to)
+                                          : dlm_pairs_merge_long(e->pairs, &e->windows, text, n, to);
         e->ids->n += made;
         if (made)
             return 0;
@@ -570,7 +571,8 @@ static int encode_block(struct dlm_encoder *e, const uint8_t *text, size_t room,
             continue;
         }
         e->ids->n = (size_t)(to - e->ids->at);
-        rc = w ? miss_word(e, w, key[i].text, text + from, ends[i] - from, err) : encode_piece(e, text + from, ends[i] - from, err);
+        size_t len = ends[i] - from;
+        rc = w ? miss_word(e, w, key[i].text, text + from, len, err) : encode_piece(e, text + from, len, err);
         rc = rc ? rc : reserve(e->ids, 4 * (n - i), err);
         to = e->ids->at + e->ids->n;
     }

@@ -1,10 +1,10 @@
 /* Scanners of the named patterns.
  *
  * Each alternative of an expression is followed in its order; where the matcher would backtrack, a look at what the run ended with
- * decides instead. ASCII, most of any text, is cut by windows of 64 bytes: a word of 64 bits for each class says where its
- * characters are, and a few sums and shifts of those where pieces begin, so that the length of a word costs no wrong guess of the
- * processor. Where a window decides nothing (other characters, a long piece, the end of the text), and on processors without
- * SSE2, pieces are followed one by one.
+ * decides instead. ASCII, most of any text, letters of other scripts and bytes that are not UTF-8 are cut by windows of 64 bytes: a
+ * word of 64 bits for each class says where its characters are, and a few sums and shifts of those where pieces begin, so that the
+ * length of a word costs no wrong guess of the processor. Where a window decides nothing (other characters, a long piece, the end of
+ * the text), and on processors without SSE2, pieces are followed one by one.
  */
 #include "text/scan.h"
 
@@ -242,21 +242,21 @@ word:
 /* --- by windows --------------------------------------------------------------------------------------------------------------- */
 
 #ifdef __SSE2__
-/* Sixty-four bytes of ASCII at once: a bit for each byte of each class, then for each that begins a piece. The first byte does; what
- * comes before it does not matter. */
+/* Sixty-four bytes at once: a bit for each byte of each class, then for each that begins a piece. The first byte does; what comes
+ * before it does not matter. */
 enum { WINDOW = 64 };
 
 struct window {
     uint64_t letter, lower, upper, digit, newline, blank, space, slash, quote, other; /* space: ' ' alone */
-    uint64_t high, bad; /* not ASCII; of those, what is certainly not of a character */
+    uint64_t high, bad, lead; /* not ASCII; of those, what is certainly not of a character; what begins one that ends in the window */
 };
 
 #define BITS(condition) ((uint64_t)(unsigned)_mm_movemask_epi8(condition) << 16 * i)
 #define EACH(field, condition) w->field |= BITS(condition)
 
 /* The bytes at which no well-formed character begins and which none holds, after Unicode table 3-7. The last three, which may begin one
- * that ends beyond, are none of them. */
-static uint64_t bad_bytes(const uint8_t *s, uint64_t high)
+ * that ends beyond, are none of them. *lead: where characters begin that are not ASCII and end in the window. */
+static inline uint64_t bad_bytes(const uint8_t *s, uint64_t high, uint64_t *lead)
 {
     uint64_t rest = 0, two = 0, three = 0, four = 0, e0 = 0, ed = 0, f0 = 0, f4 = 0, from_90 = 0, from_a0 = 0;
 #pragma GCC unroll 4
@@ -283,6 +283,7 @@ static uint64_t bad_bytes(const uint8_t *s, uint64_t high)
     three &= rest >> 1 & rest >> 2 & ~(e0 & ~(from_a0 >> 1)) & ~(ed & from_a0 >> 1);
     four &= rest >> 1 & rest >> 2 & rest >> 3 & ~(f0 & ~(from_90 >> 1)) & ~(f4 & from_90 >> 1);
     uint64_t second = two | three | four, third = three | four;
+    *lead = second;
     return high & ~(second | second << 1 | third << 2 | four << 3) & UINT64_MAX >> 3;
 }
 
@@ -306,7 +307,8 @@ static inline void classify(struct window *w, const uint8_t *s)
         EACH(slash, _mm_cmpeq_epi8(x, _mm_set1_epi8('/')));
         EACH(quote, _mm_cmpeq_epi8(x, _mm_set1_epi8('\'')));
     }
-    w->bad = w->high ? bad_bytes(s, w->high) : 0;
+    w->lead = 0;
+    w->bad = w->high ? bad_bytes(s, w->high, &w->lead) : 0;
     w->blank = (w->blank | w->space) & ~w->newline;
     w->lower = w->letter & ~w->upper;
     w->other = ~(w->letter | w->digit | w->blank | w->newline | w->bad);
@@ -382,16 +384,34 @@ static inline uint64_t begins_o200k(const struct window *w, const struct text *t
     return begin;
 }
 
+/* Letters that are not ASCII, all of their bytes: runs of letters do not care how long one is. Up to the first character that is none,
+ * and for o200k that has no case. */
+static inline void other_letters(struct window *w, const struct text *t, size_t at, bool cased)
+{
+    for (uint64_t lead = w->lead; lead; lead &= lead - 1) {
+        unsigned n, c = look(t, at + (size_t)__builtin_ctzll(lead), &n);
+        if (!(c & L) || (cased && (c & BIT(LETTER))))
+            break;
+        uint64_t bytes = (lead & -lead) * ((1u << n) - 1);
+        w->high ^= bytes;
+        w->other ^= bytes;
+        w->letter |= bytes;
+        w->upper |= c & BIT(UPPER) ? bytes : 0;
+        w->lower |= c & BIT(LOWER) ? bytes : 0;
+    }
+}
+
 /* The ends of pieces from `at` on that 64 bytes decide, none where there is no such; *at becomes the last. Of what is in the window, the
  * white space that ends it and two bytes before are left for the next: whether they begin a piece is seen from what follows. */
-static inline size_t window(enum dlm_scan pattern, const struct text *t, size_t *at, size_t *ends, bool *rough)
+static inline size_t window(enum dlm_scan pattern, const struct text *t, size_t *at, size_t *ends)
 {
     struct window w;
     classify(&w, t->s + *at);
+    if (w.lead)
+        other_letters(&w, t, *at, pattern == DLM_SCAN_O200K);
     uint64_t known = ~(w.blank | w.newline), high = w.high & ~w.bad;
     if (high)
         known &= (high & -high) - 1;
-    *rough = w.bad;
     if (known < 8)
         return 0;
     uint64_t begin = pattern == DLM_SCAN_GPT2     ? begins_gpt2(&w, t, *at)
@@ -409,30 +429,36 @@ static inline size_t window(enum dlm_scan pattern, const struct text *t, size_t 
 enum { WINDOW = 64 };
 
 /* Without SSE2 no window decides anything. */
-static inline size_t window(enum dlm_scan pattern, const struct text *t, size_t *at, size_t *ends, bool *rough)
+static inline size_t window(enum dlm_scan pattern, const struct text *t, size_t *at, size_t *ends)
 {
     (void)pattern, (void)t, (void)at, (void)ends;
-    *rough = false;
     return 0;
 }
 #endif
 
-/* Pieces from `at` on: by windows as long as they are ASCII and bad bytes, one by one otherwise. */
+/* Pieces from `at` on: by windows where those decide, one by one otherwise. */
 static inline size_t scan(enum dlm_scan pattern, const uint8_t *text, size_t at, size_t len, size_t stop, size_t *valid,
                           size_t *ends, size_t max)
 {
     struct text t = {text, *valid}; /* well-formed up to its end, where that is beyond `at` */
     size_t n = 0;
-    bool rough = false;
+    unsigned wait = 0, last = 1; /* pieces that are followed one by one before the next window, and after the last that failed */
     while (n < max && at < stop) {
-        size_t many = len - at >= WINDOW && (text[at] < 0x80 || rough) ? window(pattern, &(struct text){text, len}, &at, ends + n, &rough) : 0;
-        n += many;
-        if (many)
-            continue;
+        if (wait) {
+            wait--;
+        } else if (len - at >= WINDOW) {
+            size_t many = window(pattern, &(struct text){text, len}, &at, ends + n);
+            n += many;
+            if (many) {
+                last = 1;
+                continue;
+            }
+            wait = last - 1;
+            last = last < 16 ? 2 * last : last;
+        }
         if (at >= t.len)
             t.len = at + dlm_utf8_prefix(text + at, len - at);
         if (at == t.len) {
-            rough = true;
             do
                 at++;
             while (at < stop && !dlm_utf8_char(text + at, len - at));
@@ -449,7 +475,8 @@ static inline size_t scan(enum dlm_scan pattern, const uint8_t *text, size_t at,
     return n;
 }
 
-size_t dlm_scan_pieces(enum dlm_scan pattern, const uint8_t *text, size_t at, size_t len, size_t stop, size_t *valid, size_t *ends, size_t max)
+size_t dlm_scan_pieces(enum dlm_scan pattern, const uint8_t *text, size_t at, size_t len, size_t stop, size_t *valid,
+                       size_t *ends, size_t max)
 {
     switch (pattern) {
     case DLM_SCAN_GPT2: return scan(DLM_SCAN_GPT2, text, at, len, stop, valid, ends, max);

@@ -18,6 +18,7 @@ enum { DLM_SCAN_MORE = 64 };
  * order, the last perhaps beyond `stop`; no more are looked for once `max` are there. Returns how many. What is not UTF-8 is cut
  * as split.h says. *valid: text[at..*valid) is well-formed and ends with `len` or before what is not; 0 at first, kept between
  * calls for one text so that nothing is looked at again and again. */
-size_t dlm_scan_pieces(enum dlm_scan pattern, const uint8_t *text, size_t at, size_t len, size_t stop, size_t *valid, size_t *ends, size_t max);
+size_t dlm_scan_pieces(enum dlm_scan pattern, const uint8_t *text, size_t at, size_t len, size_t stop, size_t *valid,
+                       size_t *ends, size_t max);
 
 #endif
