@@ -9,6 +9,9 @@
  *   zstd -3 …        the program on the ids of that stream as a plain file, to a file.
  *   writer -j J      the same file read and written as a token stream. ratio: speed to the zstd above it.
  *   shard …          dlm_pack of that stream, all in memory, and with a memory of a quarter of the ids. ratio: speed to the first.
+ *   coding …         what the ids of one copy take at level 3 in frames of 1 MiB of plain ids, written plainly or otherwise, for 32,768 ids
+ *                    (plain: 16 bits) and for 131,072 (32 bits): bytes before compression, cpu_s of coding and compressing both, s as cpu_s;
+ *                    ratio: compressed size to plain.
  *   open, random …   of a set of GIB (1) of ids: s is the median of many, mb_s NA; cold: each after the set was dropped from the page cache.
  *                    Opening reads the vocabulary and all indexes. ratio: frames read for a sequence.
  *
@@ -32,6 +35,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <zstd.h>
 
 const char *dlm_split_pattern(const char *name); /* of text/split.h, whose struct dlm_split and the enum of token/shards.h share a name */
 
@@ -197,6 +201,153 @@ static void time_all(struct timed *t, int n)
     }
 }
 
+static double cpu_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* --- how ids are coded ------------------------------------------------------------------------------------------------------- */
+
+struct list {
+    uint32_t *at;
+    size_t n, cap;
+};
+
+static int collect(void *to, const struct dlm_corpus_ids *b, struct dlm_error *e)
+{
+    struct list *l = to;
+    if (l->n + b->n > l->cap) {
+        l->cap = 2 * l->cap + b->n;
+        l->at = realloc(l->at, l->cap * sizeof *l->at);
+        if (!l->at)
+            return dlm_fail(e, DLM_ENOMEM, "out of memory");
+    }
+    memcpy(l->at + l->n, b->ids, b->n * sizeof *b->ids);
+    l->n += b->n;
+    return 0;
+}
+
+static uint64_t *counts;
+
+static int by_count(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return counts[x] != counts[y] ? (counts[x] < counts[y] ? 1 : -1) : (x > y) - (x < y);
+}
+
+/* 2 or 4 bytes an id. */
+static size_t code_plain(uint8_t *to, const uint32_t *ids, size_t n, const uint32_t *rank, unsigned id_bytes)
+{
+    (void)rank;
+    dlm_frame_narrow(to, ids, n, id_bytes);
+    return n * id_bytes;
+}
+
+/* 2 bytes, high one first, below 0xf000; 3 above. */
+static size_t code_escaped(uint8_t *to, const uint32_t *ids, size_t n, const uint32_t *rank, unsigned id_bytes)
+{
+    uint8_t *p = to;
+    (void)rank;
+    (void)id_bytes;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t v = ids[i];
+        if (v >= 0xf000) {
+            v -= 0xf000;
+            *p++ = (uint8_t)(0xf0 | v >> 16);
+        }
+        *p++ = (uint8_t)(v >> 8);
+        *p++ = (uint8_t)v;
+    }
+    return (size_t)(p - to);
+}
+
+/* Ranks by frequency, seven bits a byte. */
+static size_t code_ranked7(uint8_t *to, const uint32_t *ids, size_t n, const uint32_t *rank, unsigned id_bytes)
+{
+    uint8_t *p = to;
+    (void)id_bytes;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t v = rank[ids[i]];
+        for (; v > 127; v >>= 7)
+            *p++ = (uint8_t)(v | 128);
+        *p++ = (uint8_t)v;
+    }
+    return (size_t)(p - to);
+}
+
+/* Ranks by frequency: the first byte tells how many follow and has the high bits, so that it repeats where words do. */
+static size_t code_ranked(uint8_t *to, const uint32_t *ids, size_t n, const uint32_t *rank, unsigned id_bytes)
+{
+    uint8_t *p = to;
+    (void)id_bytes;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t v = rank[ids[i]];
+        if (v < 128) {
+            *p++ = (uint8_t)v;
+            continue;
+        }
+        v -= 128;
+        if (v < 126 << 8) {
+            *p++ = (uint8_t)(128 + (v >> 8));
+        } else {
+            v -= 126 << 8;
+            *p++ = (uint8_t)(254 + (v >> 16));
+            *p++ = (uint8_t)(v >> 8);
+        }
+        *p++ = (uint8_t)v;
+    }
+    return (size_t)(p - to);
+}
+
+static void codings(const struct dlm_vocab *v)
+{
+    static const struct {
+        const char *name;
+        size_t (*code)(uint8_t *, const uint32_t *, size_t, const uint32_t *, unsigned);
+    } all[] = {{"plain", code_plain}, {"16 bits and an escape", code_escaped}, {"ranked, 7 bits a byte", code_ranked7}, {"ranked, prefix", code_ranked}};
+    struct dlm_corpus c = {.paths = &text, .n_paths = 1, .options = {.by = DLM_BY_BLANK}};
+    struct list l = {0};
+    uint32_t size = dlm_vocab_size(v), *order = malloc(size * sizeof *order), *rank = malloc(size * sizeof *rank);
+    unsigned id_bytes = size <= 65536 ? 2 : 4;
+    size_t frame = (1 << 20) / id_bytes, room = ZSTD_compressBound(4 << 20), plain = 0;
+    uint8_t *raw = malloc(4 << 20), *packed = malloc(room);
+    ZSTD_CCtx *zstd = ZSTD_createCCtx();
+    counts = calloc(size, sizeof *counts);
+    must(dlm_pool_new(&c.pool, 1, &err));
+    must(dlm_corpus_encode(&c, v, false, true, collect, &l, &err));
+    for (size_t i = 0; i < l.n; i++)
+        counts[l.at[i]]++;
+    for (uint32_t i = 0; i < size; i++)
+        order[i] = i;
+    qsort(order, size, sizeof *order, by_count);
+    for (uint32_t i = 0; i < size; i++)
+        rank[order[i]] = i;
+    for (size_t k = 0; k < sizeof all / sizeof *all; k++) {
+        size_t before = 0, after = 0;
+        double cpu = cpu_now();
+        for (size_t at = 0; at < l.n; at += frame) {
+            size_t n = all[k].code(raw, l.at + at, l.n - at < frame ? l.n - at : frame, rank, id_bytes);
+            before += n;
+            after += ZSTD_compressCCtx(zstd, packed, room, raw, n, 3);
+        }
+        cpu = cpu_now() - cpu;
+        plain = plain ? plain : after;
+        char name[80];
+        snprintf(name, sizeof name, "coding of %u ids: %s", size, all[k].name);
+        row(name, before, cpu, cpu, (double)after / (double)plain);
+    }
+    ZSTD_freeCCtx(zstd);
+    dlm_pool_free(c.pool);
+    free(l.at);
+    free(order);
+    free(rank);
+    free(counts);
+    free(raw);
+    free(packed);
+}
+
 /* --- random access ----------------------------------------------------------------------------------------------------------- */
 
 static uint64_t random_at;
@@ -277,13 +428,6 @@ static int by_size(const void *a, const void *b)
     return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
 }
 
-static double cpu_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static void random_access(void)
 {
     uint64_t bytes = (uint64_t)(gib * 0x1p30);
@@ -354,20 +498,22 @@ static const char *make_up(void)
     return strdup(path);
 }
 
-static void make_vocab(void)
+static struct dlm_vocab *make_vocab(size_t size)
 {
     static const char *const names[] = {"<|begin_of_text|>", "<|end_of_text|>", "<|pad|>", "<|mask|>"};
     struct dlm_trainer *t;
     struct dlm_trained made = {0};
+    struct dlm_vocab *v;
     struct dlm_corpus c = {.paths = &text, .n_paths = 1};
     must(dlm_pool_new(&c.pool, 1, &err));
     must(dlm_trainer_new(&t, dlm_split_pattern("cl100k"), 1, &err));
     must(dlm_corpus_count(&c, t, &err));
-    must(dlm_trainer_finish(t, names, 4, 32768, 1, NULL, NULL, &made, &err));
-    must(dlm_vocab_parse(&vocab, made.json, strlen(made.json), "trained", &err));
+    must(dlm_trainer_finish(t, names, 4, size, 1, NULL, NULL, &made, &err));
+    must(dlm_vocab_parse(&v, made.json, strlen(made.json), "trained", &err));
     dlm_trainer_free(t);
     dlm_pool_free(c.pool);
     free(made.json);
+    return v;
 }
 
 /* The ids of the stream as a plain file. */
@@ -408,7 +554,7 @@ int main(int argc, char **argv)
         text = argv[optind];
     else if (access(text, R_OK))
         text = make_up();
-    make_vocab();
+    vocab = make_vocab(32768);
     puts("case\tbytes\ts\tcpu_s\tmb_s\tratio");
     size_t bytes = (size_t)copies * size_of(text);
     struct timed first[] = {{.name = "tokenize -j 1", .run = tokenize, .arg = 1, .bytes = bytes},
@@ -424,6 +570,10 @@ int main(int argc, char **argv)
     struct timed last[] = {{.name = "shard -j 2", .run = shard, .arg = 0, .bytes = bytes},
                            {.name = "shard -j 2, a quarter in memory", .run = shard, .arg = 4, .bytes = bytes}};
     time_all(last, 2);
+    struct dlm_vocab *large = make_vocab(131072);
+    codings(vocab);
+    codings(large);
+    dlm_vocab_free(large);
     if (gib > 0)
         random_access();
     dlm_vocab_free(vocab);
