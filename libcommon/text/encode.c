@@ -137,15 +137,33 @@ static size_t put_in_order(struct look *look, size_t n)
     return k;
 }
 
+/* 2^bits empty sets, NULL when there is no memory. They are looked up all over the place, where small pages would cost more than the
+ * rest: whole large ones from the system, which are zeros. */
 static struct word *words_of(unsigned bits)
 {
     size_t size = 2 * sizeof(struct word) << bits;
-    struct word *w = aligned_alloc(size < HUGE_PAGE ? 2 * sizeof *w : HUGE_PAGE, size);
-    if (!w)
+    if (size < HUGE_PAGE) {
+        struct word *w = aligned_alloc(2 * sizeof *w, size);
+        return w ? memset(w, 0, size) : NULL;
+    }
+    uint8_t *at = mmap(NULL, size + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED)
         return NULL;
-    if (size >= HUGE_PAGE)
-        madvise(w, size, MADV_HUGEPAGE); /* looked up all over the place: a small page each would cost more than the rest */
-    return memset(w, 0, size);
+    size_t before = -(uintptr_t)at & (HUGE_PAGE - 1);
+    if (before)
+        munmap(at, before);
+    munmap(at + before + size, HUGE_PAGE - before);
+    madvise(at + before, size, MADV_HUGEPAGE);
+    return (struct word *)(at + before);
+}
+
+static void free_words(struct word *w, unsigned bits)
+{
+    size_t size = 2 * sizeof *w << bits;
+    if (size < HUGE_PAGE)
+        free(w);
+    else if (w)
+        munmap(w, size);
 }
 
 int dlm_encoder_new(struct dlm_encoder **out, const struct dlm_vocab *v, bool parse_special, struct dlm_error *err)
@@ -201,7 +219,7 @@ void dlm_encoder_free(struct dlm_encoder *e)
     free(e->look[0]);
     free(e->look[1]);
     free(e->cache);
-    free(e->words);
+    free_words(e->words, e->word_bits);
     free(e->symbols);
     free(e->heap);
     free(e->again.at);
@@ -508,7 +526,7 @@ static void more_words(struct dlm_encoder *e)
         struct word *set = now + 2 * word_set((uint64_t[]){old[i].text[0], old[i].text[1] & ~MANY}, e->word_bits + 1);
         set[set->text[1] != 0] = old[i]; /* they come in order, two for each two sets */
     }
-    free(old);
+    free_words(old, e->word_bits);
     e->words = now;
     e->word_bits++;
 }
