@@ -1,34 +1,37 @@
 /* Attention on the tensor cores, for bf16 heads of up to 128: formulas in attention_sight.cuh, products in attention_tile.cuh, passes and
  * orders in attention.cu.
  *
- * Each block takes 128 rows of one side, whose operands and sums stay in registers, and walks over the other side in tiles of 64 rows, the
- * next of which is on its way to shared memory while one is worked on (one barrier a tile). Within a tile a warp takes 16 rows at a time from
- * scores to sums, so that little but the sums is kept. Tiles of which the block sees nothing are not read; a warp passes over those it sees
- * nothing of itself; a pass over a tile that adds nothing leaves the same bits.
+ * A block takes 64 or 128 rows of one side, whose operands and sums stay in registers, and walks over the other side in tiles of 64, the
+ * next of which is on its way to shared memory while one is worked on: one barrier a tile. Within a tile a warp takes 16 rows at a time from
+ * scores to sums, so that beside the sums little is kept. Tiles of which the block sees nothing are not read, and a warp passes over those
+ * it sees nothing of itself; to go through such a tile would leave the same bits. What a row comes to depends on no other row of its block.
  *
- * With 32 rows a warp shared memory gives what the tensor cores take; with 16, which is what the registers allow where a warp keeps two
- * operands or two sums of 128 columns, mma.sync and shared memory are each other's match and neither waits long.
+ * Registers (sm_80, sm_90a) and shared memory, nothing spilled, eight warps a multiprocessor or more:
+ *
+ *     h up to                 32             64             96            128
+ *     mma_forward             REG
  */
 #include "attention_tile.cuh"
 
-static const unsigned TILE = SIGHT_TILE, ROWS = 128;
+static const unsigned TILE = SIGHT_TILE;
 
-/* Sixteens of rows a warp, and warps, where one operand of HP columns is kept, or two. */
-template <unsigned HP, bool RUNNING> struct one_side {
-    static const unsigned M = HP > 96 && RUNNING ? 1 : 2, THREADS = ROWS / (16 * M) * 32;
-};
+/* M sixteens of rows a warp: four warps in forward; in backward, where two operands or two sums of HP columns are kept, as many as make
+ * 128 rows. Two sixteens share what is read of the tile, which is else the limit: shared memory gives a warp the operands of one
+ * product of 16 rows in the time it takes. */
+static const unsigned FORWARD_THREADS = 128, BACKWARD_ROWS = 128;
+
 template <unsigned HP> struct two_sides {
-    static const unsigned M = HP <= 64 ? 2 : 1, THREADS = ROWS / (16 * M) * 32;
+    static const unsigned M = HP <= 64 ? 2 : 1, THREADS = BACKWARD_ROWS / (16 * M) * 32;
 };
 
-/* Where a block is. */
+/* Where a block is: its first row, head and sequence. */
 struct place {
     unsigned first, head, b;
 };
 
-DLM_DEVICE struct place place_of(const attention_problem &p)
+DLM_DEVICE struct place place_of(const attention_problem &p, unsigned rows)
 {
-    return place{blockIdx.x * ROWS, blockIdx.y, p.sequence + blockIdx.z};
+    return place{blockIdx.x * rows, blockIdx.y, p.sequence + blockIdx.z};
 }
 
 /* In pairs, the head's part of row i of its sequence, of which sequences have N. Loops make it anew for each tile rather than keep it. */
@@ -84,8 +87,8 @@ DLM_DEVICE struct gaze gaze_of(uint64_t (*sees)(enum dlm_attend, struct sight, u
 /* Of a thread's rows and the columns of a group of 16, as they lie in its sums: bit 4·row + column. Made before the sums are, to need fewer
  * registers beside them. */
 template <unsigned M>
-DLM_DEVICE unsigned bits_of(uint64_t (*sees)(enum dlm_attend, struct sight, unsigned, unsigned, bool), enum dlm_attend rule, const uint8_t *noisy,
-                            unsigned row0, unsigned first, unsigned N, unsigned loud, unsigned group)
+DLM_DEVICE unsigned bits_of(uint64_t (*sees)(enum dlm_attend, struct sight, unsigned, unsigned, bool), enum dlm_attend rule,
+                            const uint8_t *noisy, unsigned row0, unsigned first, unsigned N, unsigned loud, unsigned group)
 {
     const struct sight seen = sight_of(noisy, first, N);
     unsigned bits = 0;
@@ -98,11 +101,13 @@ DLM_DEVICE unsigned bits_of(uint64_t (*sees)(enum dlm_attend, struct sight, unsi
     return bits;
 }
 
-template <unsigned HP, bool RUNNING> static __global__ void __launch_bounds__(one_side<HP, RUNNING>::THREADS, 256 / one_side<HP, RUNNING>::THREADS) mma_forward(const attention_problem p)
+/* A block 64·M queries, over the keys that they see. */
+template <unsigned HP, unsigned M, bool RUNNING>
+static __global__ void __launch_bounds__(FORWARD_THREADS, 2) mma_forward(const attention_problem p)
 {
-    const unsigned M = one_side<HP, RUNNING>::M, THREADS = one_side<HP, RUNNING>::THREADS;
+    const unsigned THREADS = FORWARD_THREADS, ROWS = THREADS / 32 * 16 * M;
     DLM_SHARED(uint32_t, shared);
-    const struct place at = place_of(p);
+    const struct place at = place_of(p, ROWS);
     const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
     const unsigned rows = p.n - at.first < ROWS ? p.n - at.first : ROWS, row0 = threadIdx.x / 32 * 16 * M;
     const float *sink_k = p.sink_k + at.head * p.h, *sink_v = p.sink_v + at.head * p.h;
@@ -131,9 +136,10 @@ template <unsigned HP, bool RUNNING> static __global__ void __launch_bounds__(on
             const unsigned e = i / 4 * 16 + i / 2 % 2 * 8 + 2 * t + i % 2;
             const float key = e < p.h ? sink_k[e] : 0;
 #pragma unroll
-            for (unsigned half = 0; half < 2; half++)
-                x[half] = fmaf(__uint_as_float(i % 2 ? q[m][i / 4][i / 2 % 2 * 2 + half] & 0xffff0000u : q[m][i / 4][i / 2 % 2 * 2 + half] << 16),
-                               key, x[half]);
+            for (unsigned half = 0; half < 2; half++) {
+                const uint32_t pair = q[m][i / 4][i / 2 % 2 * 2 + half];
+                x[half] = fmaf(__uint_as_float(i % 2 ? pair & 0xffff0000u : pair << 16), key, x[half]);
+            }
         }
 #pragma unroll
         for (unsigned half = 0; half < 2; half++) {
@@ -151,8 +157,8 @@ template <unsigned HP, bool RUNNING> static __global__ void __launch_bounds__(on
 
     for (unsigned stage = 0; j0 < end; stage ^= 1) {
         const unsigned next = sight_next_keys(noisy, j0 + TILE, end, clean);
-        const struct gaze gaze =
-            gaze_of<M>(sight_keys, sight_all_keys(p.rule, p.at + at.first + row0, j0, p.N), p.rule, noisy, p.at + at.first + row0, j0, p.N, loud);
+        const bool all = sight_all_keys(p.rule, p.at + at.first + row0, j0, p.N);
+        const struct gaze gaze = gaze_of<M>(sight_keys, all, p.rule, noisy, p.at + at.first + row0, j0, p.N, loud);
         copy_wait<0>();
         __syncthreads();
         if (next < end)
@@ -226,12 +232,14 @@ template <unsigned HP, bool RUNNING> static __global__ void __launch_bounds__(on
 }
 
 /* A block 128 keys, over the queries that see them. Shared: two tiles of q and do, and of each query lse·log₂e and D. */
-template <unsigned HP> static __global__ void __launch_bounds__(two_sides<HP>::THREADS, 256 / two_sides<HP>::THREADS) mma_backward_keys(const attention_problem p)
+template <unsigned HP>
+static __global__ void __launch_bounds__(two_sides<HP>::THREADS, 256 / two_sides<HP>::THREADS)
+    mma_backward_keys(const attention_problem p)
 {
-    const unsigned M = two_sides<HP>::M, THREADS = two_sides<HP>::THREADS;
+    const unsigned M = two_sides<HP>::M, THREADS = two_sides<HP>::THREADS, ROWS = BACKWARD_ROWS;
     DLM_SHARED(uint32_t, shared);
     const unsigned STAGE = 2 * tile<HP>::PAIRS + 2 * TILE; /* q, do, lse·log₂e, D */
-    const struct place at = place_of(p);
+    const struct place at = place_of(p, ROWS);
     const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, rows = p.N - at.first < ROWS ? p.N - at.first : ROWS;
     const unsigned row0 = threadIdx.x / 32 * 16 * M;
     const uint8_t *noisy = p.noisy ? p.noisy + (size_t)at.b * p.N : nullptr;
@@ -269,8 +277,8 @@ template <unsigned HP> static __global__ void __launch_bounds__(two_sides<HP>::T
 
     for (unsigned stage = 0; i0 < p.N; stage ^= 1) {
         const unsigned next = sight_next_queries(noisy, i0 + TILE, p.N, hidden);
-        const struct gaze gaze =
-            gaze_of<M>(sight_queries, sight_all_queries(p.rule, at.first + row0 + 16 * M - 1, i0, p.N), p.rule, noisy, at.first + row0, i0, p.N, loud);
+        const bool all = sight_all_queries(p.rule, at.first + row0 + 16 * M - 1, i0, p.N);
+        const struct gaze gaze = gaze_of<M>(sight_queries, all, p.rule, noisy, at.first + row0, i0, p.N, loud);
         copy_wait<0>();
         __syncthreads();
         if (next < p.N)
@@ -333,11 +341,12 @@ template <unsigned HP> static __global__ void __launch_bounds__(two_sides<HP>::T
 
 /* A block 128 queries, over the keys that they see. */
 template <unsigned HP>
-static __global__ void __launch_bounds__(two_sides<HP>::THREADS, 256 / two_sides<HP>::THREADS) mma_backward_queries(const attention_problem p)
+static __global__ void __launch_bounds__(two_sides<HP>::THREADS, 256 / two_sides<HP>::THREADS)
+    mma_backward_queries(const attention_problem p)
 {
-    const unsigned M = two_sides<HP>::M, THREADS = two_sides<HP>::THREADS;
+    const unsigned M = two_sides<HP>::M, THREADS = two_sides<HP>::THREADS, ROWS = BACKWARD_ROWS;
     DLM_SHARED(uint32_t, shared);
-    const struct place at = place_of(p);
+    const struct place at = place_of(p, ROWS);
     const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, rows = p.N - at.first < ROWS ? p.N - at.first : ROWS;
     const unsigned row0 = threadIdx.x / 32 * 16 * M;
     const uint8_t *noisy = p.noisy ? p.noisy + (size_t)at.b * p.N : nullptr;
@@ -377,8 +386,8 @@ static __global__ void __launch_bounds__(two_sides<HP>::THREADS, 256 / two_sides
 
     for (unsigned stage = 0; j0 < end; stage ^= 1) {
         const unsigned next = sight_next_keys(noisy, j0 + TILE, end, clean);
-        const struct gaze gaze =
-            gaze_of<M>(sight_keys, sight_all_keys(p.rule, at.first + row0, j0, p.N), p.rule, noisy, at.first + row0, j0, p.N, loud);
+        const bool all = sight_all_keys(p.rule, at.first + row0, j0, p.N);
+        const struct gaze gaze = gaze_of<M>(sight_keys, all, p.rule, noisy, at.first + row0, j0, p.N, loud);
         copy_wait<0>();
         __syncthreads();
         if (next < end)
@@ -434,20 +443,19 @@ template <unsigned HP> static size_t shared_size()
 /* The grid has a block each tile, head and sequence, of which it takes so many. */
 static const size_t SEQUENCES = 65535;
 
-static dim3 blocks_of(struct attention_problem *p, unsigned rows, size_t B, size_t b)
+static dim3 blocks_of(struct attention_problem *p, unsigned tiles, size_t B, size_t b)
 {
     p->sequence = (unsigned)b;
-    return dim3(ceil_div(rows, ROWS), p->H, (unsigned)(B - b < SEQUENCES ? B - b : SEQUENCES));
+    return dim3(tiles, p->H, (unsigned)(B - b < SEQUENCES ? B - b : SEQUENCES));
 }
 
 template <unsigned HP> static void forward(struct dlm_device *dev, struct attention_problem p, size_t B)
 {
+    const unsigned M = p.running || p.n <= 64 ? 1 : 2; /* the same bits */
+    void (*kernel)(attention_problem) = p.running ? mma_forward<HP, 1, true> : M == 1 ? mma_forward<HP, 1, false> : mma_forward<HP, 2, false>;
     for (size_t b = 0; b < B; b += SEQUENCES) {
-        const dim3 blocks = blocks_of(&p, p.n, B, b);
-        if (p.running)
-            dlm_launch(dev, "attention", mma_forward<HP, true>, blocks, one_side<HP, true>::THREADS, shared_size<HP>(), p);
-        else
-            dlm_launch(dev, "attention", mma_forward<HP, false>, blocks, one_side<HP, false>::THREADS, shared_size<HP>(), p);
+        const dim3 blocks = blocks_of(&p, ceil_div(p.n, 64 * M), B, b);
+        dlm_launch(dev, "attention", kernel, blocks, FORWARD_THREADS, shared_size<HP>(), p);
     }
 }
 
@@ -455,7 +463,7 @@ template <unsigned HP> static void backward(struct dlm_device *dev, struct atten
 {
     const size_t beside = 4 * TILE * sizeof(float);
     for (size_t b = 0; b < B; b += SEQUENCES) {
-        const dim3 blocks = blocks_of(&p, p.N, B, b);
+        const dim3 blocks = blocks_of(&p, ceil_div(p.N, BACKWARD_ROWS), B, b);
         dlm_launch(dev, "attention_backward", mma_backward_keys<HP>, blocks, two_sides<HP>::THREADS, shared_size<HP>() + beside, p);
         dlm_launch(dev, "attention_backward", mma_backward_queries<HP>, blocks, two_sides<HP>::THREADS, shared_size<HP>(), p);
     }
@@ -463,9 +471,10 @@ template <unsigned HP> static void backward(struct dlm_device *dev, struct atten
 
 static bool at_multiple(size_t bytes, const struct attention_problem &p)
 {
-    const uintptr_t at = (uintptr_t)p.q | (uintptr_t)p.k | (uintptr_t)p.v | (uintptr_t)p.o | (uintptr_t)p.dout | (uintptr_t)p.dq | (uintptr_t)p.dk |
-                         (uintptr_t)p.dv;
-    return (at | p.h * 2 | p.d * 2 | p.ldv * 2 | p.lddv * 2) % bytes == 0;
+    size_t all = (p.h | p.d | p.ldv | p.lddv) * 2;
+    for (const void *each : {p.q, p.k, p.v, p.dout, (const void *)p.o, (const void *)p.dq, (const void *)p.dk, (const void *)p.dv})
+        all |= (size_t)(uintptr_t)each;
+    return all % bytes == 0;
 }
 
 bool dlm_attention_mma_takes(const struct attention_problem &p)
@@ -476,11 +485,11 @@ bool dlm_attention_mma_takes(const struct attention_problem &p)
 void dlm_attention_mma(struct dlm_device *dev, struct attention_problem p, size_t B)
 {
     p.wide = at_multiple(16, p);
-    p.h <= 32 ? forward<32>(dev, p, B) : p.h <= 64 ? forward<64>(dev, p, B) : p.h <= 96 ? forward<96>(dev, p, B) : forward<128>(dev, p, B);
+    (p.h <= 32 ? forward<32> : p.h <= 64 ? forward<64> : p.h <= 96 ? forward<96> : forward<128>)(dev, p, B);
 }
 
 void dlm_attention_mma_backward(struct dlm_device *dev, struct attention_problem p, size_t B)
 {
     p.wide = at_multiple(16, p);
-    p.h <= 32 ? backward<32>(dev, p, B) : p.h <= 64 ? backward<64>(dev, p, B) : p.h <= 96 ? backward<96>(dev, p, B) : backward<128>(dev, p, B);
+    (p.h <= 32 ? backward<32> : p.h <= 64 ? backward<64> : p.h <= 96 ? backward<96> : backward<128>)(dev, p, B);
 }

@@ -53,7 +53,8 @@ DLM_DEVICE void tile_fetch(uint32_t *to, const uint32_t *from, size_t ld, unsign
 }
 
 /* Rows first … first + 15 of a head as a left operand, straight from device memory, ld pairs apart; those from `many` on are zero. */
-template <unsigned HP> DLM_DEVICE void tile_own(uint32_t (&a)[HP / 16][4], const uint32_t *from, size_t ld, unsigned first, unsigned many, unsigned h)
+template <unsigned HP>
+DLM_DEVICE void tile_own(uint32_t (&a)[HP / 16][4], const uint32_t *from, size_t ld, unsigned first, unsigned many, unsigned h)
 {
     const unsigned g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll

@@ -237,7 +237,8 @@ static void check(struct shape s, size_t more, enum dlm_attend rule, double cap,
     good = all_near(got_dsk, g.dsink_k, d, tolerance, 0) && good;
     tolerances(tolerance, g.dsink_v, size.dsink_v, noise.dsink_v, d, share, DLM_F32, DLM_F32);
     good = all_near(got_dsv, g.dsink_v, d, tolerance, 0) && good;
-    tap_ok(good, "B %zu, N %zu, H %zu, h %zu, rows of v %zu apart, %s, cap %g, %s", s.B, s.N, s.H, s.h, ld, rules[rule], cap, type_name(act));
+    tap_ok(good, "B %zu, N %zu, H %zu, h %zu, rows of v %zu apart, %s, cap %g, %s", s.B, s.N, s.H, s.h, ld, rules[rule], cap,
+           type_name(act));
 
     /* again, the same bits */
     struct buffer again = put(NULL, n, act);
@@ -249,8 +250,8 @@ static void check(struct shape s, size_t more, enum dlm_attend rule, double cap,
     drop(again), drop(q), drop(k), drop(qkv), drop(o), drop(lse), drop(sk), drop(sv), drop(dout), drop(dq), drop(dk), drop(dqkv),
         drop(dsk), drop(dsv);
     K->free(D, noisy);
-    free(second), free(wide), free(do_), free(tolerance), free(got_o), free(got_lse), free(want.o), free(want.lse), free(want.noise), free(start),
-        free(got_dq), free(got_dk);
+    free(second), free(wide), free(do_), free(tolerance), free(got_o), free(got_lse), free(want.o), free(want.lse), free(want.noise);
+    free(start), free(got_dq), free(got_dk);
     free(got_dqkv), free(got_dsk), free(got_dsv), free(want_dqkv), free(size_dqkv), free(noise_dqkv);
     gradient_free(&g), gradient_free(&size), gradient_free(&noise), problem_free(&p);
 }
@@ -322,8 +323,9 @@ static void check_cached(struct shape s, size_t at, enum dlm_attend rule, double
 
 int main(void)
 {
-    static const struct shape shapes[] = {{1, 1, 1, 2},   {2, 5, 2, 4},   {3, 17, 2, 6},   {1, 64, 1, 16},   {2, 65, 2, 32},  {1, 67, 3, 48},
-                                          {1, 131, 2, 64}, {1, 70, 1, 128}, {2, 63, 1, 10}, {1, 129, 1, 80}, {1, 200, 1, 128}, {1, 66, 1, 130}};
+    static const struct shape shapes[] = {{1, 1, 1, 2},    {2, 5, 2, 4},    {3, 17, 2, 6},  {1, 64, 1, 16},
+                                          {2, 65, 2, 32},  {1, 67, 3, 48},  {1, 131, 2, 64}, {1, 70, 1, 128},
+                                          {2, 63, 1, 10},  {1, 129, 1, 80}, {1, 200, 1, 128}, {1, 66, 1, 130}};
     check_seed = tap_seed();
     check_open(2);
     for (int rule = 0; rule < 3; rule++) {
@@ -340,9 +342,9 @@ int main(void)
     }
     for (int causal = 0; causal < 2; causal++)
         for (int act = 0; act < 2; act++) {
-            static const size_t at[] = {0, 1, 63, 64, 65, 130};
+            static const size_t at[] = {0, 1, 63, 64, 65, 130, 100}, h[] = {6, 22, 38, 54, 70, 86, 128};
             for (size_t i = 0; i < sizeof at / sizeof *at; i++)
-                check_cached((struct shape){1, 131, 2, 6 + 16 * i}, at[i], causal ? DLM_ATTEND_CAUSAL : DLM_ATTEND_FULL, i == 3 ? 100 : 30,
+                check_cached((struct shape){1, 131, 2, h[i]}, at[i], causal ? DLM_ATTEND_CAUSAL : DLM_ATTEND_FULL, i == 3 ? 100 : 30,
                              act ? DLM_BF16 : DLM_F32);
         }
     check_close();
