@@ -36,8 +36,7 @@ static int open_vocab(struct dlm_restored *r, const char *ckpt, const struct dlm
     return rc;
 }
 
-/* config.json only claims its sizes: no memory is taken for a model before its tensors are seen to have them. */
-static int check_sizes(const char *ckpt, const struct dlm_config *c, struct dlm_error *err)
+int dlm_restore_fits(const char *ckpt, const struct dlm_config *c, struct dlm_error *err)
 {
     struct dlm_layout l;
     int rc = dlm_layout_init(&l, c, err);
@@ -64,7 +63,7 @@ int dlm_restore_open(struct dlm_restored *r, const char *ckpt, const struct dlm_
     if (need_vocab)
         rc = open_vocab(r, ckpt, &c, err);
     if (!rc)
-        rc = check_sizes(ckpt, &c, err);
+        rc = dlm_restore_fits(ckpt, &c, err);
     float *w = NULL;
     if (!rc) {
         struct dlm_network_plan p = *plan;

@@ -17,6 +17,8 @@ struct dlm_restored {
  * and its size must fit. */
 int dlm_restore_open(struct dlm_restored *r, const char *ckpt, const struct dlm_backend *b, const struct dlm_network_plan *plan, bool need_vocab,
                      struct dlm_error *err);
+/* config.json only claims its sizes: 0 where the tensors of the checkpoint have them, so that memory may be taken for a model. */
+int dlm_restore_fits(const char *ckpt, const struct dlm_config *c, struct dlm_error *err);
 void dlm_restore_close(struct dlm_restored *r);
 
 #endif

@@ -17,6 +17,7 @@
 #include "run/memory.h"
 #include "run/optimizer.h"
 #include "run/pass.h"
+#include "run/restore.h"
 #include "run/schedule.h"
 #include "run/state.h"
 #include "run/store.h"
@@ -680,7 +681,7 @@ static int begin_resumed(struct trainer *t, char **metrics, size_t *metrics_len,
 {
     const struct dlm_train_job *job = t->job;
     int rc = read_state(t, metrics, metrics_len, err);
-    if (rc || (rc = dlm_checkpoint_config(job->ckpt, &t->config, err)))
+    if (rc || (rc = dlm_checkpoint_config(job->ckpt, &t->config, err)) || (rc = dlm_restore_fits(job->ckpt, &t->config, err)))
         return rc;
     const char *data = job->given.data ? job->settings.data : t->state.settings.data;
     if ((rc = open_data(t, data, err)))
@@ -720,6 +721,8 @@ static int begin_new(struct trainer *t, struct dlm_error *err)
         return rc;
     const struct dlm_vocab *v = dlm_shards_vocab(t->shards);
     if ((rc = dlm_train_resolve(s, t->job, dlm_vocab_size(v), dlm_vocab_specials(v), t->N, &t->config, err)))
+        return rc;
+    if (s->init && (rc = dlm_restore_fits(s->init, &t->config, err)))
         return rc;
     t->count = dlm_count_of(&t->config, t->N);
     t->state.data_hash = dlm_shards_hash(t->shards);
