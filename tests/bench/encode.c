@@ -86,6 +86,13 @@ static void worst(const struct dlm_vocab *v, size_t n, struct dlm_ids *ids)
     for (size_t i = 0; i < n; i++)
         text[i] = (uint8_t)('a' + text[i] % 26);
     encode("random letters, one line", v, text, n, false, ids);
+    /* words none of which is ever seen again: nothing is gained by remembering them */
+    for (size_t i = 0, left = 0; i < n; i++)
+        if (left-- == 0) {
+            text[i] = ' ';
+            left = 4 + ((x = x * 6364136223846793005u + 1442695040888963407u) >> 56 & 7);
+        }
+    encode("random words", v, text, n, true, ids);
     free(text);
 }
 
