@@ -367,7 +367,8 @@ int main(int argc, char **argv)
     };
     dlm_progress_init(&progress, command.name, "bytes", 0, 0, progress_mode());
     int rc = mode == ENCODE ? dlm_output_open_binary(&out, common.output, &err) : dlm_output_open(&out, common.output, &err);
-    rc = rc ? rc : dlm_pool_new(&corpus.pool, common.threads ? (int)common.threads : dlm_build_cores(), &err);
+    if (!rc && (mode & (TRAIN | ENCODE | IDS)))
+        rc = dlm_pool_new(&corpus.pool, common.threads ? (int)common.threads : dlm_build_cores(), &err);
     if (rc)
         dlm_frame_fail(&command, rc, &err);
     switch (mode) {

@@ -319,7 +319,7 @@ copy() {
         compgen -G "$T/new.tmp-*/tokenizer.json" >/dev/null
         kill -s $sig $pid
         wait $pid && status=0 || status=$?
-        kill $feeder
+        kill $feeder 2>/dev/null || true
         wait $feeder || true
         [ "$status" -eq $((128 + $(kill -l $sig))) ]
         [ ! -s "$T/said" ]
@@ -340,7 +340,7 @@ copy() {
     done
     kill -9 $pid
     wait $pid || true
-    kill $feeder
+    kill $feeder 2>/dev/null || true
     wait $feeder || true
     [ ! -e "$T/new" ]
     dlm-shard -q -n 64 --val 0.1 --shard-tokens 10K -o "$T/new" a.tok.zst # what was left does not stand in the way

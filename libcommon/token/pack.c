@@ -23,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -179,7 +180,9 @@ static uint64_t told_kib(const char *path, const char *field)
 
 static uint64_t peak_so_far(void)
 {
-    return told_kib("/proc/self/status", "VmHWM");
+    struct rusage u;
+    uint64_t peak = told_kib("/proc/self/status", "VmHWM");
+    return peak || getrusage(RUSAGE_SELF, &u) ? peak : (uint64_t)u.ru_maxrss << 10; /* which an exec does not forget */
 }
 
 /* Sequences that stand together in a frame. */
