@@ -107,6 +107,8 @@ struct dlm_kernels {
     void (*close)(struct dlm_device *);
     /* One line: "cpu, 2 threads, oneDNN 2.6.3". Lives as long as the device. */
     const char *(*describe)(struct dlm_device *);
+    /* Energy that the device has used since some moment, joules, by a counter of its own; NAN where it has none. */
+    double (*joules)(struct dlm_device *);
     /* True when matrix products in this type run in hardware here (bf16: avx512_bf16 or amx_bf16; sm_80). */
     bool (*native)(struct dlm_device *, enum dlm_dtype);
     /* Zero-filled, 64-byte aligned; address 0 when there is no such memory. */

@@ -236,6 +236,7 @@ static struct dlm_kernels table()
     k.open = device_open;
     k.close = device_close;
     k.describe = device_describe;
+    k.joules = dlm_cuda_joules;
     k.native = device_native;
     k.alloc = device_alloc;
     k.free = device_free;

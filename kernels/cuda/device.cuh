@@ -27,6 +27,9 @@ struct dlm_device {
     char *stage;       /* pinned host memory that uploads go through */
     size_t stage_used; /* of it, by copies that may still be queued */
     struct dlm_gemm *gemm;
+    bool meter_known; /* whether there is a meter: energy.cu */
+    void *meter;
+    int (*meter_read)(void *meter, unsigned long long *millijoules);
     struct dlm_collective *collective; /* among several processes; collective.cu */
 };
 
@@ -128,6 +131,7 @@ void dlm_cuda_average(struct dlm_device *, dlm_ptr mean, dlm_ptr x, size_t n, fl
 double dlm_cuda_sum_squares(struct dlm_device *, dlm_ptr x, size_t n);
 double dlm_cuda_sum_squares_bf16(struct dlm_device *, dlm_ptr x, size_t n);
 
+double dlm_cuda_joules(struct dlm_device *);
 bool dlm_cuda_group_id(struct dlm_device *, unsigned char *id);
 bool dlm_cuda_group_join(struct dlm_device *, const unsigned char *id, int rank, int size);
 void dlm_cuda_group_reduce_scatter(struct dlm_device *, dlm_ptr x, enum dlm_dtype type, const size_t *bound);
