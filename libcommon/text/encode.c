@@ -1,9 +1,9 @@
 /* Text to ids: added tokens are taken out, the rest is split into pieces, each piece is merged by rank.
  *
- * Merging a piece of n bytes takes O(n log n): neighbours in a linked list, candidate merges in a heap by (rank, position). A
- * candidate is stale when its pair no longer makes the id it was entered with; that is the comparison of Hugging Face's merge_all
- * and must stay it, for vocabularies in which several pairs make one id. Where no two pairs make one id, short pieces are merged by
- * looking along them (pairs.h), and long ones are not merged at all: the chain (chain.h) finds their ids from left to right.
+ * Short pieces are merged by looking along them, long ones by short windows that overlap (pairs.h). Where the windows cannot be put
+ * together, the chain (chain.h) finds the ids from left to right; where there is no table of pairs or no chain, neighbours are in a
+ * linked list and candidate merges in a heap by (rank, position), which takes O(n log n). A candidate is stale when its pair no
+ * longer makes the id it was entered with; that is the comparison of Hugging Face's merge_all.
  *
  * Words repeat, so the ids of short pieces are cached, in two levels: up to 15 bytes and 3 ids in sets of two that share a cache
  * line, what is longer in another one. Both compare the whole piece, so a hash decides about time only. The table of words grows with
@@ -415,12 +415,6 @@ static int merge_chain(struct dlm_encoder *e, const uint8_t *text, size_t n, str
 
 static int merge_piece(struct dlm_encoder *e, const uint8_t *text, size_t n, struct dlm_error *err)
 {
-    if (!e->asked_pairs) {
-        int rc = dlm_pairs_of(&e->pairs, e->vocab, err);
-        if (rc)
-            return rc;
-        e->asked_pairs = true;
-    }
     if (e->pairs) {
         int rc = reserve(e->ids, n, err);
         if (rc)
@@ -458,7 +452,15 @@ static uint32_t whole_word(const struct dlm_vocab *v, const uint8_t *text, size_
 
 static int encode_uncached(struct dlm_encoder *e, const uint8_t *text, size_t n, struct dlm_error *err)
 {
-    uint32_t id = e->vocab->whole_words ? whole_word(e->vocab, text, n) : DLM_NO_ID;
+    if (!e->asked_pairs) {
+        int rc = dlm_pairs_of(&e->pairs, e->vocab, err);
+        if (rc)
+            return rc;
+        e->asked_pairs = true;
+    }
+    uint32_t id = DLM_NO_ID;
+    if (e->vocab->whole_words && (!e->pairs || dlm_pairs_may_be_odd(e->pairs, text, n)))
+        id = whole_word(e->vocab, text, n);
     return id != DLM_NO_ID ? dlm_ids_push(e->ids, id, err) : merge_piece(e, text, n, err);
 }
 

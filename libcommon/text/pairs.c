@@ -5,6 +5,8 @@
 
 #include <stdlib.h>
 #include <string.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 enum {
     SYMBOL_BITS = 21,
@@ -13,6 +15,7 @@ enum {
     WINDOW = DLM_PAIRS_TEXT,
     FEW = 3, MANY = 16, /* symbols that a window begins before the end of the one before, at first and when that is too late */
     MOVES = 256,     /* numbers that are tried for a bucket */
+    ODD_BITS = 16,   /* 2^ODD_BITS bits tell which pieces may be odd */
     TURNS = 64,      /* multipliers that are tried: two pairs of a bucket with the same bits below stay together, for half of them */
 };
 
@@ -23,6 +26,8 @@ struct dlm_pairs {
     unsigned bucket_shift, slot_shift;
     uint32_t *two;    /* (65536) what two bytes make */
     uint32_t *ids;    /* of symbols */
+    uint64_t *odd;    /* a bit for the hash of each token that merging its bytes does not give; NULL without such */
+    uint32_t *same;   /* the symbol that stands for all of the same id; NULL where an id is made by one pair */
 };
 
 static inline size_t slot_of(const struct dlm_pairs *p, uint64_t hash)
@@ -98,13 +103,17 @@ static int number(struct dlm_pairs *p, const struct dlm_vocab *v, uint64_t *pair
         size_t k = 256;
         for (size_t i = 0; i < slots; i++)
             if (by_rank[i]) {
-                p->ids[k] = by_rank[i]->id;
-                symbol[by_rank[i]->id] = (uint32_t)k++;
+                uint32_t *first = &symbol[by_rank[i]->id];
+                *first = *first == NONE ? (uint32_t)k : *first;
+                if (p->same)
+                    p->same[k] = *first;
+                p->ids[k++] = by_rank[i]->id;
             }
+        k = 256;
         *n = 0;
         for (size_t i = 0; i < slots; i++)
             if (by_rank[i]) {
-                uint64_t left = symbol[by_rank[i]->pair >> 32], right = symbol[(uint32_t)by_rank[i]->pair], made = symbol[by_rank[i]->id];
+                uint64_t left = symbol[by_rank[i]->pair >> 32], right = symbol[(uint32_t)by_rank[i]->pair], made = k++;
                 if (left == NONE || right == NONE) /* of a part that nothing makes */
                     continue;
                 if (left < 256 && right < 256)
@@ -125,51 +134,6 @@ static size_t count(const struct dlm_vocab *v)
     return n;
 }
 
-int dlm_pairs_new(struct dlm_pairs **out, const struct dlm_vocab *v, struct dlm_error *err)
-{
-    *out = NULL;
-    size_t n = count(v), slots = 16;
-    for (int i = 0; i < 256; i++)
-        if (v->byte_id[i] == DLM_NO_ID)
-            return 0;
-    if (v->twins || n + 256 >= NONE)
-        return 0;
-    struct dlm_pairs *p = calloc(1, sizeof *p);
-    if (!p)
-        return no_memory(err);
-    while (slots < n + n / 2)
-        slots *= 2;
-    size_t buckets = slots / 4;
-    p->mask = slots - 1;
-    p->bucket_shift = 64 - (unsigned)__builtin_ctzll(buckets);
-    p->slot_shift = p->bucket_shift - (unsigned)__builtin_ctzll(slots);
-    p->slots = malloc(slots * sizeof *p->slots);
-    p->moves = calloc(buckets, sizeof *p->moves);
-    p->two = malloc(sizeof *p->two << 16);
-    p->ids = malloc((n + 256) * sizeof *p->ids);
-    uint64_t *pairs = malloc((n + 1) * sizeof *pairs), *by_bucket = malloc((n + 1) * sizeof *by_bucket);
-    uint32_t *begin = malloc((buckets + 1) * sizeof *begin);
-    int rc = p->slots && p->moves && p->two && p->ids && pairs && by_bucket && begin ? 0 : no_memory(err);
-    bool placed = false;
-    if (!rc) {
-        for (size_t i = 0; i < 1 << 16; i++)
-            p->two[i] = NONE;
-        rc = number(p, v, pairs, &n, err);
-        p->multiplier = v->factor; /* nobody knows it who writes a vocabulary */
-        for (int turn = 0; turn < TURNS && !rc && !placed; turn++, p->multiplier *= 0xd1342543de82ef95u)
-            if ((placed = place(p, pairs, n, begin, by_bucket)))
-                break;
-    }
-    free(pairs);
-    free(by_bucket);
-    free(begin);
-    if (rc || !placed)
-        dlm_pairs_free(p);
-    else
-        *out = p;
-    return rc;
-}
-
 void dlm_pairs_free(struct dlm_pairs *p)
 {
     if (!p)
@@ -178,6 +142,8 @@ void dlm_pairs_free(struct dlm_pairs *p)
     free(p->moves);
     free(p->two);
     free(p->ids);
+    free(p->same);
+    free(p->odd);
     free(p);
 }
 
@@ -225,6 +191,8 @@ static inline uint64_t merge(const struct dlm_pairs *p, const uint8_t *text, siz
         alive ^= right;
         unsigned before = 63 - (unsigned)__builtin_clzll(alive & ((UINT64_C(1) << at) - 1));
         key[__builtin_ctzll(right)] = nothing;
+        if (p->same)
+            made = p->same[made];
         symbol[at] = made;
         key[at] = made_of(p, made, symbol[__builtin_ctzll(behind)]) << AT_BITS | at;
         key[before] = made_of(p, symbol[before], made) << AT_BITS | before;
@@ -310,4 +278,88 @@ size_t dlm_pairs_merge_long(const struct dlm_pairs *p, struct dlm_pairs_scratch 
     for (; begins; begins &= begins - 1)
         to[k++] = p->ids[now.symbol[1 + __builtin_ctzll(begins)]];
     return k;
+}
+
+static inline size_t odd_bit(const struct dlm_pairs *p, const uint8_t *text, size_t n)
+{
+    return XXH3_64bits_withSeed(text, n, p->multiplier) >> (64 - ODD_BITS);
+}
+
+bool dlm_pairs_may_be_odd(const struct dlm_pairs *p, const uint8_t *text, size_t n)
+{
+    if (!p->odd)
+        return false;
+    size_t bit = odd_bit(p, text, n);
+    return p->odd[bit / 64] >> (bit % 64) & 1;
+}
+
+static int find_odd(struct dlm_pairs *p, const struct dlm_vocab *v, struct dlm_error *err)
+{
+    struct dlm_pairs_scratch *s = calloc(1, sizeof *s);
+    uint32_t *ids = malloc((v->longest + 1) * sizeof *ids);
+    int rc = s && ids ? 0 : no_memory(err);
+    for (uint32_t id = 0; id < v->size && !rc; id++) {
+        if (v->kind[id] != DLM_TOKEN_BYTE && v->kind[id] != DLM_TOKEN_MERGE)
+            continue;
+        const uint8_t *text = v->blob + v->at[id];
+        size_t n = v->len[id], made = n <= DLM_PAIRS_TEXT ? dlm_pairs_merge(p, text, n, ids) : dlm_pairs_merge_long(p, s, text, n, ids);
+        if (made == 1 && ids[0] == id)
+            continue;
+        if (!p->odd && !(p->odd = calloc((1 << ODD_BITS) / 64, sizeof *p->odd)))
+            rc = no_memory(err);
+        size_t bit = odd_bit(p, text, n);
+        if (!rc)
+            p->odd[bit / 64] |= UINT64_C(1) << (bit % 64);
+    }
+    free(s);
+    free(ids);
+    return rc;
+}
+
+int dlm_pairs_new(struct dlm_pairs **out, const struct dlm_vocab *v, struct dlm_error *err)
+{
+    *out = NULL;
+    size_t n = count(v), slots = 16;
+    for (int i = 0; i < 256; i++)
+        if (v->byte_id[i] == DLM_NO_ID)
+            return 0;
+    if (n + 256 >= NONE)
+        return 0;
+    struct dlm_pairs *p = calloc(1, sizeof *p);
+    if (!p)
+        return no_memory(err);
+    while (slots < n + n / 2)
+        slots *= 2;
+    size_t buckets = slots / 4;
+    p->mask = slots - 1;
+    p->bucket_shift = 64 - (unsigned)__builtin_ctzll(buckets);
+    p->slot_shift = p->bucket_shift - (unsigned)__builtin_ctzll(slots);
+    p->slots = malloc(slots * sizeof *p->slots);
+    p->moves = calloc(buckets, sizeof *p->moves);
+    p->two = malloc(sizeof *p->two << 16);
+    p->ids = malloc((n + 256) * sizeof *p->ids);
+    p->same = v->twins ? malloc((n + 256) * sizeof *p->same) : NULL;
+    uint64_t *pairs = malloc((n + 1) * sizeof *pairs), *by_bucket = malloc((n + 1) * sizeof *by_bucket);
+    uint32_t *begin = malloc((buckets + 1) * sizeof *begin);
+    int rc = p->slots && p->moves && p->two && p->ids && (p->same || !v->twins) && pairs && by_bucket && begin ? 0 : no_memory(err);
+    bool placed = false;
+    if (!rc) {
+        for (size_t i = 0; i < 1 << 16; i++)
+            p->two[i] = NONE;
+        rc = number(p, v, pairs, &n, err);
+        p->multiplier = v->factor; /* nobody knows it who writes a vocabulary */
+        for (int turn = 0; turn < TURNS && !rc && !placed; turn++, p->multiplier *= 0xd1342543de82ef95u)
+            if ((placed = place(p, pairs, n, begin, by_bucket)))
+                break;
+    }
+    free(pairs);
+    free(by_bucket);
+    free(begin);
+    if (placed && v->whole_words)
+        rc = find_odd(p, v, err);
+    if (rc || !placed)
+        dlm_pairs_free(p);
+    else
+        *out = p;
+    return rc;
 }

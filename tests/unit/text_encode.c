@@ -4,6 +4,7 @@
 #include "text/decode.h"
 #include "text/encode.h"
 #include "text/split.h"
+#include "text/vocab_body.h"
 #include "text_bytepair.h"
 
 static struct bytepair b;
@@ -22,17 +23,36 @@ static void random_merges(struct dlm_rng *r, const char *letters, int n)
     }
 }
 
-/* Without a pattern a text is one piece, but for what is not UTF-8: plain ASCII here. */
-static void plain(struct dlm_rng *r)
+/* What a piece is with ignore_merges: a token, or else merged. */
+static size_t whole_or_plain(const uint8_t *text, size_t n, bool whole, uint32_t *want)
+{
+    for (size_t i = 0; whole && i < b.n_tokens; i++)
+        if (b.tokens[i].len == n && !memcmp(b.tokens[i].at, text, n)) {
+            want[0] = (uint32_t)i;
+            return 1;
+        }
+    return bytepair_plain(&b, text, n, want);
+}
+
+/* Without a pattern a text is one piece, but for what is not UTF-8: plain ASCII here. whole: with ignore_merges, and with tokens that
+ * no merge makes. */
+static void plain(struct dlm_rng *r, bool whole)
 {
     static const char *const alphabets[] = {"a", "ab", "abc", "ab \n'", "etaoinshrdlu "};
-    static const size_t lengths[] = {0, 1, 2, 3, 23, 24, 25, 64, 255, 700};
+    static const size_t lengths[] = {0, 1, 2, 3, 4, 5, 8, 14, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65, 255, 700};
     for (size_t a = 0; a < sizeof alphabets / sizeof *alphabets; a++) {
         bool same = true;
         size_t tried = 0;
         for (int turn = 0; turn < 6; turn++) {
             random_merges(r, alphabets[a], turn * turn * 8);
-            struct dlm_vocab *v = bytepair_vocab(&b, NULL, false);
+            for (size_t gone = whole ? b.n_merges / 3 : 0; gone; gone--) {
+                size_t at = dlm_rng_below(r, b.n_merges--);
+                memmove(b.merges + at, b.merges + at + 1, (b.n_merges - at) * sizeof *b.merges);
+                memmove(b.made + at, b.made + at + 1, (b.n_merges - at) * sizeof *b.made);
+            }
+            struct dlm_vocab *v = bytepair_vocab(&b, NULL, whole);
+            if (turn % 2) /* without a table of pairs, by a heap and the chain */
+                v->byte_id[0xee] = DLM_NO_ID;
             struct dlm_encoder *e = NULL;
             struct dlm_error err = {{0}};
             struct dlm_ids ids = {0};
@@ -43,7 +63,7 @@ static void plain(struct dlm_rng *r)
                     uint32_t want[700];
                     for (size_t i = 0; i < lengths[l]; i++)
                         text[i] = (uint8_t)alphabets[a][dlm_rng_below(r, strlen(alphabets[a]))];
-                    size_t n = bytepair_plain(&b, text, lengths[l], want);
+                    size_t n = whole_or_plain(text, lengths[l], whole, want);
                     ids.n = 0;
                     same = !dlm_encoder_run(e, text, lengths[l], &ids, &err) && ids.n == n;
                     for (size_t i = 0; i < n && same; i++)
@@ -53,7 +73,7 @@ static void plain(struct dlm_rng *r)
             dlm_encoder_free(e);
             dlm_vocab_free(v);
         }
-        tap_ok(same, "%zu texts over '%s' are merged as the plain way merges them", tried, a == 3 ? "ab \\n'" : alphabets[a]);
+        tap_ok(same, "%zu texts over '%s' are merged as the plain way merges them%s", tried, a == 3 ? "ab \\n'" : alphabets[a], whole ? ", or tokens" : "");
     }
 }
 
@@ -66,13 +86,15 @@ static void windows(struct dlm_rng *r)
     static uint32_t want[N];
     for (size_t a = 0; a < sizeof alphabets / sizeof *alphabets; a++) {
         bool same = true;
-        for (int turn = 0; turn < 2 && same; turn++) {
-            random_merges(r, alphabets[a], 8 + turn * 12);
+        for (int turn = 0; turn < 4 && same; turn++) {
+            random_merges(r, alphabets[a], 8 + turn % 2 * 12);
             struct dlm_vocab *v = bytepair_vocab(&b, NULL, false);
+            if (turn >= 2) /* by a heap */
+                v->byte_id[0xee] = DLM_NO_ID;
             struct dlm_encoder *e = NULL;
             struct dlm_error err = {{0}};
             struct dlm_ids ids = {0};
-            size_t period = turn == 1 ? 1 + dlm_rng_below(r, 40) : N;
+            size_t period = turn % 2 ? 1 + dlm_rng_below(r, 40) : N;
             for (size_t i = 0; i < N; i++)
                 text[i] = i < period ? (uint8_t)alphabets[a][dlm_rng_below(r, strlen(alphabets[a]))] : text[i - period];
             size_t n = bytepair_plain(&b, text, N, want);
@@ -257,7 +279,8 @@ int main(void)
 {
     struct dlm_rng r;
     dlm_rng_init(&r, tap_seed(), 0, 1);
-    plain(&r);
+    plain(&r, false);
+    plain(&r, true);
     windows(&r);
     decoding(&r);
     any_bytes(&r);
