@@ -43,7 +43,7 @@ struct pair {
     uint64_t count; /* 0: no longer there */
     uint64_t at;    /* its list in the arena; its place, when n is 1 */
     uint32_t n;     /* length of the list: the places it had */
-    uint32_t next;  /* in the list of a count, or of records that are free */
+    uint32_t next;  /* of the records that are free */
 };
 
 struct entry {
@@ -76,7 +76,10 @@ struct merging {
     uint32_t free_pairs;
     uint32_t *lists; /* each as the pair, the length, the places */
     size_t n_lists, cap_lists;
-    uint32_t head[LEVELS];
+    struct {
+        uint32_t *pairs;
+        size_t n, cap;
+    } waiting[LEVELS]; /* by count */
     uint64_t level; /* whose turn it is */
     struct entry *turn, *spare;
     size_t turn_at, n_turn, cap_turn, cap_spare;
@@ -310,16 +313,15 @@ static void free_pair(struct merging *m, uint32_t pair)
 static void sweep(struct merging *m)
 {
     for (uint64_t c = 0; c < LEVELS && c < m->level; c++) {
-        uint32_t *link = &m->head[c];
-        while (*link != NOWHERE) {
-            uint32_t pair = *link;
-            if (m->pairs[pair].count) {
-                link = &m->pairs[pair].next;
-            } else {
-                *link = m->pairs[pair].next;
+        size_t kept = 0;
+        for (size_t i = 0; i < m->waiting[c].n; i++) {
+            uint32_t pair = m->waiting[c].pairs[i];
+            if (m->pairs[pair].count)
+                m->waiting[c].pairs[kept++] = pair;
+            else
                 free_pair(m, pair);
-            }
         }
+        m->waiting[c].n = kept;
     }
 }
 
@@ -433,9 +435,11 @@ static int wait_turn(struct merging *m, uint32_t pair)
     }
     if (p->count >= m->level)
         return heap_push(m, (struct entry){p->ids, p->count, pair});
-    p->next = m->head[p->count];
-    m->head[p->count] = pair;
-    return 0;
+    size_t c = p->count;
+    int rc = enlarge(&m->waiting[c].pairs, &m->waiting[c].cap, m->waiting[c].n + 1, sizeof pair, m->err);
+    if (!rc)
+        m->waiting[c].pairs[m->waiting[c].n++] = pair;
+    return rc;
 }
 
 static int by_ids(const void *x, const void *y)
@@ -483,20 +487,23 @@ static int sort_turn(struct merging *m)
 /* The turn of the next lower count. */
 static int lower_level(struct merging *m)
 {
-    uint32_t pair = m->head[--m->level];
-    m->head[m->level] = NOWHERE;
+    size_t level = --m->level, n = m->waiting[level].n;
+    const uint32_t *pairs = m->waiting[level].pairs;
     m->turn_at = m->n_turn = 0;
-    for (uint32_t next; pair != NOWHERE; pair = next) {
-        const struct pair *p = &m->pairs[pair];
-        next = p->next;
-        int rc = p->count == m->level ? enlarge(&m->turn, &m->cap_turn, m->n_turn + 1, sizeof *m->turn, m->err)
-                                      : wait_turn(m, pair);
-        if (rc)
-            return rc;
-        if (p->count == m->level)
-            m->turn[m->n_turn++] = (struct entry){p->ids, p->count, pair};
+    int rc = enlarge(&m->turn, &m->cap_turn, n, sizeof *m->turn, m->err);
+    for (size_t i = 0; i < n && !rc; i++) {
+        const struct pair *p = &m->pairs[pairs[i]];
+        if (i + AHEAD < n)
+            __builtin_prefetch(&m->pairs[pairs[i + AHEAD]]);
+        if (p->count == level)
+            m->turn[m->n_turn++] = (struct entry){p->ids, p->count, pairs[i]};
+        else
+            rc = wait_turn(m, pairs[i]);
     }
-    return sort_turn(m);
+    free(m->waiting[level].pairs);
+    m->waiting[level].pairs = NULL;
+    m->waiting[level].n = m->waiting[level].cap = 0;
+    return rc ? rc : sort_turn(m);
 }
 
 /* The pair to be merged, NOWHERE when none is as frequent as `least`. It waits no more. */
@@ -589,6 +596,8 @@ static void replace(struct merging *m, uint32_t pair, uint32_t made)
     struct cell *cells = m->cells;
     uint32_t inside = (uint32_t)p->at, *list = p->n > 1 ? m->lists + p->at : &inside, kept = 0;
     uint32_t a = (uint32_t)(p->ids >> 32), b = (uint32_t)p->ids, len_a = m->len[a], len = len_a + m->len[b];
+    for (uint32_t i = 0; i < p->n && i < AHEAD; i++)
+        __builtin_prefetch(&cells[list[i]], 1);
     for (uint32_t i = 0; i < p->n; i++) {
         uint32_t at = list[i];
         if (i + AHEAD < p->n)
@@ -751,6 +760,8 @@ static void release_merging(struct merging *m)
     free(m->counts);
     free(m->pairs);
     free(m->lists);
+    for (size_t c = 0; c < LEVELS; c++)
+        free(m->waiting[c].pairs);
     free(m->turn);
     free(m->spare);
     free(m->heap);
@@ -792,7 +803,6 @@ int dlm_merges_find(struct dlm_merges *out, struct dlm_words *w, const struct dl
     struct merging m = {.err = err, .free_pairs = NOWHERE, .busy = NOWHERE, .level = LEVELS};
     uint32_t of_byte[256];
     uint64_t least = wish->min_frequency ? wish->min_frequency : 1;
-    memset(m.head, 0xff, sizeof m.head);
     int rc = begin_tokens(&m, of_byte);
     rc = rc ? rc : begin_specials(&m, wish->specials, wish->n_specials);
     rc = rc ? rc : lay_out(&m, w, of_byte);

@@ -3,8 +3,8 @@
  *
  *     merges [-r ROUNDS] [-m WORST-BYTES] [-p PYTHON] [TEXT]
  *
- * Without TEXT it is the demo's corpus, demo/gcide.txt. `count` cuts the text into words and counts them, `begin` lays them out and
- * counts their pairs, `merge` makes the vocabulary, `write` its file; of these, each the best of some rounds, `all` is the sum.
+ * Without TEXT it is the demo's corpus, demo/gcide.txt. `count` cuts the text into words and counts them, `begin` lays them out
+ * and counts their pairs, `merge` makes the vocabulary, `write` its file; of these, each the best of some rounds, `all` is the sum.
  * `dlm-tokenize` is the whole command, reading and starting included. The cases below are hostile texts, words without a break or
  * all distinct. Where PYTHON (python3) has rustbpe or tokenizers, those train on the same text, a document for each paragraph.
  */
