@@ -15,12 +15,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 enum {
     BUFFER_BYTES = 64 << 10, /* at least, for each run that is merged */
     PIECE_IDS = 4096,        /* handed to a sink at once */
-    MAX_WIDTH = 1 << 14      /* runs merged at once */
+    MAX_WIDTH = 1 << 14,     /* runs merged at once */
+    AHEAD = 12               /* records that are on their way from memory */
 };
 
 struct entry {
@@ -69,11 +71,14 @@ int dlm_shuffle_new(struct dlm_shuffle **out, size_t memory, unsigned id_bytes, 
     s->dir = dir;
     s->spill.fd = -1;
     s->low = sizeof(struct dlm_shuffle_document);
-    s->arena = malloc(s->memory); /* untouched pages cost nothing */
+    s->arena = malloc(s->memory); /* what is not touched costs nothing */
     if (!s->arena) {
         free(s);
         return dlm_fail(err, DLM_ENOMEM, "out of memory: no %zu bytes for shuffling (see --memory)", memory);
     }
+    uintptr_t page = 4096, from = ((uintptr_t)s->arena + page - 1) & ~(page - 1), end = ((uintptr_t)s->arena + s->memory) & ~(page - 1);
+    if (end > from)
+        (void)madvise((void *)from, end - from, MADV_HUGEPAGE); /* records are met in random order; where it is refused it is slower */
     *out = s;
     return 0;
 }
@@ -110,6 +115,17 @@ static struct entry *entry(const struct dlm_shuffle *s, size_t i)
 static const struct dlm_shuffle_document *record(const struct dlm_shuffle *s, uint64_t at)
 {
     return (const struct dlm_shuffle_document *)(const void *)(s->arena + at);
+}
+
+/* Entry i will soon be wanted: in sorted order records lie anywhere, and waiting for each would take longer than copying it. */
+static void expect(const struct dlm_shuffle *s, size_t i)
+{
+    enum { LINE = 64, LINES = 4 };
+    if (i >= s->entries)
+        return;
+    const uint8_t *r = s->arena + entry(s, i)->at;
+    for (int k = 0; k < LINES; k++)
+        __builtin_prefetch(r + k * LINE);
 }
 
 static bool before(const struct dlm_shuffle_document *a, const struct dlm_shuffle_document *b)
@@ -269,6 +285,7 @@ static int spill_arena(struct dlm_shuffle *s, struct dlm_error *err)
     sort(s, 0, s->entries);
     for (size_t i = 0; i < s->entries && !rc; i++) {
         const struct dlm_shuffle_document *d = record(s, entry(s, i)->at);
+        expect(s, i + AHEAD);
         rc = buffered_put(&b, d, sizeof *d + padded(d->n * s->id_bytes), err);
     }
     if (!rc)
@@ -550,6 +567,7 @@ int dlm_shuffle_deliver(struct dlm_shuffle *s, const struct dlm_shuffle_sink *si
         sort(s, 0, s->entries);
         for (size_t i = 0; i < s->entries && !rc; i++) {
             const struct dlm_shuffle_document *d = record(s, entry(s, i)->at);
+            expect(s, i + AHEAD);
             if (dlm_stop_signal())
                 return dlm_fail(err, DLM_ESTOPPED, "stopped");
             rc = sink->begin(sink->to, d, err);
