@@ -213,6 +213,19 @@ static void make_student(const struct dlm_bootstrap *b, double estimate, size_t 
     }
 }
 
+/* An estimate at an end of its interval, or beyond, says that the resamples tell nothing of one side: a minimum that they repeat,
+ * or never reach. A term at its bound of 0 belongs there. */
+static bool at_an_end(double estimate, const struct dlm_interval *in)
+{
+    const double near = 0.005;
+    bool end = !(estimate - in->lo > near * (in->hi - in->lo)) || !(in->hi - estimate > near * (in->hi - in->lo));
+    if (end && in->lo > 0 && estimate > 0) { /* of a factor many times wide the logs are meant */
+        const double at = log(estimate / in->lo) / log(in->hi / in->lo);
+        end = !(at > near && at < 1 - near);
+    }
+    return end && fabs(estimate) > 1.01e-4 * fmax(fabs(in->hi), 1);
+}
+
 /* From the n values in v, which are rearranged. `d` NULL: percentiles. `left`: the jackknife's values. */
 static struct dlm_interval interval_of(const struct dlm_bootstrap *b, const struct dlm_draws *d, double *v, size_t n, double estimate,
                                        const double *left)
@@ -246,6 +259,8 @@ static struct dlm_interval interval_of(const struct dlm_bootstrap *b, const stru
     out.hi = quantile(v, m, q);
     if (usable && b->kind == DLM_INTERVAL_STUDENT)
         make_student(b, estimate, d->freedom, low > 0 && estimate > 0, low, &out);
+    if (usable && at_an_end(estimate, &out))
+        out.lo = out.hi = NAN;
     return out;
 }
 

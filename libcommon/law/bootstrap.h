@@ -12,6 +12,7 @@
  * a = Σd³/(6(Σd²)^1.5) from the jackknife over runs, d the mean of the estimates that each leave runs out, less each of them. With
  * more than DLM_JACKKNIFE_MAX runs blocks of them are left out (a is the same to first order). Where a tenth of the resamples or more
  * give the estimate again, as a minimum over few runs does, there is nothing to correct by, and the interval is the percentiles'.
+ * Where the estimate stands at an end of its interval all the same there is none: what was drawn does not tell that side.
  */
 #ifndef DLM_LAW_BOOTSTRAP_H
 #define DLM_LAW_BOOTSTRAP_H

@@ -3,6 +3,7 @@
 
 #include "law/fit.h"
 #include "law/horizons.h"
+#include "law/residuals.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -11,7 +12,7 @@
 /* What of a point or of the frontier is fitted. */
 enum what { WHAT_Y, WHAT_SIZE, WHAT_PARAMS, WHAT_TOKENS };
 
-enum { BAND_MAX = 200, HORIZONS = 50 };
+enum { BAND_MAX = 200, HORIZONS = 50, MANY_RUNS = 20 };
 
 /* One law of one group: where its points come from. */
 struct source {
@@ -22,6 +23,10 @@ struct source {
     enum what what;
     bool params; /* a surface over params, not FLOPs per token */
     bool by_run;
+    bool by_error;               /* the lowest of a frontier: what is drawn again are errors of its runs */
+    struct dlm_residuals errors; /* of those */
+    double *fitted;              /* (room) what the law says at each budget, in logs */
+    size_t *best;                /* (room) the run that is lowest there */
     struct dlm_minima minima;
     size_t room;     /* points at most */
     double *logs[3]; /* (n_points) of x or size, tokens, y: a resample takes no logarithm */
@@ -86,8 +91,9 @@ static void points_of_group(const struct source *s, const uint32_t *counts, stru
     sample->n = n;
 }
 
-/* The lowest curve at each budget among the runs drawn. */
-static void points_of_frontier(const struct source *s, const uint32_t *counts, const double *value, struct dlm_sample *sample)
+/* The lowest curve at each budget among the runs drawn; `of` (room; may be NULL) which run each is of. */
+static void points_of_frontier(const struct source *s, const uint32_t *counts, const double *value, struct dlm_sample *sample,
+                               size_t *of)
 {
     const struct dlm_frontier *f = s->frontier;
     size_t n = 0;
@@ -105,6 +111,8 @@ static void points_of_frontier(const struct source *s, const uint32_t *counts, c
                                             : log(f->budget[j] / run->flops_tok);
         if (!isfinite(v))
             continue;
+        if (of)
+            of[n] = f->run[best];
         sample->lx[0][n] = log(f->budget[j]);
         sample->ly[n] = v;
         sample->w[n++] = counts && f->counted[j] ? counts[f->run[best]] : 1;
@@ -135,21 +143,66 @@ static bool fit_sample(const struct source *s, const struct dlm_sample *sample, 
     return isfinite(out[0]);
 }
 
+/* Is a minimum taken over runs? A resample without the lowest one would be another frontier, and one with it the same. */
+static bool is_minimum(const struct dlm_frontier *f)
+{
+    bool any = false;
+    for (size_t j = 0; f && j < f->n; j++)
+        any |= !f->counted[j];
+    return any;
+}
+
+/* What the law leaves of the runs along the frontier. Each residual stands for the error of a run, which moves all its budgets
+ * alike; the runs leave as many free as they are more than the law's terms. */
+static int take_errors(struct source *s, const struct dlm_sample *sample, const struct dlm_fit *fit, size_t *runs,
+                       struct dlm_error *err)
+{
+    const size_t n = sample->n, terms = (size_t)s->form->n;
+    int rc = dlm_residuals_init(&s->errors, n, 1, err);
+    for (size_t j = 0; j < n && !rc; j++) {
+        bool again = false;
+        for (size_t i = 0; i < j && !again; i++)
+            again = s->best[i] == s->best[j];
+        *runs += !again;
+        s->fitted[j] = log(dlm_form_at(s->form, fit->value, exp(sample->lx[0][j]), 1));
+        *dlm_residuals_next(&s->errors) =
+            n > terms ? sqrt((double)n / (double)(n - terms)) * (sample->ly[j] - s->fitted[j]) : NAN;
+        dlm_residuals_add(&s->errors);
+    }
+    s->errors.freedom = *runs > terms ? *runs - terms : 0;
+    return rc;
+}
+
+/* The frontier, moved by errors of its runs; `pick` (runs) is scratch. */
+static void move_frontier(const struct source *s, struct dlm_rng *rng, uint32_t *pick, struct dlm_sample *sample)
+{
+    const double factor = dlm_residuals_factor(&s->errors, rng);
+    for (size_t i = 0; i < s->group->n; i++)
+        pick[i] = (uint32_t)dlm_residuals_pick(&s->errors, rng);
+    points_of_frontier(s, NULL, s->frontier->value, sample, NULL);
+    for (size_t j = 0; j < sample->n; j++)
+        sample->ly[j] = s->fitted[j] + factor * dlm_residuals_at(&s->errors, pick[s->best[j]], 0);
+}
+
 static bool draw(void *ctx, struct dlm_rng *rng, void *scratch, double *out)
 {
     const struct source *s = ctx;
     struct dlm_sample sample;
     double *ly, *value;
     uint32_t *counts = lay_out(s, scratch, &sample, &ly, &value);
+    if (s->by_error) {
+        move_frontier(s, rng, counts, &sample);
+        return fit_sample(s, &sample, out);
+    }
     if (s->by_run && dlm_bootstrap_pick(rng, s->group->n, counts) < (size_t)s->form->n)
         return false;
     if (!s->frontier) {
         points_of_group(s, s->by_run ? counts : NULL, s->by_run ? NULL : rng, &sample);
     } else if (s->by_run) {
-        points_of_frontier(s, counts, s->frontier->value, &sample);
+        points_of_frontier(s, counts, s->frontier->value, &sample, NULL);
     } else {
         dlm_frontier_perturb(s->frontier, rng, ly, value);
-        points_of_frontier(s, NULL, value, &sample);
+        points_of_frontier(s, NULL, value, &sample, NULL);
     }
     return fit_sample(s, &sample, out);
 }
@@ -163,7 +216,7 @@ static bool leave_out(void *ctx, size_t first, size_t last, void *scratch, doubl
     for (size_t i = 0; i < s->group->n; i++)
         counts[i] = i < first || i >= last;
     if (s->frontier)
-        points_of_frontier(s, counts, s->frontier->value, &sample);
+        points_of_frontier(s, counts, s->frontier->value, &sample, NULL);
     else
         points_of_group(s, counts, NULL, &sample);
     return fit_sample(s, &sample, out);
@@ -248,9 +301,11 @@ static int add_band(struct dlm_laws *bands, const struct source *s, const struct
                     const struct dlm_draws *draws, double (*at)(const struct dlm_form *, const double *, double), double scale,
                     double low, double high, struct dlm_error *err)
 {
-    const struct dlm_bootstrap *b = &s->how->bootstrap;
-    if (!b->n || !draws->at)
+    struct dlm_bootstrap b = s->how->bootstrap;
+    if (!b.n || !draws->at)
         return 0;
+    if (is_minimum(s->frontier))
+        b.kind = s->by_error ? DLM_INTERVAL_STUDENT : DLM_INTERVAL_PERCENTILE;
     char law[64], term[BAND_MAX + 9][32];
     struct dlm_interval in[BAND_MAX + 9];
     struct band band = {.form = s->form, .at = at, .scale = scale};
@@ -261,7 +316,7 @@ static int add_band(struct dlm_laws *bands, const struct source *s, const struct
         snprintf(term[i], sizeof term[i], "%.9g", low * pow(high / low, part) * pow(10, i < inner ? 0 : 0.5 * (i - inner + 1)));
         band.x[i] = strtod(term[i], NULL);
     }
-    int rc = dlm_draws_intervals_of(b, draws, band_value, &band, (size_t)inner + 8, in, err);
+    int rc = dlm_draws_intervals_of(&b, draws, band_value, &band, (size_t)inner + 8, in, err);
     for (int i = 0; i < inner + 8 && !rc; i++)
         if (isfinite(in[i].lo))
             rc = add_row(bands, s, name, law, term[i], at(s->form, value, band.x[i] * scale), &in[i], NAN, NAN, NAN, err);
@@ -295,6 +350,15 @@ static void range(const double *l, size_t n, double *low, double *high)
     }
 }
 
+static void release(struct source *s, void *scratch)
+{
+    dlm_residuals_release(&s->errors);
+    free(s->fitted);
+    free(s->best);
+    free(s->logs[0]);
+    free(scratch);
+}
+
 /* Fit one law of one group and write its rows. */
 static int estimate(struct source *s, const struct naming *name, struct dlm_laws *laws, struct dlm_laws *bands,
                     struct dlm_notes *notes, struct dlm_error *err)
@@ -307,50 +371,58 @@ static int estimate(struct source *s, const struct naming *name, struct dlm_laws
     struct dlm_draws draws = {0};
     s->room = s->frontier ? s->frontier->n : s->group->n_points;
     void *scratch = malloc(scratch_size(s));
-    if (!scratch)
-        return dlm_fail(err, DLM_ENOMEM, "out of memory");
-    int rc = take_logs(s, err);
+    s->fitted = malloc((s->room + 1) * sizeof *s->fitted);
+    s->best = malloc((s->room + 1) * sizeof *s->best);
+    int rc = scratch && s->fitted && s->best ? take_logs(s, err) : dlm_fail(err, DLM_ENOMEM, "out of memory");
     if (rc) {
-        free(scratch);
+        release(s, scratch);
         return rc;
     }
     lay_out(s, scratch, &sample, &ly, &value);
     if (s->frontier)
-        points_of_frontier(s, NULL, s->frontier->value, &sample);
+        points_of_frontier(s, NULL, s->frontier->value, &sample, s->best);
     else
         points_of_group(s, NULL, NULL, &sample);
     struct dlm_fit fit;
     rc = dlm_fit_points(form, &sample, s->how->huber, &s->minima, &fit, err);
     if (rc) {
-        free(scratch);
-        free(s->logs[0]);
+        release(s, scratch);
         return rc == DLM_EDATA ? dlm_fail_in(err, rc, "group '%s'", s->group->name) : rc;
     }
     bool has_se = true;
     for (size_t i = 0; i < s->group->n_points; i++)
         has_se &= s->group->runs[0].points[i].se > 0;
     s->by_run = dlm_bootstrap_by_run(s->group->n, form->n);
-    bool possible = b->n > 0 && (s->by_run || (has_se && s->what == WHAT_Y));
-    if (b->n && !s->by_run) {
-        const char *runs = s->group->n == 1 ? "" : "s", *group = s->group->name;
+    const bool lowest = is_minimum(s->frontier);
+    struct dlm_bootstrap about = *b;
+    if (lowest && b->n) {
+        size_t runs = 0;
+        rc = take_errors(s, &sample, &fit, &runs, err);
+        s->by_run = s->what == WHAT_Y && s->group->n >= MANY_RUNS && runs >= (size_t)form->n;
+        s->by_error = !s->by_run && s->errors.freedom > 0;
+        about.kind = s->by_error ? DLM_INTERVAL_STUDENT : DLM_INTERVAL_PERCENTILE; /* draws of errors are Student's already */
+    }
+    bool possible = b->n > 0 && (s->by_run || s->by_error || (has_se && s->what == WHAT_Y));
+    if (!rc && b->n && !s->by_run && !s->by_error) {
+        const char *group = s->group->name;
+        char why[160];
+        if (lowest)
+            snprintf(why, sizeof why, "the lowest are too few runs to tell their errors from the %d terms", form->n);
+        else
+            snprintf(why, sizeof why, "%zu run%s for %d parameters are too few to resample", s->group->n,
+                     s->group->n == 1 ? "" : "s", form->n);
         /* sizes are what they are: errors of measurement would hardly ever move them, and no width would look like certainty */
         if (s->what != WHAT_Y)
-            rc = s->what != WHAT_SIZE
-                     ? 0
-                     : dlm_notes_add(notes, err, "%s: sizes along the frontier: no interval: %zu run%s are too few to resample",
-                                     group, s->group->n, runs);
+            rc = s->what != WHAT_SIZE ? 0
+                                      : dlm_notes_add(notes, err, "%s: sizes along the frontier: no interval: %s", group, why);
         else if (possible)
-            rc = dlm_notes_add(notes, err,
-                               "%s: %zu run%s for %d parameters are too few to resample: intervals are of measurement only",
-                               group, s->group->n, runs, form->n);
+            rc = dlm_notes_add(notes, err, "%s: %s: %s: intervals are of measurement only", group, name->what, why);
         else
-            rc = dlm_notes_add(notes, err,
-                               "%s: %s: no interval: %zu run%s for %d parameters are too few to resample, and the points have no "
-                               "standard errors",
-                               group, name->what, s->group->n, runs, form->n);
+            rc = dlm_notes_add(notes, err, "%s: %s: no interval: %s, and the points have no standard errors", group, name->what,
+                               why);
     }
     if (!rc && possible) {
-        rc = dlm_draws_fill(&draws, b, &(struct dlm_resampler){draw, s, scratch_size(s), width}, s->by_run ? leave_out : NULL,
+        rc = dlm_draws_fill(&draws, &about, &(struct dlm_resampler){draw, s, scratch_size(s), width}, s->by_run ? leave_out : NULL,
                             s->group->name, s->group->n, fit.value, err);
         if (!rc && 2 * draws.good < b->n)
             rc = dlm_notes_add(notes, err, "%s: %s: no interval: more than half of the resamples cannot be fitted",
@@ -366,7 +438,7 @@ static int estimate(struct source *s, const struct naming *name, struct dlm_laws
     for (int i = 0; i < form->n && !rc; i++) {
         struct dlm_interval in = {NAN, NAN, NAN};
         if (draws.at)
-            rc = dlm_draws_interval(b, &draws, (size_t)i, &in, err);
+            rc = dlm_draws_interval(&about, &draws, (size_t)i, &in, err);
         if (!rc)
             rc = add_row(laws, s, name, form->law, form->term[i], fit.value[i], &in, (double)sample.n, fit.r2, fit.objective,
                          err);
@@ -398,8 +470,7 @@ static int estimate(struct source *s, const struct naming *name, struct dlm_laws
             rc = add_band(bands, s, &size, fit.value, &draws, band_surface_size, 1 / per, low, high, err);
     }
     dlm_draws_release(&draws);
-    free(s->logs[0]);
-    free(scratch);
+    release(s, scratch);
     return rc;
 }
 

@@ -27,7 +27,12 @@ int dlm_estimate_surface(const struct dlm_study *s, const struct dlm_estimate *h
                          struct dlm_notes *notes, struct dlm_error *err);
 
 /* L = A·x^-beta + B along the frontier, x the flops or the tokens; with flops also the power laws of the sizes that make the
- * frontier. */
+ * frontier.
+ *
+ * A frontier is a minimum: resamples of few runs give it again or a worse one, never a better. So with fewer than 20 runs what is
+ * drawn again are errors of the lowest runs (residuals.h), as many as they are more than the law's terms; with 20 and more, which
+ * hold others nearly as low, the runs are, and intervals are percentiles. Where the lowest are no more than the terms there is no
+ * interval but that of measurement. Sizes along the frontier always go by errors. Over 1000 studies: tests/unit/law_frontier.c. */
 int dlm_estimate_loss(const struct dlm_study *s, const struct dlm_estimate *how, bool by_tokens, struct dlm_laws *laws,
                       struct dlm_notes *notes, struct dlm_error *err);
 
