@@ -570,7 +570,7 @@ static int encode_block(struct dlm_encoder *e, const uint8_t *text, size_t room,
         uint64_t text[2];
         struct word *set; /* NULL for a longer piece */
     } key[BLOCK];
-    if (e->new_words >> e->word_bits && e->word_bits < e->most_bits)
+    if (e->new_words >> (e->word_bits - 1) && e->word_bits < e->most_bits)
         more_words(e);
     const unsigned bits = e->word_bits;
     for (size_t i = 0, at = from; i < n; at = ends[i++]) {

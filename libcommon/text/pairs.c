@@ -299,7 +299,7 @@ static int find_odd(struct dlm_pairs *p, const struct dlm_vocab *v, struct dlm_e
     uint32_t *ids = malloc((v->longest + 1) * sizeof *ids);
     int rc = s && ids ? 0 : no_memory(err);
     for (uint32_t id = 0; id < v->size && !rc; id++) {
-        if (v->kind[id] != DLM_TOKEN_BYTE && v->kind[id] != DLM_TOKEN_MERGE)
+        if ((v->kind[id] != DLM_TOKEN_BYTE && v->kind[id] != DLM_TOKEN_MERGE) || !v->len[id])
             continue;
         const uint8_t *text = v->blob + v->at[id];
         size_t n = v->len[id], made = n <= DLM_PAIRS_TEXT ? dlm_pairs_merge(p, text, n, ids) : dlm_pairs_merge_long(p, s, text, n, ids);
