@@ -8,10 +8,11 @@
 #include "columns.cuh"
 #include "vector.cuh"
 
-static const size_t REDUCE = 128; /* bytes at the head of shared memory for block_reduce */
+static const unsigned THREADS = 1024; /* at most */
+static const size_t REDUCE = 128;     /* bytes at the head of shared memory for block_reduce */
 
 template <typename A, unsigned W>
-static __global__ void norm(A *y, float *rstd, const float *x, const float *gamma, size_t d, float eps, bool kept)
+static __global__ void __launch_bounds__(THREADS, 1) norm(A *y, float *rstd, const float *x, const float *gamma, size_t d, float eps, bool kept)
 {
     DLM_SHARED(unsigned char, shared);
     float *room = reinterpret_cast<float *>(shared + REDUCE);
@@ -20,8 +21,7 @@ static __global__ void norm(A *y, float *rstd, const float *x, const float *gamm
     if (kept) {
         row_fetch<W>(room, row, d);
         copy_commit();
-        copy_wait<0>();
-        __syncthreads();
+        copy_wait<0>(); /* and no barrier: with four float32 a time a thread reads what it fetched */
         row = room;
     }
     float squares = 0;
@@ -50,8 +50,9 @@ static __global__ void norm(A *y, float *rstd, const float *x, const float *gamm
 /* Shared: REDUCE, the part of dγ (d), and `stages` (1 or 2) of x (d), dx (d), dy (d); or with `stages` 0 the reduction's alone, and all
  * is read where it is. Grid: slices. */
 template <typename A, unsigned W>
-static __global__ void norm_backward(float *dx, float *partial, const A *dy, const float *x, const float *rstd, const float *gamma, size_t T,
-                                     size_t d, size_t rows, unsigned stages)
+static __global__ void __launch_bounds__(THREADS, 1)
+    norm_backward(float *dx, float *partial, const A *dy, const float *x, const float *rstd, const float *gamma, size_t T, size_t d, size_t rows,
+                  unsigned stages)
 {
     DLM_SHARED(unsigned char, shared);
     float *reduce = reinterpret_cast<float *>(shared), *room = reinterpret_cast<float *>(shared + REDUCE);
@@ -129,7 +130,7 @@ static void forward(struct dlm_device *dev, dlm_ptr y, dlm_ptr rstd, dlm_ptr x, 
     const bool wide = wide_rows(x, d, 4) && wide_rows(y, d, sizeof(A)) && gamma.at % 16 == 0;
     const size_t room = REDUCE + d * sizeof(float);
     const bool kept = room <= dev->shared_most;
-    dlm_launch(dev, "norm", wide ? norm<A, 4> : norm<A, 1>, dim3((unsigned)T), row_threads(d / (wide ? 4 : 1), 4, 1024), kept ? room : REDUCE,
+    dlm_launch(dev, "norm", wide ? norm<A, 4> : norm<A, 1>, dim3((unsigned)T), row_threads(d / (wide ? 4 : 1), 4, THREADS), kept ? room : REDUCE,
                dlm_at<A>(y), dlm_at<float>(rstd), dlm_at<float>(x), dlm_at<float>(gamma), d, eps, kept);
 }
 
@@ -143,7 +144,7 @@ static void backward(struct dlm_device *dev, dlm_ptr dx, dlm_ptr dgamma, dlm_ptr
         return;
     const size_t stage = d * (2 * sizeof(float) + sizeof(A)), room = REDUCE + d * sizeof(float);
     const unsigned stages = room + 2 * stage <= dev->shared_most ? 2 : room + stage <= dev->shared_most ? 1 : 0;
-    dlm_launch(dev, "norm_backward", wide ? norm_backward<A, 4> : norm_backward<A, 1>, dim3(c.slices), row_threads(d / (wide ? 4 : 1), 4, 1024),
+    dlm_launch(dev, "norm_backward", wide ? norm_backward<A, 4> : norm_backward<A, 1>, dim3(c.slices), row_threads(d / (wide ? 4 : 1), 4, THREADS),
                stages ? room + stages * stage : REDUCE, dlm_at<float>(dx), partial, dlm_at<A>(dy), dlm_at<float>(x), dlm_at<float>(rstd),
                dlm_at<float>(gamma), T, d, c.rows, stages);
     columns_add(dev, dgamma, partial, c.slices, d);

@@ -360,7 +360,7 @@ static void check_rows(size_t T, size_t d, enum dlm_dtype act)
 int main(void)
 {
     static const size_t shapes[][2] = {{1, 1}, {1, 2}, {3, 7}, {17, 16}, {9, 33}, {33, 65}};
-    static const size_t large[][2] = {{150, 264}, {83, 129}, {37, 2056}};
+    static const size_t large[][2] = {{150, 264}, {83, 129}, {37, 2056}, {1100, 24}};
     static const size_t heads[][4] = {{1, 1, 1, 2}, {2, 3, 2, 4},   {1, 5, 3, 6},  {2, 9, 1, 34}, {2, 17, 2, 16},
                                       {2, 40, 3, 32}, {1, 7, 33, 64}, {1, 3, 160, 128}, {1, 2, 480, 256}};
     check_seed = tap_seed();

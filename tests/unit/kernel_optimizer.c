@@ -141,6 +141,7 @@ static void check_sum_threads(void)
         char msg[200];
         struct dlm_device *other = K->open(0, threads, msg, sizeof msg);
         struct buffer b = put(x, N, DLM_F32);
+        K->sync(D); /* the other device's work does not wait for this one's */
         double sum = K->sum_squares(other, b.at, N);
         first = threads == 1 ? sum : first;
         same = same && sum == first;
