@@ -1,9 +1,11 @@
-/* Soft-capped attention with a sink, as kernels/cpu/attention.c has it.
+/* Soft-capped attention with a sink, as kernels/cpu/attention.c has it: the entries, a cache's rows, and backward's pass over rows.
  *
- * No sum is shared between blocks, so that nothing depends on their order. Backward knows each query's lse and D = do·o, and is three
- * passes: over rows for D and the sink; over tiles of keys for dk and dv; over tiles of queries for dq. The last two compute the scores and do·v
- * each for themselves: seven products instead of five, the price of adding up dq without atomics and without a copy of it a tile of keys.
- * The sink's gradients are summed a slice of 128 rows, and the slices added in order of sequence and position.
+ * bf16 goes to the tensor cores (attention_mma.cu) where h is at most 128 and rows are aligned to pairs; the rest, float32 first of all,
+ * is attention_plain.cu. No sum is shared between blocks, so that nothing depends on their order. Backward knows each query's lse and
+ * D = do·o, and is three passes: over rows for D and the sink; over tiles of keys for dk and dv; over tiles of queries for dq. The last two
+ * compute the scores and do·v each for themselves: seven products instead of five, which is what it takes to add up dq without atomics
+ * and without a copy of it for each tile of keys. The sink's gradients are summed a slice of 128 rows, and the slices added in order of
+ * sequence and position.
  */
 #include "attention_sight.cuh"
 
@@ -132,8 +134,8 @@ void dlm_cuda_attention_cached(struct dlm_device *dev, dlm_ptr o, dlm_ptr keys, 
     const size_t d = H * h, begin = at * d * dlm_dtype_size(act);
     const dlm_ptr none = {0}, key = dlm_ptr_at(keys, begin), value = dlm_ptr_at(values, begin);
     if (act == DLM_BF16)
-        dlm_launch(dev, "attention_cached", append<bf16>, dim3((unsigned)n), 128, 0, dlm_at<bf16>(key), dlm_at<bf16>(value), dlm_at<bf16>(k),
-                   dlm_at<bf16>(v), ldv, d);
+        dlm_launch(dev, "attention_cached", append<bf16>, dim3((unsigned)n), 128, 0, dlm_at<bf16>(key), dlm_at<bf16>(value),
+                   dlm_at<bf16>(k), dlm_at<bf16>(v), ldv, d);
     else
         dlm_launch(dev, "attention_cached", append<float>, dim3((unsigned)n), 128, 0, dlm_at<float>(key), dlm_at<float>(value),
                    dlm_at<float>(k), dlm_at<float>(v), ldv, d);

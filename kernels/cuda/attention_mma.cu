@@ -1,15 +1,26 @@
-/* Attention on the tensor cores, for bf16 heads of up to 128: formulas in attention_sight.cuh, products in attention_tile.cuh, passes and
- * orders in attention.cu.
+/* Attention on the tensor cores, for bf16 heads of up to 128: formulas in attention_sight.cuh, products in attention_tile.cuh,
+ * passes and orders in attention.cu.
  *
- * A block takes 64 or 128 rows of one side, whose operands and sums stay in registers, and walks over the other side in tiles of 64, the
- * next of which is on its way to shared memory while one is worked on: one barrier a tile. Within a tile a warp takes 16 rows at a time from
- * scores to sums, so that beside the sums little is kept. Tiles of which the block sees nothing are not read, and a warp passes over those
- * it sees nothing of itself; to go through such a tile would leave the same bits. What a row comes to depends on no other row of its block.
+ * A block takes 64 or 128 rows of one side, whose operands and sums stay in registers, and walks over the other side in tiles of 64,
+ * the next of which is on its way to shared memory while one is worked on: one barrier a tile. Within a tile a warp takes 16 rows at
+ * a time from scores to sums, so that beside the sums little is kept. Tiles of which the block sees nothing are not read, and a warp
+ * passes over those it sees nothing of itself; to go through such a tile would leave the same bits. What a row comes to depends on
+ * no other row of its block.
  *
- * Registers (sm_80, sm_90a) and shared memory, nothing spilled, eight warps a multiprocessor or more:
+ * Registers by ptxas 13.0 for sm_80 / sm_90a, nothing spilled, and KiB of shared memory:
  *
- *     h up to                 32             64             96            128
- *     mma_forward             REG
+ *     h up to                           32          64          96         128
+ *     mma_forward, 128 queries     121/121     157/164     221/221     255/253
+ *     mma_forward, 64 queries       89/85      127/124     141/137     166/167
+ *     mma_forward, running          90/86      124/122     134/128     150/146
+ *     mma_backward_keys            172/173     255/255     227/226     248/254
+ *     mma_backward_queries         149/149     214/207     162/161     195/195
+ *     shared memory                     20          36          52          68     one more in mma_backward_keys
+ *
+ * What bounds it at h = 128, counted and not measured, in cycles of a multiprocessor of sm_90 for 16 × 16 scores, of which mma.sync is
+ * taken to do 0.62 of the tensor cores' peak: forward takes 52 of the tensor cores, 48 of the special function unit (three results a
+ * score) and 32 of shared memory; the two backward kernels 180, 96 and 224, since a warp of 16 rows reads a tile once for each product.
+ * At the peak forward's two products are 32 cycles, backward's five 80.
  */
 #include "attention_tile.cuh"
 
@@ -32,6 +43,12 @@ struct place {
 DLM_DEVICE struct place place_of(const attention_problem &p, unsigned rows)
 {
     return place{blockIdx.x * rows, blockIdx.y, p.sequence + blockIdx.z};
+}
+
+/* The last rows first: under CAUSAL they see most, and none of them is left to the end. */
+DLM_DEVICE struct place place_from_end(const attention_problem &p, unsigned rows)
+{
+    return place{(gridDim.x - 1 - blockIdx.x) * rows, blockIdx.y, p.sequence + blockIdx.z};
 }
 
 /* In pairs, the head's part of row i of its sequence, of which sequences have N. Loops make it anew for each tile rather than keep it. */
@@ -107,7 +124,7 @@ static __global__ void __launch_bounds__(FORWARD_THREADS, 2) mma_forward(const a
 {
     const unsigned THREADS = FORWARD_THREADS, ROWS = THREADS / 32 * 16 * M;
     DLM_SHARED(uint32_t, shared);
-    const struct place at = place_of(p, ROWS);
+    const struct place at = place_from_end(p, ROWS);
     const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
     const unsigned rows = p.n - at.first < ROWS ? p.n - at.first : ROWS, row0 = threadIdx.x / 32 * 16 * M;
     const float *sink_k = p.sink_k + at.head * p.h, *sink_v = p.sink_v + at.head * p.h;
@@ -346,7 +363,7 @@ static __global__ void __launch_bounds__(two_sides<HP>::THREADS, 256 / two_sides
 {
     const unsigned M = two_sides<HP>::M, THREADS = two_sides<HP>::THREADS, ROWS = BACKWARD_ROWS;
     DLM_SHARED(uint32_t, shared);
-    const struct place at = place_of(p, ROWS);
+    const struct place at = place_from_end(p, ROWS);
     const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, rows = p.N - at.first < ROWS ? p.N - at.first : ROWS;
     const unsigned row0 = threadIdx.x / 32 * 16 * M;
     const uint8_t *noisy = p.noisy ? p.noisy + (size_t)at.b * p.N : nullptr;
@@ -452,7 +469,9 @@ static dim3 blocks_of(struct attention_problem *p, unsigned tiles, size_t B, siz
 template <unsigned HP> static void forward(struct dlm_device *dev, struct attention_problem p, size_t B)
 {
     const unsigned M = p.running || p.n <= 64 ? 1 : 2; /* the same bits */
-    void (*kernel)(attention_problem) = p.running ? mma_forward<HP, 1, true> : M == 1 ? mma_forward<HP, 1, false> : mma_forward<HP, 2, false>;
+    void (*kernel)(attention_problem) = p.running ? mma_forward<HP, 1, true>
+                                        : M == 1  ? mma_forward<HP, 1, false>
+                                                  : mma_forward<HP, 2, false>;
     for (size_t b = 0; b < B; b += SEQUENCES) {
         const dim3 blocks = blocks_of(&p, ceil_div(p.n, 64 * M), B, b);
         dlm_launch(dev, "attention", kernel, blocks, FORWARD_THREADS, shared_size<HP>(), p);

@@ -7,8 +7,8 @@
  *     tile_scores     s (16M, 16)  += own (16M, HP) · rows (16, HP)ᵀ
  *     tile_weigh      o (16M, HP)  += w (16M, 16) · rows (16, HP)
  *
- * The sums of the first are, packed, the left operand of the second (tile_pack): weights never leave the registers. This file is what another
- * kind of tensor core instruction replaces.
+ * The sums of the first are, packed, the left operand of the second (tile_pack): weights never leave the registers. This file is what
+ * another kind of tensor core instruction replaces.
  */
 #ifndef DLM_CUDA_ATTENTION_TILE_CUH
 #define DLM_CUDA_ATTENTION_TILE_CUH
@@ -19,8 +19,8 @@ template <unsigned HP> struct tile {
     static const unsigned LD = HP / 2 + 4, PAIRS = SIGHT_TILE * LD; /* of a row, and of all: pairs */
 };
 
-/* 64 rows, `many` of them there, ld pairs apart. By copy_async where `wide`; otherwise they are there at the next barrier. A thread keeps to
- * one column, so that a whole tile is a few additions and copies. */
+/* 64 rows, `many` of them there, ld pairs apart. By copy_async where `wide`; otherwise they are there at the next barrier. A thread
+ * keeps to one column, so that a whole tile is a few additions and copies. */
 template <unsigned HP, unsigned THREADS>
 DLM_DEVICE void tile_fetch(uint32_t *to, const uint32_t *from, size_t ld, unsigned many, unsigned h, bool wide)
 {

@@ -191,6 +191,14 @@ static void tolerances(double *t, const double *want, const double *size, const 
         t[i] = share * size[i] + noise_of(products) * noise[i] + 1.01 * unit_of(act) * fabs(want[i]) + 1e-30;
 }
 
+/* How far a score may be off: what cap·tanh and exp round. On a GPU these are special functions, good to about 2⁻²², and the sums of q·k,
+ * of √h·loud² or so, are chains of one addition after the other that tensor cores may cut off rather than round. */
+static double score_share(double cap, size_t h, double loud)
+{
+    double here = 8 * cap * unit_of(DLM_F32);
+    return strcmp(K->name, "cuda") ? here : 2 * here + 8 * sqrt((double)h) * loud * loud * unit_of(DLM_F32);
+}
+
 /* `more`: of columns behind v, which put its rows at odd addresses. */
 static void check(struct shape s, size_t more, enum dlm_attend rule, double cap, double loud, enum dlm_dtype act)
 {
@@ -207,7 +215,7 @@ static void check(struct shape s, size_t more, enum dlm_attend rule, double cap,
     K->attention(D, o.at, lse.at, q.at, k.at, v, ld, sk.at, sv.at, seen, rule, s.B, s.N, s.H, s.h, (float)cap, act);
     double *got_o = take(o), *got_lse = take(lse);
     struct result want = forward(&p);
-    double share = 8 * cap * unit_of(DLM_F32), most = fmax(largest(p.v, n), largest(p.sink_v, d));
+    double share = score_share(cap, s.h, loud), most = fmax(largest(p.v, n), largest(p.sink_v, d));
     for (size_t i = 0; i < n; i++)
         tolerance[i] = share * most + noise_of(act) * want.noise[i] + 1.01 * unit_of(act) * fabs(want.o[i]);
     bool good = all_near(got_o, want.o, n, tolerance, 0) && all_near(got_lse, want.lse, rows, NULL, share);
