@@ -3,8 +3,10 @@
  *     x₀ = E[z];  x ← x + (R/L)·Attn(norm(x));  x ← x + (R/L)·MLP(norm(x));  logits = (512/d)·norm(x) Wᵀ
  *
  * All places in the arenas are planned before anything is allocated, by one function that both dlm_network_memory_of and dlm_network_new
- * follow. A training pass stores what backward reads of every layer; an evaluation pass has one layer's buffers for all. The squared relu is
- * computed again in backward: it costs one pass over u and saves 4d of 14d activations a token and layer. Not here: noise, optimizer, files.
+ * follow. A training pass keeps of every layer what backward reads and does not compute again; the rest, and all of an evaluation pass, has one layer's
+ * buffers for all. The squared relu is always computed again: it costs one pass over u and saves 4d of 14d activations a token and layer.
+ * In the compact state a matrix's gradient of one pass is summed in float32 in a place that all matrices share, and added to what earlier passes
+ * left with one rounding at random. Not here: noise, optimizer, files.
  */
 #include "model/network.h"
 
@@ -66,14 +68,19 @@ static size_t take(struct arena *a, size_t rows, size_t columns, size_t item)
     return at;
 }
 
-/* Offsets into the activations of one layer's stored buffers, from its own start. T = batch·seq_len rows. */
+/* A buffer of a layer, in the activations: one of its own for every layer, or one for all. */
+struct place {
+    size_t at;
+    bool kept;
+};
+
+/* T = batch·seq_len rows. */
 struct layer_plan {
-    size_t x_attn, rstd_attn, y_attn; /* f32 (T, d), f32 (T), act (T, d): the sublayer's input and its norm */
-    size_t qkv, qh, kh, rstd_qk;      /* act (T, 3d), act (T, d) twice, f32 (T, 2) */
-    size_t lse, o;                    /* f32 (B, H, N), act (T, d) */
-    size_t x_mlp, rstd_mlp, y_mlp;    /* as for attention */
-    size_t u;                         /* act (T, m) */
-    size_t size;
+    struct place x_attn, rstd_attn, y_attn; /* f32 (T, d), f32 (T), act (T, d): the sublayer's input and its norm */
+    struct place qkv, qh, kh, rstd_qk;      /* act (T, 3d), act (T, d) twice, f32 (T, 2) */
+    struct place lse, o;                    /* f32 (B, H, N), act (T, d) */
+    struct place x_mlp, rstd_mlp, y_mlp;    /* as for attention */
+    struct place u;                         /* act (T, m) */
 };
 
 struct plan {
@@ -81,7 +88,8 @@ struct plan {
     size_t item; /* bytes of act */
     size_t head_rows, eval_rows; /* rows of a chunk with and without gradient */
     struct layer_plan layer;
-    size_t layers_at, layer_stride; /* stride 0 when nothing is kept for backward */
+    size_t kept_at, kept_stride;    /* what every layer has for itself: (L, stride) */
+    size_t work_at;                 /* what all share */
     size_t rope;                    /* f32 (N, h/2, 2) */
     size_t x_final, rstd_final, hidden; /* f32 (T, d), f32 (T), act (T, d) */
     size_t wide, wide_half;         /* act (T, m): relu² of u; in backward also dq and, wide_half bytes on, dk, each act (T, d) */
@@ -100,6 +108,7 @@ struct plan {
     size_t pack_qkv, pack_o, pack_up, pack_down; /* from a layer's start */
     size_t pack_layer, pack_head, packs;
     size_t weights, gradients; /* bytes */
+    size_t gradient_sum;       /* from the gradients' start: f32, the largest matrix; compact only */
     bool overflow;
 };
 
@@ -119,40 +128,49 @@ static size_t short_bytes(size_t n)
     return (2 * n + 63) & ~(size_t)63;
 }
 
+/* A buffer of each layer, kept for backward where `kept`. */
+static struct place take_of(struct arena *kept_arena, struct arena *work, bool kept, size_t rows, size_t columns, size_t item)
+{
+    return (struct place){take(kept ? kept_arena : work, rows, columns, item), kept};
+}
+
 static void plan_activations(struct plan *p, const struct dlm_network_plan *want)
 {
-    struct arena l = {0};
+    struct arena k = {0}, w = {0};
     const size_t T = p->T, d = p->d;
     const bool train = want->train;
+    /* What backward finds in place; the rest it computes again. */
+    const bool all = train && want->recompute < DLM_RECOMPUTE_NORMS, up = train && want->recompute < DLM_RECOMPUTE_MLP;
+    const bool attention = train && want->recompute < DLM_RECOMPUTE_LAYER;
     struct layer_plan *s = &p->layer;
-    s->x_attn = take(&l, T, d, 4);
-    s->rstd_attn = take(&l, T, 1, 4);
-    s->y_attn = take(&l, T, d, p->item);
-    s->qkv = take(&l, T, 3 * d, p->item);
-    s->qh = take(&l, T, d, p->item);
-    s->kh = take(&l, T, d, p->item);
-    s->rstd_qk = take(&l, T, 2, 4);
-    s->lse = take(&l, T, p->H, 4);
-    s->o = take(&l, T, d, p->item);
+    s->x_attn = take_of(&k, &w, train, T, d, 4);
+    s->rstd_attn = take_of(&k, &w, all, T, 1, 4);
+    s->y_attn = take_of(&k, &w, all, T, d, p->item);
+    s->qkv = take_of(&k, &w, attention, T, 3 * d, p->item);
+    s->qh = take_of(&k, &w, all, T, d, p->item);
+    s->kh = take_of(&k, &w, all, T, d, p->item);
+    s->rstd_qk = take_of(&k, &w, all, T, 2, 4);
+    s->lse = take_of(&k, &w, attention, T, p->H, 4);
+    s->o = take_of(&k, &w, attention, T, d, p->item);
     /* Without backward the residual stream is one buffer, and the MLP may write over what attention has left. */
-    s->x_mlp = train ? take(&l, T, d, 4) : s->x_attn;
-    s->rstd_mlp = train ? take(&l, T, 1, 4) : s->rstd_attn;
-    s->y_mlp = train ? take(&l, T, d, p->item) : s->y_attn;
-    s->u = train || p->m > 3 * d ? take(&l, T, p->m, p->item) : s->qkv;
-    s->size = l.size;
+    s->x_mlp = train ? take_of(&k, &w, attention, T, d, 4) : s->x_attn;
+    s->rstd_mlp = train ? take_of(&k, &w, all, T, 1, 4) : s->rstd_attn;
+    s->y_mlp = train ? take_of(&k, &w, all, T, d, p->item) : s->y_attn;
+    s->u = train || p->m > 3 * d ? take_of(&k, &w, up, T, p->m, p->item) : s->qkv;
 
     struct arena a = {0};
-    p->layer_stride = train ? s->size : 0;
-    p->layers_at = take(&a, train ? p->L : 1, s->size, 1);
-    p->rope = take(&a, p->N, p->h, 4);
-    p->x_final = train ? take(&a, T, d, 4) : p->layers_at + s->x_attn;
+    p->rope = take(&a, p->N, p->h, 4); /* first, so that it is in the same place for every batch */
+    p->kept_stride = k.size;
+    p->kept_at = take(&a, p->L, k.size, 1);
+    p->work_at = take(&a, w.size, 1, 1);
+    p->x_final = train ? take(&a, T, d, 4) : p->work_at + s->x_attn.at;
     p->rstd_final = take(&a, T, 1, 4);
     p->hidden = take(&a, T, d, p->item);
-    struct arena w = {0}, pair = {0};
-    (void)take(&w, T, p->m, p->item);
+    struct arena wide = {0}, pair = {0};
+    (void)take(&wide, T, p->m, p->item);
     (void)take(&pair, T, d, p->item);
     p->wide_half = take(&pair, T, d, p->item);
-    p->wide = take(&a, larger(w.size, train ? pair.size : 0), 1, 1);
+    p->wide = take(&a, larger(wide.size, train ? pair.size : 0), 1, 1);
     p->branch = take(&a, T, d, p->item);
     if (train) {
         p->wide2 = take(&a, T, larger(p->m, 3 * d), p->item);
@@ -161,7 +179,7 @@ static void plan_activations(struct plan *p, const struct dlm_network_plan *want
         p->dhidden = take(&a, T, d, p->item);
     }
     p->activations = a.size;
-    p->overflow |= l.overflow | a.overflow | w.overflow | pair.overflow;
+    p->overflow |= k.overflow | w.overflow | a.overflow | wide.overflow | pair.overflow;
 }
 
 static void plan_head(struct plan *p, const struct dlm_network_plan *want)
@@ -205,20 +223,34 @@ static void plan_packs(struct plan *p, const struct dlm_backend *b, enum dlm_dty
 }
 
 /* `c` has passed dlm_config_check. */
-static struct plan make_plan(const struct dlm_backend *b, const struct dlm_config *c, const struct dlm_network_plan *want, size_t total)
+static struct plan make_plan(const struct dlm_backend *b, const struct dlm_config *c, const struct dlm_network_plan *want, const struct dlm_layout *l)
 {
     struct plan p = {.B = want->batch, .N = want->seq_len, .d = c->width, .m = c->mlp, .H = c->heads, .h = c->width / c->heads,
                      .L = c->layers, .V = c->vocab_size, .item = dlm_dtype_size(want->act)};
     p.overflow = __builtin_mul_overflow(p.B, p.N, &p.T);
     plan_activations(&p, want);
     plan_head(&p, want);
-    plan_packs(&p, b, want->act);
+    if (!want->compact) /* else the weights are multiplied as they lie */
+        plan_packs(&p, b, want->act);
+    const size_t n_short = dlm_network_short_of(l, want);
     struct arena a = {0};
-    (void)take(&a, total, 1, 4);
+    (void)take(&a, short_bytes(n_short), 1, 1);
+    (void)take(&a, l->total - n_short, 1, 4);
     p.weights = a.size;
+    if (want->train && want->compact)
+        p.gradient_sum = take(&a, larger(larger(p.V, p.m), 3 * p.d), p.d, 4);
     p.gradients = want->train ? a.size : 0;
     p.overflow |= a.overflow;
     return p;
+}
+
+/* Passes without gradient of more sequences than train: they have a plan of their own in the same arena. */
+static struct plan make_eval_plan(const struct dlm_backend *b, const struct dlm_config *c, const struct dlm_network_plan *want, const struct dlm_layout *l)
+{
+    struct dlm_network_plan eval = *want;
+    eval.train = false;
+    eval.batch = larger(want->eval_batch, 1);
+    return make_plan(b, c, &eval, l);
 }
 
 struct dlm_network_memory dlm_network_memory_of(const struct dlm_backend *b, const struct dlm_config *c, const struct dlm_network_plan *want)
@@ -228,10 +260,10 @@ struct dlm_network_memory dlm_network_memory_of(const struct dlm_backend *b, con
     struct dlm_network_memory m = {SIZE_MAX, SIZE_MAX, SIZE_MAX, SIZE_MAX, SIZE_MAX};
     if (dlm_layout_init(&l, c, &ignored))
         return m;
-    struct plan p = make_plan(b, c, want, l.total);
+    struct plan p = make_plan(b, c, want, &l), e = make_eval_plan(b, c, want, &l);
     dlm_layout_release(&l);
-    if (!p.overflow)
-        m = (struct dlm_network_memory){p.weights, p.gradients, p.packs, p.activations, p.head};
+    if (!p.overflow && !e.overflow)
+        m = (struct dlm_network_memory){p.weights, p.gradients, p.packs, larger(p.activations, e.activations), larger(p.head, e.head)};
     return m;
 }
 
@@ -241,11 +273,20 @@ struct dlm_network {
     struct dlm_backend b;
     struct dlm_config config;
     struct dlm_layout layout;
-    struct plan p;
+    struct plan plans[2]; /* of passes that may have a backward, and of those with more sequences than these may have */
+    const struct plan *p; /* the last forward's */
     enum dlm_dtype act;
-    bool train;
+    bool train, compact;
+    enum dlm_recompute recompute;
+    void (*linear)(struct dlm_device *, dlm_ptr y, dlm_ptr x, dlm_ptr w, size_t T, size_t O, size_t I, enum dlm_dtype act, enum dlm_dtype y_type,
+                   float scale);
+    void (*linear_dx)(struct dlm_device *, dlm_ptr dx, dlm_ptr dy, dlm_ptr w, size_t T, size_t O, size_t I, enum dlm_dtype act,
+                      enum dlm_dtype dx_type, float scale);
+    uint64_t seed; /* of rounding at random */
+    uint32_t pass;
     size_t n_short; /* elements of the layout that are bf16 */
     dlm_ptr weights, gradients, packs, activations, head;
+    size_t stage;               /* R: rows of the largest chunk */
     uint32_t *stage_ids;        /* (3, R): index, x, z of a chunk, repeated rows included */
     struct dlm_row *stage_rows; /* (R) */
     /* the last forward */
@@ -265,19 +306,19 @@ struct dlm_cache {
 
 static int upload_rope(struct dlm_network *m, struct dlm_error *err)
 {
-    const size_t N = m->p.N, half = m->p.h / 2;
+    const size_t N = m->p->N, half = m->p->h / 2;
     float *t = malloc(N * half * 2 * sizeof *t);
     if (!t)
         return dlm_fail(err, DLM_ENOMEM, "no memory for a table of %zu positions", N);
     for (size_t i = 0; i < half; i++) {
-        double frequency = pow(m->config.rope_theta, -2.0 * (double)i / (double)m->p.h);
+        double frequency = pow(m->config.rope_theta, -2.0 * (double)i / (double)m->p->h);
         for (size_t n = 0; n < N; n++) {
             double angle = (double)n * frequency;
             t[(n * half + i) * 2] = (float)cos(angle);
             t[(n * half + i) * 2 + 1] = (float)sin(angle);
         }
     }
-    m->b.k->upload(m->b.dev, dlm_ptr_at(m->activations, m->p.rope), t, N * half * 2 * sizeof *t);
+    m->b.k->upload(m->b.dev, dlm_ptr_at(m->activations, m->p->rope), t, N * half * 2 * sizeof *t);
     const char *word = m->b.k->sync(m->b.dev); /* the table is ours to free only once it has arrived */
     free(t);
     return word ? dlm_fail(err, DLM_EIO, "%s: %s", m->b.k->name, word) : 0;
@@ -285,22 +326,23 @@ static int upload_rope(struct dlm_network *m, struct dlm_error *err)
 
 static int allocate(struct dlm_network *m, struct dlm_error *err)
 {
-    const struct plan *p = &m->p;
+    const struct plan *p = &m->plans[0], *e = &m->plans[1];
+    const size_t activations = larger(p->activations, e->activations), head = larger(p->head, e->head);
     const struct {
         dlm_ptr *to;
         size_t size;
-    } wants[] = {{&m->weights, p->weights}, {&m->gradients, p->gradients}, {&m->packs, p->packs}, {&m->activations, p->activations},
-                 {&m->head, p->head}};
+    } wants[] = {{&m->weights, p->weights}, {&m->gradients, p->gradients}, {&m->packs, p->packs}, {&m->activations, activations}, {&m->head, head}};
     double all = 0;
     for (int i = 0; i < 5; i++)
         all += (double)wants[i].size;
-    bool good = !p->overflow;
+    const bool overflow = p->overflow || e->overflow;
+    bool good = !overflow;
     for (int i = 0; good && i < 5; i++)
         if (wants[i].size) {
             *wants[i].to = dlm_backend_alloc(&m->b, wants[i].size);
             good = wants[i].to->at != 0;
         }
-    const size_t R = larger(p->head_rows, p->eval_rows);
+    const size_t R = m->stage = larger(larger(p->head_rows, e->head_rows), p->eval_rows);
     if (good) {
         m->stage_ids = calloc(3 * R, sizeof *m->stage_ids);
         m->stage_rows = calloc(R, sizeof *m->stage_rows);
@@ -308,11 +350,11 @@ static int allocate(struct dlm_network *m, struct dlm_error *err)
     }
     if (good)
         return 0;
-    if (p->overflow)
+    if (overflow)
         return dlm_fail(err, DLM_ENOMEM, "no memory for the model: %zu sequences of %zu tokens need more than can be counted", p->B, p->N);
     return dlm_fail(err, DLM_ENOMEM,
                     "no memory for the model: %.3g GB needed (weights %.3g, gradients %.3g, packed weights %.3g, activations %.3g, head %.3g)", all / 1e9,
-                    (double)p->weights / 1e9, (double)p->gradients / 1e9, (double)p->packs / 1e9, (double)p->activations / 1e9, (double)p->head / 1e9);
+                    (double)p->weights / 1e9, (double)p->gradients / 1e9, (double)p->packs / 1e9, (double)activations / 1e9, (double)head / 1e9);
 }
 
 int dlm_network_new(struct dlm_network **out, const struct dlm_backend *b, const struct dlm_config *c, const struct dlm_network_plan *want,
@@ -328,9 +370,18 @@ int dlm_network_new(struct dlm_network **out, const struct dlm_backend *b, const
     m->config = *c;
     m->act = want->act;
     m->train = want->train;
+    m->compact = want->compact;
+    m->recompute = want->recompute;
+    m->linear = want->compact ? b->k->linear_bf16 : b->k->linear;
+    m->linear_dx = want->compact ? b->k->linear_bf16_dx : b->k->linear_dx;
     int rc = dlm_layout_init(&m->layout, c, err);
+    if (!rc && want->compact && (want->act != DLM_BF16 || !m->linear || !b->k->accumulate))
+        rc = dlm_fail(err, DLM_EUSAGE, want->act != DLM_BF16 ? "the compact state computes in bf16" : "%s has no compact state", b->k->name);
     if (!rc) {
-        m->p = make_plan(b, c, want, m->layout.total);
+        m->n_short = dlm_network_short_of(&m->layout, want);
+        m->plans[0] = make_plan(b, c, want, &m->layout);
+        m->plans[1] = make_eval_plan(b, c, want, &m->layout);
+        m->p = &m->plans[0];
         rc = allocate(m, err);
     }
     if (!rc)
@@ -449,10 +500,16 @@ void dlm_network_write(struct dlm_network *m, size_t at, size_t n, const float *
     }
 }
 
+void dlm_network_rounding(struct dlm_network *m, uint64_t seed, uint32_t pass)
+{
+    m->seed = seed;
+    m->pass = pass;
+}
+
 void dlm_network_zero_gradients(struct dlm_network *m)
 {
     assert(m->train);
-    m->b.k->zero(m->b.dev, m->gradients, m->p.gradients);
+    m->b.k->zero(m->b.dev, m->gradients, m->p->weights); /* as large: what all matrices share is zeroed when it is used */
 }
 
 int dlm_network_sync(struct dlm_network *m, struct dlm_error *err)
@@ -463,29 +520,56 @@ int dlm_network_sync(struct dlm_network *m, struct dlm_error *err)
 
 /* --- places ------------------------------------------------------------------------------------------------------------------ */
 
-static dlm_ptr tensor(const struct dlm_network *m, dlm_ptr array, enum dlm_tensor_kind kind, size_t layer)
-{
-    return dlm_ptr_at(array, dlm_layout_find(&m->layout, kind, layer)->offset * sizeof(float));
-}
-
 static dlm_ptr weight(const struct dlm_network *m, enum dlm_tensor_kind kind, size_t layer)
 {
-    return tensor(m, m->weights, kind, layer);
+    return element_of(m, m->weights, dlm_layout_find(&m->layout, kind, layer)->offset);
 }
 
+/* Of a tensor that is no matrix. */
 static dlm_ptr gradient_of(const struct dlm_network *m, enum dlm_tensor_kind kind, size_t layer)
 {
-    return tensor(m, m->gradients, kind, layer);
+    return element_of(m, m->gradients, dlm_layout_find(&m->layout, kind, layer)->offset);
 }
 
-static dlm_ptr pack(const struct dlm_network *m, size_t layer, size_t which)
+/* Where the gradient of a matrix of n elements is summed by one pass, float32; then what it has summed is the gradient's. */
+static dlm_ptr matrix_gradient(const struct dlm_network *m, enum dlm_tensor_kind kind, size_t layer, size_t n)
 {
-    return dlm_ptr_at(m->packs, layer * m->p.pack_layer + which);
+    if (!m->compact)
+        return gradient_of(m, kind, layer);
+    dlm_ptr sum = dlm_ptr_at(m->gradients, m->p->gradient_sum);
+    m->b.k->zero(m->b.dev, sum, n * sizeof(float));
+    return sum;
 }
 
-static dlm_ptr of_layer(const struct dlm_network *m, size_t layer, size_t which)
+static void matrix_gradient_end(const struct dlm_network *m, enum dlm_tensor_kind kind, size_t layer, size_t n)
 {
-    return dlm_ptr_at(m->activations, m->p.layers_at + layer * m->p.layer_stride + which);
+    if (m->compact)
+        m->b.k->accumulate(m->b.dev, gradient_of(m, kind, layer), dlm_ptr_at(m->gradients, m->p->gradient_sum), n, m->seed, m->pass,
+                           dlm_layout_find(&m->layout, kind, layer)->offset);
+}
+
+/* The gradient of W (O, I), which begins with tensor `kind`, from y = scale·x·Wᵀ. */
+static void weight_gradient(const struct dlm_network *m, enum dlm_tensor_kind kind, size_t layer, dlm_ptr dy, dlm_ptr x, size_t T, size_t O, size_t I)
+{
+    m->b.k->linear_dw(m->b.dev, matrix_gradient(m, kind, layer, O * I), dy, x, T, O, I, m->act, (float)m->config.weight_scaling);
+    matrix_gradient_end(m, kind, layer, O * I);
+}
+
+/* The matrix that begins with this tensor, as products take it. */
+static dlm_ptr matrix(const struct dlm_network *m, enum dlm_tensor_kind kind, size_t layer)
+{
+    const struct plan *p = m->p;
+    if (m->compact)
+        return weight(m, kind, layer);
+    if (kind == DLM_TENSOR_HEAD)
+        return dlm_ptr_at(m->packs, p->pack_head);
+    const size_t at = kind == DLM_TENSOR_Q ? p->pack_qkv : kind == DLM_TENSOR_O ? p->pack_o : kind == DLM_TENSOR_UP ? p->pack_up : p->pack_down;
+    return dlm_ptr_at(m->packs, layer * p->pack_layer + at);
+}
+
+static dlm_ptr of_layer(const struct dlm_network *m, size_t layer, struct place which)
+{
+    return dlm_ptr_at(m->activations, which.kept ? m->p->kept_at + layer * m->p->kept_stride + which.at : m->p->work_at + which.at);
 }
 
 static dlm_ptr shared(const struct dlm_network *m, size_t which)
@@ -501,21 +585,24 @@ static dlm_ptr in_head(const struct dlm_network *m, size_t which)
 /* The input of the norm after `layer`'s MLP: the next layer's, or the last norm's. */
 static dlm_ptr x_after(const struct dlm_network *m, size_t layer)
 {
-    return layer + 1 < m->p.L ? of_layer(m, layer + 1, m->p.layer.x_attn) : shared(m, m->p.x_final);
+    return layer + 1 < m->p->L ? of_layer(m, layer + 1, m->p->layer.x_attn) : shared(m, m->p->x_final);
 }
 
 void dlm_network_refresh(struct dlm_network *m)
 {
     const struct dlm_kernels *k = m->b.k;
-    struct dlm_device *dev = m->b.dev;
-    const struct plan *p = &m->p;
-    for (size_t i = 0; i < p->L; i++) {
-        k->linear_pack(dev, pack(m, i, p->pack_qkv), weight(m, DLM_TENSOR_Q, i), 3 * p->d, p->d, m->act);
-        k->linear_pack(dev, pack(m, i, p->pack_o), weight(m, DLM_TENSOR_O, i), p->d, p->d, m->act);
-        k->linear_pack(dev, pack(m, i, p->pack_up), weight(m, DLM_TENSOR_UP, i), p->m, p->d, m->act);
-        k->linear_pack(dev, pack(m, i, p->pack_down), weight(m, DLM_TENSOR_DOWN, i), p->d, p->m, m->act);
-    }
-    k->linear_pack(dev, dlm_ptr_at(m->packs, p->pack_head), weight(m, DLM_TENSOR_HEAD, 0), p->V, p->d, m->act);
+    const struct plan *p = &m->plans[0];
+    const struct {
+        enum dlm_tensor_kind kind;
+        size_t O, I;
+    } of[] = {{DLM_TENSOR_Q, 3 * p->d, p->d}, {DLM_TENSOR_O, p->d, p->d}, {DLM_TENSOR_UP, p->m, p->d}, {DLM_TENSOR_DOWN, p->d, p->m}};
+    if (m->compact)
+        return;
+    m->p = p;
+    for (size_t i = 0; i < p->L; i++)
+        for (int j = 0; j < 4; j++)
+            k->linear_pack(m->b.dev, matrix(m, of[j].kind, i), weight(m, of[j].kind, i), of[j].O, of[j].I, m->act);
+    k->linear_pack(m->b.dev, matrix(m, DLM_TENSOR_HEAD, 0), weight(m, DLM_TENSOR_HEAD, 0), p->V, p->d, m->act);
 }
 
 /* --- forward ----------------------------------------------------------------------------------------------------------------- */
@@ -524,14 +611,14 @@ void dlm_network_refresh(struct dlm_network *m)
 static void carry(const struct dlm_network *m, dlm_ptr to, dlm_ptr from, size_t T)
 {
     if (to.at != from.at)
-        m->b.k->copy(m->b.dev, to, from, T * m->p.d * sizeof(float));
+        m->b.k->copy(m->b.dev, to, from, T * m->p->d * sizeof(float));
 }
 
 /* Attention of new rows on the cache: sequence by sequence, since each stands at a position of its own. */
 static void look_back(struct dlm_network *m, size_t i, dlm_ptr o, dlm_ptr qh, dlm_ptr kh, dlm_ptr qkv)
 {
     const struct dlm_kernels *k = m->b.k;
-    const struct plan *p = &m->p;
+    const struct plan *p = m->p;
     const struct dlm_cache *c = m->cache;
     const size_t n = m->seq_len, half = c->positions * c->row;
     for (size_t b = 0; b < m->batch; b++) {
@@ -546,59 +633,87 @@ static void look_back(struct dlm_network *m, size_t i, dlm_ptr o, dlm_ptr qh, dl
     }
 }
 
+static void norm_attention(struct dlm_network *m, size_t i, size_t T)
+{
+    const struct layer_plan *s = &m->p->layer;
+    m->b.k->norm(m->b.dev, of_layer(m, i, s->y_attn), of_layer(m, i, s->rstd_attn), of_layer(m, i, s->x_attn), weight(m, DLM_TENSOR_ATTN_NORM, i), T,
+                 m->p->d, (float)m->config.norm_eps, m->act);
+}
+
+static void rotate(struct dlm_network *m, size_t i)
+{
+    const struct plan *p = m->p;
+    const struct layer_plan *s = &p->layer;
+    m->b.k->qk_rotary(m->b.dev, of_layer(m, i, s->qh), of_layer(m, i, s->kh), of_layer(m, i, s->rstd_qk), of_layer(m, i, s->qkv),
+                      weight(m, DLM_TENSOR_Q_NORM, i), weight(m, DLM_TENSOR_K_NORM, i), shared(m, p->rope), m->batch, m->seq_len, p->H, p->h,
+                      (float)m->config.norm_eps, m->act);
+}
+
 static void forward_attention(struct dlm_network *m, size_t i, size_t T)
 {
     const struct dlm_kernels *k = m->b.k;
     struct dlm_device *dev = m->b.dev;
-    const struct plan *p = &m->p;
+    const struct plan *p = m->p;
     const struct layer_plan *s = &p->layer;
-    const float eps = (float)m->config.norm_eps, scale = (float)m->config.weight_scaling;
+    const float scale = (float)m->config.weight_scaling;
     const size_t d = p->d;
     dlm_ptr x = of_layer(m, i, s->x_attn), y = of_layer(m, i, s->y_attn), qkv = of_layer(m, i, s->qkv), qh = of_layer(m, i, s->qh);
     dlm_ptr kh = of_layer(m, i, s->kh), o = of_layer(m, i, s->o), branch = shared(m, p->branch), next = of_layer(m, i, s->x_mlp);
-    k->norm(dev, y, of_layer(m, i, s->rstd_attn), x, weight(m, DLM_TENSOR_ATTN_NORM, i), T, d, eps, m->act);
-    k->linear(dev, qkv, y, pack(m, i, p->pack_qkv), T, 3 * d, d, m->act, m->act, scale);
+    norm_attention(m, i, T);
+    m->linear(dev, qkv, y, matrix(m, DLM_TENSOR_Q, i), T, 3 * d, d, m->act, m->act, scale);
     if (m->cache) {
         look_back(m, i, o, qh, kh, qkv);
     } else {
-        k->qk_rotary(dev, qh, kh, of_layer(m, i, s->rstd_qk), qkv, weight(m, DLM_TENSOR_Q_NORM, i), weight(m, DLM_TENSOR_K_NORM, i),
-                     shared(m, p->rope), m->batch, m->seq_len, p->H, p->h, eps, m->act);
+        rotate(m, i);
         k->attention(dev, o, of_layer(m, i, s->lse), qh, kh, dlm_ptr_at(qkv, 2 * d * p->item), 3 * d, weight(m, DLM_TENSOR_K_BIAS, i),
                      weight(m, DLM_TENSOR_V_BIAS, i), m->noisy, m->rule, m->batch, m->seq_len, p->H, p->h, (float)m->config.soft_cap, m->act);
     }
-    k->linear(dev, branch, o, pack(m, i, p->pack_o), T, d, d, m->act, m->act, scale);
+    m->linear(dev, branch, o, matrix(m, DLM_TENSOR_O, i), T, d, d, m->act, m->act, scale);
     carry(m, next, x, T);
     k->residual(dev, next, branch, (dlm_ptr){0}, T, d, (float)(m->config.resid_scale / (double)p->L), m->act);
+}
+
+static void norm_mlp(struct dlm_network *m, size_t i, size_t T)
+{
+    const struct layer_plan *s = &m->p->layer;
+    m->b.k->norm(m->b.dev, of_layer(m, i, s->y_mlp), of_layer(m, i, s->rstd_mlp), of_layer(m, i, s->x_mlp), weight(m, DLM_TENSOR_MLP_NORM, i), T, m->p->d,
+                 (float)m->config.norm_eps, m->act);
+}
+
+static void multiply_up(struct dlm_network *m, size_t i, size_t T)
+{
+    const struct layer_plan *s = &m->p->layer;
+    m->linear(m->b.dev, of_layer(m, i, s->u), of_layer(m, i, s->y_mlp), matrix(m, DLM_TENSOR_UP, i), T, m->p->m, m->p->d, m->act, m->act,
+              (float)m->config.weight_scaling);
 }
 
 static void forward_mlp(struct dlm_network *m, size_t i, size_t T)
 {
     const struct dlm_kernels *k = m->b.k;
     struct dlm_device *dev = m->b.dev;
-    const struct plan *p = &m->p;
-    const struct layer_plan *s = &p->layer;
+    const struct plan *p = m->p;
     const float scale = (float)m->config.weight_scaling;
-    dlm_ptr x = of_layer(m, i, s->x_mlp), y = of_layer(m, i, s->y_mlp), u = of_layer(m, i, s->u), a = shared(m, p->wide);
+    dlm_ptr x = of_layer(m, i, p->layer.x_mlp), u = of_layer(m, i, p->layer.u), a = shared(m, p->wide);
     dlm_ptr branch = shared(m, p->branch), next = x_after(m, i);
-    k->norm(dev, y, of_layer(m, i, s->rstd_mlp), x, weight(m, DLM_TENSOR_MLP_NORM, i), T, p->d, (float)m->config.norm_eps, m->act);
-    k->linear(dev, u, y, pack(m, i, p->pack_up), T, p->m, p->d, m->act, m->act, scale);
+    norm_mlp(m, i, T);
+    multiply_up(m, i, T);
     k->bias_relu2(dev, a, u, weight(m, DLM_TENSOR_UP_BIAS, i), T, p->m, m->act);
-    k->linear(dev, branch, a, pack(m, i, p->pack_down), T, p->d, p->m, m->act, m->act, scale);
+    m->linear(dev, branch, a, matrix(m, DLM_TENSOR_DOWN, i), T, p->d, p->m, m->act, m->act, scale);
     carry(m, next, x, T);
     k->residual(dev, next, branch, weight(m, DLM_TENSOR_DOWN_BIAS, i), T, p->d, (float)(m->config.resid_scale / (double)p->L), m->act);
 }
 
 void dlm_network_forward(struct dlm_network *m, dlm_ptr ids, dlm_ptr noisy, enum dlm_attend rule, size_t B)
 {
-    dlm_network_forward_of(m, ids, noisy, rule, B, m->p.N);
+    dlm_network_forward_of(m, ids, noisy, rule, B, m->plans[0].N);
 }
 
 static void forward(struct dlm_network *m, dlm_ptr ids)
 {
-    const struct plan *p = &m->p;
+    const struct plan *p = m->p;
     const size_t T = m->batch * m->seq_len;
     m->ids = ids;
-    m->b.k->embed(m->b.dev, of_layer(m, 0, p->layer.x_attn), ids, weight(m, DLM_TENSOR_EMBED, 0), T, p->d);
+    (m->compact ? m->b.k->embed_bf16 : m->b.k->embed)(m->b.dev, of_layer(m, 0, p->layer.x_attn), ids, weight(m, DLM_TENSOR_EMBED, 0), T, p->d);
     for (size_t i = 0; i < p->L; i++) {
         forward_attention(m, i, T);
         forward_mlp(m, i, T);
@@ -609,7 +724,8 @@ static void forward(struct dlm_network *m, dlm_ptr ids)
 
 void dlm_network_forward_of(struct dlm_network *m, dlm_ptr ids, dlm_ptr noisy, enum dlm_attend rule, size_t B, size_t N)
 {
-    assert(B >= 1 && B <= m->p.B && N >= 1 && N <= m->p.N && (noisy.at || rule != DLM_ATTEND_PREFIX));
+    m->p = &m->plans[B > m->plans[0].B];
+    assert(B >= 1 && B <= m->p->B && N >= 1 && N <= m->p->N && (noisy.at || rule != DLM_ATTEND_PREFIX));
     m->noisy = noisy;
     m->rule = rule;
     m->batch = B;
@@ -625,12 +741,12 @@ int dlm_cache_new(struct dlm_cache **out, struct dlm_network *m, size_t sequence
     struct dlm_cache *c = calloc(1, sizeof *c);
     struct arena a = {0};
     *out = NULL;
-    assert(sequences && positions && positions <= m->p.N);
+    assert(sequences && positions && positions <= m->p->N);
     if (!c)
         return dlm_fail(err, DLM_ENOMEM, "out of memory");
-    *c = (struct dlm_cache){.b = m->b, .sequences = sequences, .positions = positions, .row = m->p.d * m->p.item};
+    *c = (struct dlm_cache){.b = m->b, .sequences = sequences, .positions = positions, .row = m->p->d * m->p->item};
     bool fits = !__builtin_mul_overflow(2 * sequences, positions, &positions);
-    (void)take(&a, m->p.L, positions, c->row);
+    (void)take(&a, m->p->L, positions, c->row);
     if (fits && !a.overflow)
         c->at = c->b.k->alloc(c->b.dev, a.size);
     if (!c->at.at) {
@@ -651,7 +767,8 @@ void dlm_cache_free(struct dlm_cache *c)
 void dlm_network_forward_cached(struct dlm_network *m, struct dlm_cache *c, size_t first, dlm_ptr ids, const size_t *at, enum dlm_attend rule, size_t B,
                                 size_t n)
 {
-    assert(rule != DLM_ATTEND_PREFIX && B >= 1 && first + B <= c->sequences && n >= 1 && B * n <= m->p.T);
+    m->p = &m->plans[0];
+    assert(rule != DLM_ATTEND_PREFIX && B >= 1 && first + B <= c->sequences && n >= 1 && B * n <= m->p->T);
     for (size_t b = 0; b < B; b++)
         assert(at[b] + n <= c->positions);
     m->noisy = (dlm_ptr){0};
@@ -672,7 +789,7 @@ static void upload_chunk(struct dlm_network *m, const uint32_t *index, const uin
 {
     const struct dlm_kernels *k = m->b.k;
     const uint32_t *const from[] = {index, x, z};
-    const size_t to[] = {m->p.index, m->p.x, m->p.z}, R = larger(m->p.head_rows, m->p.eval_rows);
+    const size_t to[] = {m->p->index, m->p->x, m->p->z}, R = m->stage;
     for (int j = 0; j < 3; j++) {
         if (!from[j])
             continue;
@@ -684,27 +801,27 @@ static void upload_chunk(struct dlm_network *m, const uint32_t *index, const uin
     if (row) {
         for (size_t i = 0; i < rows; i++)
             m->stage_rows[i] = row[i < n ? i : n - 1];
-        k->upload(m->b.dev, in_head(m, m->p.row), m->stage_rows, rows * sizeof *row);
+        k->upload(m->b.dev, in_head(m, m->p->row), m->stage_rows, rows * sizeof *row);
     }
 }
 
 /* logits f32 (rows, V) of the chunk whose index was uploaded. */
 static void head_forward(struct dlm_network *m, size_t rows)
 {
-    const struct plan *p = &m->p;
+    const struct plan *p = m->p;
     m->b.k->gather_rows(m->b.dev, in_head(m, p->picked), shared(m, p->hidden), in_head(m, p->index), rows, p->d, m->act);
-    m->b.k->linear(m->b.dev, in_head(m, p->logits), in_head(m, p->picked), dlm_ptr_at(m->packs, p->pack_head), rows, p->V, p->d, m->act, DLM_F32,
+    m->linear(m->b.dev, in_head(m, p->logits), in_head(m, p->picked), matrix(m, DLM_TENSOR_HEAD, 0), rows, p->V, p->d, m->act, DLM_F32,
                    (float)m->config.head_scaling);
 }
 
-static void head_backward(struct dlm_network *m, size_t rows)
+static void head_backward(struct dlm_network *m, dlm_ptr dhead, size_t rows)
 {
     const struct dlm_kernels *k = m->b.k;
-    const struct plan *p = &m->p;
+    const struct plan *p = m->p;
     const float scale = (float)m->config.head_scaling;
     dlm_ptr dlogits = in_head(m, p->dlogits), dpicked = in_head(m, p->dpicked);
-    k->linear_dw(m->b.dev, gradient_of(m, DLM_TENSOR_HEAD, 0), dlogits, in_head(m, p->picked), rows, p->V, p->d, m->act, scale);
-    k->linear_dx(m->b.dev, dpicked, dlogits, dlm_ptr_at(m->packs, p->pack_head), rows, p->V, p->d, m->act, m->act, scale);
+    k->linear_dw(m->b.dev, dhead, dlogits, in_head(m, p->picked), rows, p->V, p->d, m->act, scale);
+    m->linear_dx(m->b.dev, dpicked, dlogits, matrix(m, DLM_TENSOR_HEAD, 0), rows, p->V, p->d, m->act, m->act, scale);
     k->scatter_rows(m->b.dev, shared(m, p->dhidden), dpicked, in_head(m, p->index), rows, p->d, m->act);
 }
 
@@ -713,12 +830,15 @@ static int score(struct dlm_network *m, const struct dlm_scored *s, bool diffusi
 {
     const struct dlm_kernels *k = m->b.k;
     struct dlm_device *dev = m->b.dev;
-    const struct plan *p = &m->p;
+    const struct plan *p = m->p;
     const size_t columns = diffusion ? DLM_TERMS : 1, most = gradient ? p->head_rows : p->eval_rows;
     const uint32_t mask = m->config.mask;
-    assert(m->train || !gradient);
-    if (gradient)
+    assert((m->train && p == &m->plans[0]) || !gradient);
+    dlm_ptr dhead = {0};
+    if (gradient) {
         k->zero(dev, shared(m, p->dhidden), m->batch * m->seq_len * p->d * p->item); /* rows not scored have no gradient */
+        dhead = matrix_gradient(m, DLM_TENSOR_HEAD, 0, p->V * p->d);
+    }
     for (size_t at = 0; at < s->n; at += most) {
         const size_t n = smaller(most, s->n - at), rows = gradient ? n : most;
         upload_chunk(m, s->at + at, s->target + at, diffusion ? s->z + at : NULL, diffusion ? s->row + at : NULL, n, rows);
@@ -730,9 +850,11 @@ static int score(struct dlm_network *m, const struct dlm_scored *s, bool diffusi
         else
             k->cross_entropy(dev, in_head(m, p->terms), dlogits, in_head(m, p->logits), in_head(m, p->x), rows, p->V, mask, m->act);
         if (gradient)
-            head_backward(m, rows);
+            head_backward(m, dhead, rows);
         k->download(dev, out + at * columns, in_head(m, p->terms), n * columns * sizeof *out);
     }
+    if (gradient)
+        matrix_gradient_end(m, DLM_TENSOR_HEAD, 0, p->V * p->d);
     return dlm_network_sync(m, err);
 }
 
@@ -748,7 +870,7 @@ int dlm_network_cross_entropy(struct dlm_network *m, const struct dlm_scored *s,
 
 int dlm_network_logits(struct dlm_network *m, const uint32_t *at, size_t n, float *logits, struct dlm_error *err)
 {
-    const struct plan *p = &m->p;
+    const struct plan *p = m->p;
     for (size_t done = 0; done < n; done += p->eval_rows) {
         const size_t k = smaller(p->eval_rows, n - done);
         upload_chunk(m, at + done, NULL, NULL, NULL, k, p->eval_rows);
@@ -761,7 +883,7 @@ int dlm_network_logits(struct dlm_network *m, const uint32_t *at, size_t n, floa
 int dlm_network_draw(struct dlm_network *m, const uint32_t *at, size_t n, float scale, const struct dlm_draw *draw, struct dlm_drawn *drawn,
                      struct dlm_error *err)
 {
-    const struct plan *p = &m->p;
+    const struct plan *p = m->p;
     const dlm_ptr logits = in_head(m, p->logits);
     for (size_t done = 0; done < n; done += p->eval_rows) {
         const size_t k = smaller(p->eval_rows, n - done);
@@ -782,7 +904,7 @@ static void backward_mlp(struct dlm_network *m, size_t i, size_t T)
 {
     const struct dlm_kernels *k = m->b.k;
     struct dlm_device *dev = m->b.dev;
-    const struct plan *p = &m->p;
+    const struct plan *p = m->p;
     const struct layer_plan *s = &p->layer;
     const float scale = (float)m->config.weight_scaling;
     const size_t d = p->d, w = p->m;
@@ -790,11 +912,11 @@ static void backward_mlp(struct dlm_network *m, size_t i, size_t T)
     dlm_ptr u = of_layer(m, i, s->u), y = of_layer(m, i, s->y_mlp), bias = weight(m, DLM_TENSOR_UP_BIAS, i);
     k->residual_backward(dev, dy, gradient_of(m, DLM_TENSOR_DOWN_BIAS, i), dx, T, d, (float)(m->config.resid_scale / (double)p->L), m->act);
     k->bias_relu2(dev, a, u, bias, T, w, m->act);
-    k->linear_dw(dev, gradient_of(m, DLM_TENSOR_DOWN, i), dy, a, T, d, w, m->act, scale);
-    k->linear_dx(dev, du, dy, pack(m, i, p->pack_down), T, d, w, m->act, m->act, scale);
+    weight_gradient(m, DLM_TENSOR_DOWN, i, dy, a, T, d, w);
+    m->linear_dx(dev, du, dy, matrix(m, DLM_TENSOR_DOWN, i), T, d, w, m->act, m->act, scale);
     k->bias_relu2_backward(dev, du, gradient_of(m, DLM_TENSOR_UP_BIAS, i), du, u, bias, T, w, m->act);
-    k->linear_dw(dev, gradient_of(m, DLM_TENSOR_UP, i), du, y, T, w, d, m->act, scale);
-    k->linear_dx(dev, dy, du, pack(m, i, p->pack_up), T, w, d, m->act, m->act, scale);
+    weight_gradient(m, DLM_TENSOR_UP, i, du, y, T, w, d);
+    m->linear_dx(dev, dy, du, matrix(m, DLM_TENSOR_UP, i), T, w, d, m->act, m->act, scale);
     k->norm_backward(dev, dx, gradient_of(m, DLM_TENSOR_MLP_NORM, i), dy, of_layer(m, i, s->x_mlp), of_layer(m, i, s->rstd_mlp),
                      weight(m, DLM_TENSOR_MLP_NORM, i), T, d, m->act);
 }
@@ -803,7 +925,7 @@ static void backward_attention(struct dlm_network *m, size_t i, size_t T)
 {
     const struct dlm_kernels *k = m->b.k;
     struct dlm_device *dev = m->b.dev;
-    const struct plan *p = &m->p;
+    const struct plan *p = m->p;
     const struct layer_plan *s = &p->layer;
     const float scale = (float)m->config.weight_scaling;
     const size_t d = p->d;
@@ -812,31 +934,48 @@ static void backward_attention(struct dlm_network *m, size_t i, size_t T)
     dlm_ptr qkv = of_layer(m, i, s->qkv), qh = of_layer(m, i, s->qh), kh = of_layer(m, i, s->kh), o = of_layer(m, i, s->o);
     dlm_ptr y = of_layer(m, i, s->y_attn), third = dlm_ptr_at(qkv, 2 * d * p->item), dv = dlm_ptr_at(dqkv, 2 * d * p->item);
     k->residual_backward(dev, dy, (dlm_ptr){0}, dx, T, d, (float)(m->config.resid_scale / (double)p->L), m->act);
-    k->linear_dw(dev, gradient_of(m, DLM_TENSOR_O, i), dy, o, T, d, d, m->act, scale);
-    k->linear_dx(dev, d_o, dy, pack(m, i, p->pack_o), T, d, d, m->act, m->act, scale);
+    weight_gradient(m, DLM_TENSOR_O, i, dy, o, T, d, d);
+    m->linear_dx(dev, d_o, dy, matrix(m, DLM_TENSOR_O, i), T, d, d, m->act, m->act, scale);
     k->attention_backward(dev, dqh, dkh, dv, 3 * d, gradient_of(m, DLM_TENSOR_K_BIAS, i), gradient_of(m, DLM_TENSOR_V_BIAS, i), d_o, o,
                           of_layer(m, i, s->lse), qh, kh, third, 3 * d, weight(m, DLM_TENSOR_K_BIAS, i), weight(m, DLM_TENSOR_V_BIAS, i), m->noisy,
                           m->rule, m->batch, m->seq_len, p->H, p->h, (float)m->config.soft_cap, m->act);
     k->qk_rotary_backward(dev, dqkv, gradient_of(m, DLM_TENSOR_Q_NORM, i), gradient_of(m, DLM_TENSOR_K_NORM, i), dqh, dkh, qkv,
                           of_layer(m, i, s->rstd_qk), weight(m, DLM_TENSOR_Q_NORM, i), weight(m, DLM_TENSOR_K_NORM, i), shared(m, p->rope), m->batch,
                           m->seq_len, p->H, p->h, m->act);
-    k->linear_dw(dev, gradient_of(m, DLM_TENSOR_Q, i), dqkv, y, T, 3 * d, d, m->act, scale);
-    k->linear_dx(dev, dy, dqkv, pack(m, i, p->pack_qkv), T, 3 * d, d, m->act, m->act, scale);
+    weight_gradient(m, DLM_TENSOR_Q, i, dqkv, y, T, 3 * d, d);
+    m->linear_dx(dev, dy, dqkv, matrix(m, DLM_TENSOR_Q, i), T, 3 * d, d, m->act, m->act, scale);
     k->norm_backward(dev, dx, gradient_of(m, DLM_TENSOR_ATTN_NORM, i), dy, of_layer(m, i, s->x_attn), of_layer(m, i, s->rstd_attn),
                      weight(m, DLM_TENSOR_ATTN_NORM, i), T, d, m->act);
 }
 
+/* What was not kept of layer i, by the calls that made it: the same bits. */
+static void compute_again(struct dlm_network *m, size_t i, size_t T)
+{
+    if (m->recompute >= DLM_RECOMPUTE_LAYER) {
+        forward_attention(m, i, T);
+    } else if (m->recompute >= DLM_RECOMPUTE_NORMS) {
+        norm_attention(m, i, T);
+        rotate(m, i);
+    }
+    if (m->recompute >= DLM_RECOMPUTE_NORMS)
+        norm_mlp(m, i, T);
+    if (m->recompute >= DLM_RECOMPUTE_MLP)
+        multiply_up(m, i, T);
+}
+
 void dlm_network_backward(struct dlm_network *m)
 {
-    const struct plan *p = &m->p;
+    const struct plan *p = m->p;
     const size_t T = m->batch * m->seq_len;
-    assert(m->train && m->batch && !m->cache);
+    assert(m->train && p == &m->plans[0] && m->batch && !m->cache);
     m->b.k->zero(m->b.dev, shared(m, p->dx), T * p->d * sizeof(float));
     m->b.k->norm_backward(m->b.dev, shared(m, p->dx), gradient_of(m, DLM_TENSOR_FINAL_NORM, 0), shared(m, p->dhidden), shared(m, p->x_final),
                           shared(m, p->rstd_final), weight(m, DLM_TENSOR_FINAL_NORM, 0), T, p->d, m->act);
     for (size_t i = p->L; i-- > 0;) {
+        compute_again(m, i, T);
         backward_mlp(m, i, T);
         backward_attention(m, i, T);
     }
-    m->b.k->embed_backward(m->b.dev, gradient_of(m, DLM_TENSOR_EMBED, 0), shared(m, p->dx), m->ids, T, p->d, p->V);
+    m->b.k->embed_backward(m->b.dev, matrix_gradient(m, DLM_TENSOR_EMBED, 0, p->V * p->d), shared(m, p->dx), m->ids, T, p->d, p->V);
+    matrix_gradient_end(m, DLM_TENSOR_EMBED, 0, p->V * p->d);
 }

@@ -34,11 +34,22 @@ size_t dlm_arena_part(size_t bytes);
 
 struct dlm_network;
 
+/* What backward computes again instead of finding it in memory; more with each, and the gradients have the same bits with all. Activations of a token
+ * and layer, in elements of the width d with an MLP of 4d, float32 ones in brackets: */
+enum dlm_recompute {
+    DLM_RECOMPUTE_NONE,  /* nothing: 12d (2d) */
+    DLM_RECOMPUTE_NORMS, /* norms and rotary: 8d (2d), for passes over rows only */
+    DLM_RECOMPUTE_MLP,   /* also the product up: 4d (2d) */
+    DLM_RECOMPUTE_LAYER, /* all but the layer's input: (1d) */
+};
+
 struct dlm_network_plan {
     size_t batch;      /* B: most sequences in a pass */
+    size_t eval_batch; /* where more than `batch`: most sequences in a pass without backward */
     size_t seq_len;    /* N ≤ context */
     bool train;        /* with gradients and stored activations */
     enum dlm_dtype act;
+    enum dlm_recompute recompute;
     bool compact;      /* training with bf16 matrices and gradients (dlm_network_short); act is DLM_BF16 */
     size_t head_rows;  /* rows of logits at a time; 0: max(256, 2d), at most 64 MB, at least 64 rows. Without gradient every product has
                         * min(head_rows, 256) rows, so that a row's score does not hang on how many are scored with it */
@@ -79,6 +90,8 @@ void dlm_network_write(struct dlm_network *m, size_t at, size_t n, const float *
 /* Call after every change of weights: packs the matrices. */
 void dlm_network_refresh(struct dlm_network *m);
 void dlm_network_zero_gradients(struct dlm_network *m);
+/* In the compact state, before a pass with gradient: what names the random numbers of its rounding. */
+void dlm_network_rounding(struct dlm_network *m, uint64_t seed, uint32_t pass);
 
 /* Final hidden state of B ≤ plan.batch sequences: ids u32 (B, N) and noisy u8 (B, N) on the device (noisy may be none unless the rule is PREFIX).
  * The two buffers must stay as they are until backward is done. */

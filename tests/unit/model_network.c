@@ -519,6 +519,160 @@ static void test_bf16(void)
     trial_release(&t);
 }
 
+/* --- what is computed again, and the compact state ---------------------------------------------------------------------------- */
+
+static struct rig rig_planned(const struct trial *t, struct dlm_network_plan plan)
+{
+    struct rig r;
+    plan.batch = plan.batch ? plan.batch : t->B;
+    plan.seq_len = t->N;
+    if (dlm_network_new(&r.m, &cpu, &t->config, &plan, &err)) {
+        printf("Bail out! %s\n", err.msg);
+        exit(1);
+    }
+    r.ids = cpu.k->alloc(cpu.dev, t->B * t->N * 4);
+    r.noisy = cpu.k->alloc(cpu.dev, t->B * t->N);
+    dlm_network_write(r.m, 0, t->layout.total, t->weights);
+    dlm_network_refresh(r.m);
+    return r;
+}
+
+/* The gradients as float32, bf16 ones among them. */
+static float *rig_all_gradients(struct rig *r, const struct trial *t)
+{
+    float *g = room(t->layout.total, sizeof *g);
+    struct dlm_run run[2];
+    for (int i = 0, n = dlm_network_runs(r->m, 0, t->layout.total, run); i < n; i++)
+        for (size_t j = run[i].from; j < run[i].to; j++) {
+            uint32_t bits = 0;
+            char *to = (char *)&bits + (run[i].type == DLM_BF16 ? 2 : 0);
+            cpu.k->download(cpu.dev, to, dlm_network_gradient_at(r->m, j), dlm_dtype_size(run[i].type));
+            memcpy(&g[j], &bits, 4);
+        }
+    return g;
+}
+
+static void test_recompute(enum dlm_attend rule, enum dlm_dtype act, bool compact)
+{
+    struct trial t = make_trial(37, 24, 3, 3, 11, 4, rule, 0);
+    float *want = NULL;
+    size_t before = SIZE_MAX;
+    for (int level = DLM_RECOMPUTE_NONE; level <= DLM_RECOMPUTE_LAYER; level++) {
+        struct dlm_network_plan plan = {.batch = 4, .seq_len = t.N, .train = true, .act = act, .compact = compact, .recompute = (enum dlm_recompute)level};
+        const size_t size = dlm_network_memory_of(&cpu, &t.config, &plan).activations;
+        struct rig r = rig_planned(&t, plan);
+        dlm_network_rounding(r.m, 3, 1);
+        rig_loss(&r, &t, true);
+        dlm_network_rounding(r.m, 3, 2);
+        rig_loss(&r, &t, true); /* and once more, over what the first has left in the buffers */
+        float *g = rig_all_gradients(&r, &t);
+        if (level)
+            tap_ok(!memcmp(g, want, t.layout.total * sizeof *g) && size < before, "level %d of computing again (rule %d, %s%s): the same bits in %zu bytes", level,
+                   (int)rule, act ? "bf16" : "f32", compact ? ", compact" : "", size);
+        before = size;
+        rig_release(&r);
+        free(level ? g : NULL);
+        want = level ? want : g;
+    }
+    free(want);
+    trial_release(&t);
+}
+
+/* A network that trains on two sequences at a time evaluates five with the bits of one made for five. */
+static void test_eval_batch(bool compact)
+{
+    struct trial t = make_trial(53, 32, 2, 2, 9, 5, DLM_ATTEND_PREFIX, 0);
+    const enum dlm_dtype act = compact ? DLM_BF16 : DLM_F32;
+    struct rig small = rig_planned(&t, (struct dlm_network_plan){.batch = 2, .eval_batch = 5, .train = true, .act = act, .compact = compact,
+                                                                 .recompute = DLM_RECOMPUTE_LAYER});
+    struct rig large = rig_planned(&t, (struct dlm_network_plan){.batch = 5, .train = true, .act = act, .compact = compact});
+    float *a = room(t.scored.n * DLM_TERMS, 4), *b = room(t.scored.n * DLM_TERMS, 4), *some = room(t.scored.n * DLM_TERMS, 4);
+    bool same = true;
+    float *g[2];
+    for (int turn = 0; turn < 2; turn++) { /* training between evaluations leaves them alone, and the other way round */
+        rig_forward(&small, &t, 0, t.B);
+        same = same && !dlm_network_diffusion_loss(small.m, &t.scored, false, a, &err);
+        rig_forward(&large, &t, 0, t.B);
+        same = same && !dlm_network_diffusion_loss(large.m, &t.scored, false, b, &err);
+        same = same && !memcmp(a, b, t.scored.n * DLM_TERMS * 4);
+        uint32_t *at = room(t.B * t.N, 4);
+        struct dlm_scored s;
+        rows_of(&t, 2, 2, at, &s);
+        dlm_network_zero_gradients(small.m);
+        rig_forward(&small, &t, 2, 2);
+        same = same && !dlm_network_diffusion_loss(small.m, &s, true, some, &err);
+        dlm_network_backward(small.m);
+        g[turn] = rig_all_gradients(&small, &t);
+        free(at);
+    }
+    tap_ok(same && !memcmp(g[0], g[1], t.layout.total * 4), "more sequences are scored than train at a time, with the same bits (%s)", compact ? "compact" : "plain");
+    free(a), free(b), free(some), free(g[0]), free(g[1]);
+    rig_release(&small);
+    rig_release(&large);
+    trial_release(&t);
+}
+
+/* The compact state against the plain one in bf16 at the same weights, which are bf16 numbers. */
+static void test_compact(void)
+{
+    struct trial t = make_trial(101, 64, 2, 4, 16, 3, DLM_ATTEND_FULL, 0);
+    for (size_t i = 0; i < t.layout.total; i++) {
+        uint32_t u;
+        memcpy(&u, &t.weights[i], 4);
+        u &= 0xffff0000u;
+        memcpy(&t.weights[i], &u, 4);
+    }
+    struct rig plain = rig_planned(&t, (struct dlm_network_plan){.train = true, .act = DLM_BF16});
+    struct rig half = rig_planned(&t, (struct dlm_network_plan){.train = true, .act = DLM_BF16, .compact = true});
+    float *back = room(t.layout.total, 4);
+    dlm_network_read(half.m, 0, t.layout.total, back);
+    tap_ok(!memcmp(back, t.weights, t.layout.total * 4) && dlm_network_short(half.m) == dlm_layout_find(&t.layout, DLM_TENSOR_FINAL_NORM, 0)->offset &&
+               !dlm_network_short(plain.m), "compact: weights that are bf16 are kept as they are, all of them");
+    double a = rig_loss(&plain, &t, true);
+    dlm_network_rounding(half.m, 9, 1);
+    double b = rig_loss(&half, &t, true);
+    tap_near(b / a, 1, 1e-4, "compact: the loss is that of the plain state in bf16");
+    float *ga = rig_gradients(&plain, &t), *gb = rig_all_gradients(&half, &t);
+    double worst = 0;
+    const char *name = "";
+    bool rounded = true;
+    for (size_t i = 0; i < t.layout.n; i++) {
+        const struct dlm_tensor *x = &t.layout.tensors[i];
+        double off = 0, top = largest(ga + x->offset, x->n);
+        for (size_t j = x->offset; j < x->offset + x->n; j++)
+            off = fmax(off, fabs((double)ga[j] - gb[j]) / top);
+        if (!(off <= worst)) {
+            worst = off;
+            name = x->name;
+        }
+    }
+    for (size_t i = 0; i < dlm_network_short(half.m); i++) {
+        uint32_t u;
+        memcpy(&u, &gb[i], 4);
+        rounded = rounded && !(u & 0xffff);
+    }
+    tap_near(worst, 0, 0x1p-6, "compact: and so are gradients, to a rounding or two (worst %s)", name);
+    tap_ok(rounded, "compact: in bf16");
+    /* Of many passes they are the sum, where the nearest would have stopped growing. */
+    for (uint32_t pass = 2; pass <= 400; pass++) {
+        dlm_network_rounding(half.m, 9, pass);
+        rig_loss(&half, &t, true);
+    }
+    free(gb);
+    gb = rig_all_gradients(&half, &t);
+    double dot = 0, one = 0;
+    for (size_t i = 0; i < dlm_network_short(half.m); i++)
+        dot += (double)ga[i] * gb[i], one += (double)ga[i] * ga[i];
+    tap_near(dot / one, 400, 6, "compact: 400 passes add up to 400 gradients, along the gradient");
+    free(ga), free(gb), free(back);
+    rig_release(&plain);
+    rig_release(&half);
+    struct dlm_network *m;
+    struct dlm_network_plan wrong = {.batch = 1, .seq_len = 4, .train = true, .act = DLM_F32, .compact = true};
+    tap_ok(dlm_network_new(&m, &cpu, &t.config, &wrong, &err) == DLM_EUSAGE && !m, "compact in float32 is refused: %s", err.msg);
+    trial_release(&t);
+}
+
 /* --- memory ------------------------------------------------------------------------------------------------------------------ */
 
 static size_t allocated, allocations, refuse_at = SIZE_MAX;
@@ -725,6 +879,12 @@ int main(void)
     test_gradients("autoregressive", DLM_ATTEND_CAUSAL, 0, 1, 7);
     test_batches();
     test_bf16();
+    test_recompute(DLM_ATTEND_PREFIX, DLM_F32, false);
+    test_recompute(DLM_ATTEND_CAUSAL, DLM_BF16, false);
+    test_recompute(DLM_ATTEND_FULL, DLM_BF16, true);
+    test_eval_batch(false);
+    test_eval_batch(true);
+    test_compact();
     test_memory();
     test_reference("model-tiny");
     test_reference("model-odd");
