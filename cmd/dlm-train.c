@@ -14,7 +14,7 @@ static struct dlm_compute_options compute;
 static struct dlm_train_job job;
 static struct dlm_given given;
 static bool resume_given, go_on, plan;
-static uint64_t seq_len, processes;
+static uint64_t seq_len, processes, device_memory;
 static int compat;
 static bool compat_given;
 static const char *resume;
@@ -41,6 +41,7 @@ static const struct dlm_option options[] = {
     {"vocab-size",    0,   DLM_OPT_COUNT,  "V",       "ids (the data's)", S(vocab_size), 2, 4294967294.0, NULL, G(vocab_size)},
     {"seq-len",       0,   DLM_OPT_COUNT,  "N",       "with --plan and no --data: tokens in a sequence", &seq_len, 1, 1e9, NULL, NULL},
     {"processes",     0,   DLM_OPT_COUNT,  "P",       "with --plan: processes that share the work (1)", &processes, 1, 65536, NULL, NULL},
+    {"device-memory", 0,   DLM_OPT_COUNT,  "BYTES",   "with --plan: what a device has, to plan for that (what is free here)", &device_memory, 1, 1e18, NULL, NULL},
     {NULL, 0, DLM_OPT_GROUP, NULL, "Noise:", NULL, 0, 0, NULL, NULL},
     {"noise",         0,   DLM_OPT_TEXT,   "TYPE",    "masked, low-uniform, balanced, high-uniform, uniform, shift:B[,A], mix:R, or FROM..TO@P0:P1", S(noise), 0, 0, NULL, G(noise)},
     {"objective",     0,   DLM_OPT_CHOICE, "NAME",    "diffusion, or ar: the autoregressive baseline (diffusion)", S(objective), 0, 0, "diffusion|ar", G(objective)},
@@ -54,6 +55,8 @@ static const struct dlm_option options[] = {
     {NULL, 0, DLM_OPT_GROUP, NULL, "Length and batch:", NULL, 0, 0, NULL, NULL},
     {"batch",         'b', DLM_OPT_COUNT,  "B",       "sequences a step (64)", S(batch), 1, 1e9, NULL, G(batch)},
     {"micro-batch",   0,   DLM_OPT_COUNT,  "B",       "sequences a pass; bounds memory (about 8192 tokens)", S(micro_batch), 1, 1e9, NULL, G(micro_batch)},
+    {"recompute",     0,   DLM_OPT_CHOICE, "LEVEL",   "what backward computes again instead of keeping it: the least that fits, or so much (auto)", S(recompute), 0, 0, "auto|none|norms|mlp|layer", G(recompute)},
+    {"memory",        0,   DLM_OPT_CHOICE, "STATE",   "full: weights, gradients, moments in f32; compact: in bf16, weights with 16 bits more (full)", S(memory), 0, 0, "full|compact", G(memory)},
     {"steps",         0,   DLM_OPT_COUNT,  "N",       "length of the run in steps", S(steps), 1, 1e15, NULL, G(steps)},
     {"tokens",        0,   DLM_OPT_COUNT,  "N",       "length in tokens, rounded up to whole steps", &job.tokens, 1, 1e18, NULL, NULL},
     {"flops",         0,   DLM_OPT_REAL,   "C",       "length in non-embedding FLOPs, rounded up to whole steps", &job.flops, 1, 1e40, NULL, NULL},
@@ -135,7 +138,7 @@ int main(int argc, char **argv)
         struct dlm_output out;
         if ((rc = dlm_output_open(&out, common.output, &err)))
             dlm_frame_fail(&command, rc, &err);
-        if (!(rc = dlm_plan(&job, seq_len, processes ? (int)processes : 1, out.file, &err)))
+        if (!(rc = dlm_plan(&job, seq_len, processes ? (int)processes : 1, (double)device_memory, out.file, &err)))
             rc = dlm_output_commit(&out, &err);
     } else {
         if (resume_given && common.output && strcmp(common.output, resume))
@@ -148,6 +151,8 @@ int main(int argc, char **argv)
             dlm_frame_misuse(&command, "--seq-len goes with --plan only");
         if (processes)
             dlm_frame_misuse(&command, "--processes goes with --plan only; mpirun or srun starts them");
+        if (device_memory)
+            dlm_frame_misuse(&command, "--device-memory goes with --plan only");
         rc = dlm_train(&job, &err);
     }
     if (rc)

@@ -327,6 +327,81 @@ header() { local n; n=$(od -An -tu8 -N8 "$1" | tr -d ' '); head -c $((n + 8)) "$
     fails_with 2 "^dlm-train: --ema"
 }
 
+@test "--memory compact: bf16 state that trains as float32 does, and resumes to the bit" {
+    go() { local o=$1; shift; dlm-train -d "$data" -o "$o" --run r $shape --noise balanced --steps 60 --log-every 10 --eval-tokens 4096 --dtype bf16 -j 1 -q "$@" --metrics "$o.tsv"; }
+    last() { column_of elbo "$1" val | tail -n 1; }
+    for optimizer in laprop adamw; do
+        lr=$([ $optimizer = adamw ] && echo 0.03 || echo 0.2)
+        go full.$optimizer --optimizer $optimizer --lr $lr
+        go compact.$optimizer --optimizer $optimizer --lr $lr --memory compact
+        near "$(last compact.$optimizer.tsv)" "$(last full.$optimizer.tsv)" 0.02
+        [ "$(last compact.$optimizer.tsv)" != "$(last full.$optimizer.tsv)" ]
+    done
+    # Exactly resumed, with weights of either type in the files.
+    for dtype in f32 bf16; do
+        [ $dtype = f32 ] && mv compact.laprop whole.f32 && mv compact.laprop.tsv whole.f32.tsv || go whole.$dtype --memory compact --state-dtype $dtype
+        go half.$dtype --memory compact --state-dtype $dtype --steps 30
+        dlm-train --resume half.$dtype --steps 60 -j 1 -q --metrics half.tsv
+        diff <(rows whole.$dtype.tsv) <(rows half.tsv | grep -v "$(printf 'val\t.*\t30\t')")
+        cmp whole.$dtype/model.safetensors half.$dtype/model.safetensors
+        cmp whole.$dtype/optimizer.safetensors half.$dtype/optimizer.safetensors
+    done
+    diff <(rows whole.f32.tsv) <(rows whole.bf16.tsv)
+    # The checkpoint is one like any other, its moments in two bytes each.
+    diff <(header full.laprop/model.safetensors) <(header whole.f32/model.safetensors)
+    header whole.f32/optimizer.safetensors | grep -q '"lm_head.weight.mu":{"dtype":"BF16"'
+    near "$(dlm-eval -c whole.f32 -d "$data" --tokens 4096 --dtype bf16 | column_of elbo /dev/stdin)" "$(last whole.f32.tsv)" 2e-3
+    dlm-train -d "$data" -o tuned $shape --noise balanced --init whole.f32 --memory compact --dtype bf16 --eval-tokens 4096 --steps 5 -q >tuned.tsv
+    near "$(column_of elbo tuned.tsv val | head -n 1)" "$(last whole.f32.tsv)" 1e-6
+    # Less memory, and nothing that it cannot do is passed over.
+    value() { dlm-train --plan -d "$data" $shape --noise masked --steps 10 "$@" | awk -F'\t' '$1 == "memory_device" { print $2 }'; }
+    [ "$(value --dtype bf16 --memory compact)" -lt "$(value --dtype bf16)" ]
+    check() { local want=$1; shift; run --separate-stderr dlm-train "$@"; fails_with 2 "^dlm-train: .*$want"; }
+    check "--dtype f32 does not go" -d "$data" -o x $shape --noise masked --steps 5 --memory compact --dtype f32
+    check "--ema does not go" -d "$data" -o x $shape --noise masked --steps 5 --memory compact --dtype auto --ema 0.9
+    check "--memory differs" --resume whole.f32 --memory full
+    [ ! -e x ]
+}
+
+@test "--recompute takes less memory, and changes no bit" {
+    for level in none norms mlp layer; do
+        dlm-train -d "$data" -o r.$level --run r $shape --noise balanced --steps 30 --recompute $level -q >$level.tsv
+        dlm-train --plan --model L8-D512 --vocab-size 4096 --seq-len 1024 --batch 64 --micro-batch 16 --noise balanced --steps 30 --warmup 0 --recompute $level | awk -F'\t' '$1 == "memory_activations" { print $2 }' >>bytes
+        [ $level = none ] || cmp r.none/optimizer.safetensors r.$level/optimizer.safetensors
+    done
+    sort -rnu bytes | cmp - bytes
+    dlm-train --resume r.none --steps 40 --recompute layer -q >/dev/null # may change
+    dlm-train --resume r.layer --steps 40 --recompute auto -q >/dev/null
+    cmp r.none/model.safetensors r.layer/model.safetensors
+}
+
+@test "memory that does not suffice is told with what would" {
+    plan() { dlm-train --plan --model L8-D512 --vocab-size 65536 --seq-len 1024 --noise masked --steps 10 --warmup 0 --batch 64 --micro-batch 16 "$@"; }
+    value() { awk -F'\t' -v q="$1" '$1 == q { print $2 }'; }
+    # auto takes what fits, and no more
+    plan --recompute none >none && plan --recompute layer >layer && plan --recompute mlp >mlp
+    [ "$(plan --device-memory "$(value memory_device <none)" | value recompute)" = none ]
+    [ "$(plan --device-memory $(($(value memory_device <none) - 1)) | value recompute)" = norms ]
+    [ "$(plan --device-memory $(($(value memory_device <mlp) - 1)) | value recompute)" = layer ]
+    [ "$(plan --device-memory 1M | value recompute)" = layer ]
+    [ "$(plan --device-memory 1M | value micro_batch_most)" = 0 ]
+    # the largest micro-batch fits, and one more does not
+    most=$(plan --device-memory 4G | value micro_batch_most)
+    [ "$most" -gt 1 ] && [ "$most" -lt 64 ]
+    [ "$(plan --device-memory 4G --micro-batch "$most" | value memory_device)" -le 4000000000 ]
+    [ "$(plan --device-memory 4G --micro-batch $((most + 1)) | value memory_device)" -gt 4000000000 ]
+    # A model of 10 billion parameters trains on one device of 140 GB, and without the compact state on none.
+    large() { dlm-train --plan --width 4608 --layers 34 --heads 36 --vocab-size 131072 --seq-len 2048 --noise uniform --steps 10 --warmup 0 --batch 512 --device-memory 140G "$@"; }
+    [ "$(large --memory compact | value micro_batch_most)" -ge 4 ]
+    [ "$(large | value micro_batch_most)" = 0 ]
+    # on this machine
+    run --separate-stderr dlm-train -d "$data" -o x --noise masked --width 4096 --layers 2000 --steps 5 --warmup 0
+    fails_with 1 "^dlm-train: no memory for this model: training takes [0-9.]+ GB, .* GB are free; not even --micro-batch 1 would fit; --memory compact takes less"
+    run --separate-stderr dlm-train -d "$data" -o x --noise masked --width 64 --layers 2 --steps 5 --warmup 0 --batch 1G --micro-batch 900M --epochs 1e9
+    fails_with 1 "^dlm-train: no memory for this model: .* GB are free; --micro-batch [0-9]+ would fit"
+    [ ! -e x ]
+}
+
 @test "--plan says what a run would cost and trains nothing" {
     dlm-train --plan --model L8-D512 --vocab-size 131072 --seq-len 2048 --noise masked --flops 1e16 --warmup 0 >plan.tsv
     value() { awk -F'\t' -v q="$1" '$1 == q { print $2 }' plan.tsv; }

@@ -242,6 +242,7 @@ struct column {
     enum dlm_checkpoint_array array;
     const char *suffix;
     enum dlm_st_type type;
+    size_t short_below; /* tensors before this element are BF16 instead */
 };
 
 struct columns {
@@ -270,7 +271,7 @@ static int write_tensors(const char *dir, const char *file, struct columns *c, s
         const struct dlm_tensor *t = &c->layout->tensors[i / c->n];
         const struct column *k = &c->at[i % c->n];
         snprintf(name[i], sizeof *name, "%s%s", t->name, k->suffix);
-        items[i] = (struct dlm_st_item){name[i], k->type, t->rank, t->shape, k->data ? k->data + t->offset : NULL};
+        items[i] = (struct dlm_st_item){name[i], t->offset < k->short_below ? DLM_ST_BF16 : k->type, t->rank, t->shape, k->data ? k->data + t->offset : NULL};
     }
     if (!rc)
         rc = dlm_st_write_from(path, items, n, c->store ? give_piece : NULL, c, err);
@@ -293,19 +294,18 @@ static int write_all(const char *dir, const struct dlm_checkpoint_write *w, stru
         rc = write_text(dir, "state.json", w->state, strlen(w->state), err);
     if (!rc && w->metrics)
         rc = write_text(dir, "metrics.tsv", w->metrics, w->metrics_len, err);
-    struct column at[4] = {{w->weights, DLM_ARRAY_WEIGHTS, "", w->bf16 ? DLM_ST_BF16 : DLM_ST_F32}};
+    struct column at[4] = {{w->weights, DLM_ARRAY_WEIGHTS, "", w->bf16 ? DLM_ST_BF16 : DLM_ST_F32, 0}};
     struct columns c = {w->layout, w->store, at, 1};
     if (!rc)
         rc = write_tensors(dir, "model.safetensors", &c, err);
     if (!rc && (w->store || (w->mu && w->nu))) {
-        const enum dlm_st_type moment = w->short_moments ? DLM_ST_BF16 : DLM_ST_F32;
-        at[0] = (struct column){w->mu, DLM_ARRAY_MU, ".mu", moment};
-        at[1] = (struct column){w->nu, DLM_ARRAY_NU, ".nu", moment};
+        at[0] = (struct column){w->mu, DLM_ARRAY_MU, ".mu", DLM_ST_F32, w->short_moments};
+        at[1] = (struct column){w->nu, DLM_ARRAY_NU, ".nu", DLM_ST_F32, w->short_moments};
         c.n = 2;
         if (w->bf16)
-            at[c.n++] = (struct column){w->weights, DLM_ARRAY_WEIGHTS, ".low", DLM_ST_I16};
+            at[c.n++] = (struct column){w->weights, DLM_ARRAY_WEIGHTS, ".low", DLM_ST_I16, 0};
         if (w->raw || w->has_raw)
-            at[c.n++] = (struct column){w->raw, DLM_ARRAY_RAW, ".raw", DLM_ST_F32};
+            at[c.n++] = (struct column){w->raw, DLM_ARRAY_RAW, ".raw", DLM_ST_F32, 0};
         rc = write_tensors(dir, "optimizer.safetensors", &c, err);
     }
     return rc ? rc : dlm_output_sync_dir(dir, err);

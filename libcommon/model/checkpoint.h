@@ -34,7 +34,7 @@ struct dlm_checkpoint_write {
     size_t metrics_len;
     const struct dlm_checkpoint_store *store; /* where not NULL, the arrays come from there: weights, both moments, and with has_raw the raw weights */
     bool has_raw;
-    bool short_moments;               /* every moment is a bf16 number, and is stored as one */
+    size_t short_moments;             /* the moments of so many first elements of the layout are bf16 numbers, and are stored as such */
     bool bf16;                        /* model.safetensors is bf16; the moments stay float32, and beside them TENSOR.low is what the rounding took */
 };
 

@@ -1,11 +1,13 @@
 /* What training takes; see memory.h. */
 #include "run/memory.h"
 
+#include "base/build.h"
 #include "model/layout.h"
 #include "model/safetensors.h"
 #include "run/group.h"
 #include "run/optimizer.h"
 #include "run/pass.h"
+#include "run/settings.h"
 
 #include <math.h>
 
@@ -37,10 +39,66 @@ struct dlm_memory dlm_memory_of(const struct dlm_backend *b, const struct dlm_co
                             .packed = part(n.packs),
                             .activations = part(n.activations),
                             .head = part(n.head)};
-    const double pass = dlm_pass_device_bytes(plan->batch, plan->seq_len);
+    const size_t most = plan->batch > plan->eval_batch ? plan->batch : plan->eval_batch; /* of a pass, training or not */
+    const double pass = dlm_pass_device_bytes(most, plan->seq_len);
     m.device = m.weights + m.gradients + m.optimizer + m.average + m.packed + m.activations + m.head + pass;
-    m.batch = dlm_pass_host_bytes(plan->batch, plan->seq_len) + pass;
+    m.batch = dlm_pass_host_bytes(most, plan->seq_len) + pass;
     m.checkpoint = 2.0 * DLM_ST_PIECE * sizeof(float) + (ask->processes > 1 ? DLM_GROUP_STAGE * sizeof(float) : 0);
     m.total = m.device + (m.batch - pass) + m.checkpoint;
     return m;
+}
+
+struct dlm_room dlm_room_here(const struct dlm_backend *b, int sharers)
+{
+    const double own = b->k->available ? (double)b->k->available(b->dev) : 0;
+    if (own > 0) /* a device's libraries take a little for themselves later on */
+        return (struct dlm_room){0.97 * own, true};
+    return (struct dlm_room){(double)dlm_build_memory() / sharers, false};
+}
+
+bool dlm_memory_fits(const struct dlm_memory *m, struct dlm_room room)
+{
+    return (room.device ? m->device : m->total) <= room.bytes;
+}
+
+struct dlm_memory dlm_memory_choose(const struct dlm_backend *b, const struct dlm_config *c, struct dlm_memory_ask *ask, int recompute,
+                                    struct dlm_room room)
+{
+    int level = recompute == DLM_SETTING_RECOMPUTE_AUTO ? DLM_RECOMPUTE_NONE : recompute - 1;
+    for (;;) {
+        ask->plan.recompute = (enum dlm_recompute)level;
+        const struct dlm_memory m = dlm_memory_of(b, c, ask);
+        if (recompute != DLM_SETTING_RECOMPUTE_AUTO || level == DLM_RECOMPUTE_LAYER || dlm_memory_fits(&m, room))
+            return m;
+        level++;
+    }
+}
+
+static bool batch_fits(const struct dlm_backend *b, const struct dlm_config *c, const struct dlm_memory_ask *ask, int recompute, struct dlm_room room,
+                       size_t batch)
+{
+    struct dlm_memory_ask one = *ask;
+    one.plan.batch = batch;
+    const struct dlm_memory m = dlm_memory_choose(b, c, &one, recompute, room);
+    return dlm_memory_fits(&m, room);
+}
+
+size_t dlm_memory_most(const struct dlm_backend *b, const struct dlm_config *c, const struct dlm_memory_ask *ask, int recompute, struct dlm_room room,
+                       size_t limit)
+{
+    size_t fits = 0, beyond = limit + 1;
+    while (beyond - fits > 1) {
+        const size_t middle = fits + (beyond - fits) / 2;
+        if (batch_fits(b, c, ask, recompute, room, middle))
+            fits = middle;
+        else
+            beyond = middle;
+    }
+    return fits;
+}
+
+const char *dlm_recompute_name(enum dlm_recompute level)
+{
+    static const char *const names[] = {"none", "norms", "mlp", "layer"};
+    return names[level];
 }

@@ -22,4 +22,21 @@ struct dlm_memory {
 /* INFINITY where a size cannot be counted. */
 struct dlm_memory dlm_memory_of(const struct dlm_backend *b, const struct dlm_config *c, const struct dlm_memory_ask *ask);
 
+/* Memory that a run may take. */
+struct dlm_room {
+    double bytes;
+    bool device; /* of the device alone; else of the host, where the whole process lies */
+};
+
+/* What is free here for one of `sharers` processes. */
+struct dlm_room dlm_room_here(const struct dlm_backend *b, int sharers);
+bool dlm_memory_fits(const struct dlm_memory *m, struct dlm_room room);
+/* Set ask->plan.recompute as `recompute` says, a setting: for auto to the first level that fits, or the last. Returns what the run then takes. */
+struct dlm_memory dlm_memory_choose(const struct dlm_backend *b, const struct dlm_config *c, struct dlm_memory_ask *ask, int recompute,
+                                    struct dlm_room room);
+/* The most sequences in a pass that fit, evaluation included, at most `limit`; 0: not even one. */
+size_t dlm_memory_most(const struct dlm_backend *b, const struct dlm_config *c, const struct dlm_memory_ask *ask, int recompute, struct dlm_room room,
+                       size_t limit);
+const char *dlm_recompute_name(enum dlm_recompute level);
+
 #endif

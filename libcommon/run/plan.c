@@ -3,7 +3,6 @@
 
 #include "model/count.h"
 #include "run/device.h"
-#include "run/evaluate.h"
 #include "run/memory.h"
 
 #include <inttypes.h>
@@ -48,9 +47,11 @@ static void real(FILE *f, const char *name, double v, const char *unit)
     fprintf(f, "%s\t%.9g\t%s\n", name, v, unit);
 }
 
-static void print(FILE *f, const struct dlm_settings *s, const struct dlm_config *c, size_t N, const struct dlm_backend *b, enum dlm_dtype act,
-                  int processes, const struct dlm_memory *m)
+static void print(FILE *f, const struct dlm_settings *s, const struct dlm_config *c, size_t N, const struct dlm_backend *b,
+                  const struct dlm_memory_ask *ask, const struct dlm_memory *m, struct dlm_room room)
 {
+    const enum dlm_dtype act = ask->plan.act;
+    const int processes = ask->processes;
     struct dlm_count n = dlm_count_of(c, N);
     double tokens = (double)s->steps * (double)s->batch * (double)N;
     fputs("quantity\tvalue\tunit\n", f);
@@ -84,9 +85,11 @@ static void print(FILE *f, const struct dlm_settings *s, const struct dlm_config
         double bytes;
     } kinds[] = {{"memory_weights", m->weights}, {"memory_gradients", m->gradients}, {"memory_optimizer", m->optimizer}, {"memory_average", m->average},
                  {"memory_packed", m->packed}, {"memory_activations", m->activations}, {"memory_head", m->head}, {"memory_batch", m->batch},
-                 {"memory_checkpoint", m->checkpoint}, {"memory_total", m->total}};
+                 {"memory_checkpoint", m->checkpoint}, {"memory_total", m->total}, {"memory_device", m->device}, {"memory_free", room.bytes}};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         fprintf(f, "%s\t%.0f\tbytes\n", kinds[i].name, kinds[i].bytes);
+    fprintf(f, "recompute\t%s\tlevel\n", dlm_recompute_name(ask->plan.recompute));
+    whole(f, "micro_batch_most", dlm_memory_most(b, c, ask, s->recompute, room, s->batch), "sequences");
     double rate = matrix_rate(b, c->width, act);
     real(f, "matrix_rate", rate, "FLOP/s");
     if (rate > 0)
@@ -100,7 +103,7 @@ static void print(FILE *f, const struct dlm_settings *s, const struct dlm_config
     fprintf(f, "dtype\t%s\ttype\ndevice\t%s\tname\n", dlm_device_dtype_name(act), b->k->name);
 }
 
-int dlm_plan(const struct dlm_train_job *job, size_t seq_len, int processes, FILE *f, struct dlm_error *err)
+int dlm_plan(const struct dlm_train_job *job, size_t seq_len, int processes, double device_memory, FILE *f, struct dlm_error *err)
 {
     struct dlm_settings s = job->settings;
     uint32_t V = (uint32_t)s.vocab_size;
@@ -126,12 +129,12 @@ int dlm_plan(const struct dlm_train_job *job, size_t seq_len, int processes, FIL
     if (!rc)
         rc = dlm_device_open(&b, job->device, job->threads, err);
     if (!rc) {
-        enum dlm_dtype act = dlm_device_dtype(&b, s.dtype, true);
-        size_t micro = dlm_train_micro_batch(&s, seq_len), eval = dlm_evaluation_batch(seq_len); /* one network serves both */
-        struct dlm_network_plan plan = {.batch = micro > eval ? micro : eval, .seq_len = seq_len, .train = true, .act = act};
-        struct dlm_memory_ask ask = {.plan = plan, .average = s.ema > 0, .processes = processes};
-        struct dlm_memory m = dlm_memory_of(&b, &c, &ask);
-        print(f, &s, &c, seq_len, &b, act, processes, &m);
+        struct dlm_memory_ask ask;
+        if (!(rc = dlm_train_ask(&s, &b, seq_len, processes, 0, &ask, err))) {
+            const struct dlm_room room = device_memory > 0 ? (struct dlm_room){device_memory, true} : dlm_room_here(&b, 1);
+            struct dlm_memory m = dlm_memory_choose(&b, &c, &ask, s.recompute, room);
+            print(f, &s, &c, seq_len, &b, &ask, &m, room);
+        }
         dlm_device_close(&b);
     }
     free(s.noise);

@@ -24,13 +24,15 @@ enum { DLM_SETTING_MAY_CHANGE = 1, /* on --resume */ DLM_SETTING_LATER = 2 /* st
     X(clip, "clip", R, 0) X(eval_every, "eval-every", U, 0) X(eval_tokens, "eval-tokens", U, 0) X(log_every, "log-every", U, 0) \
     X(save_every, "save-every", U, 1) X(keep, "keep", U, 1) X(seed, "seed", U, 0) X(dtype, "dtype", C, 0) X(init, "init", T, 0) \
     X(prompt_density, "prompt-density", C, 2) X(uniform_draw, "uniform-draw", C, 2) X(state_dtype, "state-dtype", C, 2) X(ema, "ema", R, 2) \
-    X(peak_flops, "peak-flops", R, 3)
+    X(peak_flops, "peak-flops", R, 3) X(memory, "memory", C, 2) X(recompute, "recompute", C, 3)
 
 enum { DLM_OBJECTIVE_DIFFUSION, DLM_OBJECTIVE_AR };
 enum { DLM_OPTIMIZER_LAPROP, DLM_OPTIMIZER_ADAMW };
 enum { DLM_LEVELS_STRATIFIED, DLM_LEVELS_INDEPENDENT };
 enum { DLM_UNIFORM_UNMASKED, DLM_UNIFORM_ANY };
 enum { DLM_STATE_F32, DLM_STATE_BF16 };
+enum { DLM_MEMORY_FULL, DLM_MEMORY_COMPACT };
+enum { DLM_SETTING_RECOMPUTE_AUTO }; /* then enum dlm_recompute, one more */
 enum { DLM_COMPAT_PAPER, DLM_COMPAT_RELEASE };
 
 struct dlm_settings {

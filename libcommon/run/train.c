@@ -79,6 +79,22 @@ size_t dlm_train_micro_batch(const struct dlm_settings *s, size_t seq_len)
     return n < 1 ? 1 : n > s->batch ? s->batch : n;
 }
 
+int dlm_train_ask(struct dlm_settings *s, const struct dlm_backend *b, size_t seq_len, int processes, int rank, struct dlm_memory_ask *ask,
+                  struct dlm_error *err)
+{
+    const bool compact = s->memory == DLM_MEMORY_COMPACT;
+    if (compact && s->dtype == DLM_DTYPE_F32)
+        return dlm_fail(err, DLM_EUSAGE, "--memory compact computes in bf16: --dtype f32 does not go with it");
+    if (compact && s->ema > 0)
+        return dlm_fail(err, DLM_EUSAGE, "--ema does not go with --memory compact");
+    enum dlm_dtype act = compact ? DLM_BF16 : dlm_device_dtype(b, s->dtype, true);
+    s->dtype = act == DLM_BF16 ? DLM_DTYPE_BF16 : DLM_DTYPE_F32;
+    const struct dlm_network_plan plan = {.batch = dlm_train_micro_batch(s, seq_len), .eval_batch = dlm_evaluation_batch(seq_len), .seq_len = seq_len,
+                                          .train = true, .act = act, .compact = compact};
+    *ask = (struct dlm_memory_ask){.plan = plan, .average = s->ema > 0, .processes = processes, .rank = rank};
+    return 0;
+}
+
 static struct dlm_schedule schedule_of(const struct dlm_settings *s)
 {
     return (struct dlm_schedule){(enum dlm_schedule_kind)s->schedule, s->lr, s->min_lr, s->warmup, s->cooldown};
@@ -323,7 +339,7 @@ static int write_checkpoint(struct trainer *t, struct dlm_error *err)
     const char *json = dlm_vocab_json(dlm_shards_vocab(t->shards), &len);
     t->store.averaged = t->average.beta > 0; /* the average is what others shall load */
     struct dlm_checkpoint_write w = {.config = &t->config, .layout = dlm_network_layout(t->network), .store = &t->store.pieces, .has_raw = t->store.averaged,
-                                     .short_moments = dlm_network_short(t->network) > 0, .tokenizer = json, .tokenizer_len = len, .state = state,
+                                     .short_moments = dlm_network_short(t->network), .tokenizer = json, .tokenizer_len = len, .state = state,
                                      .metrics = t->journal.text, .metrics_len = t->journal.len,
                                      .bf16 = t->state.settings.state_dtype == DLM_STATE_BF16};
     int rc = keep_earlier(t, err);
@@ -483,6 +499,7 @@ static int step(struct trainer *t, struct dlm_error *err)
     for (uint64_t at = 0; at < share; at += t->micro) {
         size_t B = share - at < t->micro ? share - at : t->micro;
         int rc = fill_pass(t, first + at, B, noise, err);
+        dlm_network_rounding(t->network, s->seed, (uint32_t)(first + at)); /* named by its first example: no pass of the run has the same */
         if (!rc && t->config.causal)
             rc = dlm_pass_autoregressive(&t->pass, t->network, B, true, err);
         else if (!rc && !(rc = dlm_pass_corrupt_drawn(&t->pass, B, s->seed, DLM_RNG_CORRUPT, s->uniform_draw == DLM_UNIFORM_ANY, err)))
@@ -657,15 +674,21 @@ static int adopt_changes(struct trainer *t, struct dlm_error *err)
 }
 
 /* Say before the first allocation that it cannot fit: memory that is promised and not there is paid for later, and with the whole process. */
-static int check_memory(const struct trainer *t, const struct dlm_memory *memory, const struct dlm_network_plan *plan, struct dlm_error *err)
+static int refuse_memory(const struct trainer *t, const struct dlm_memory *m, const struct dlm_memory_ask *ask, struct dlm_room room, struct dlm_error *err)
 {
-    const struct dlm_memory m = *memory;
-    const int here = t->group.local; /* processes that share this memory */
-    double need = m.total * here, have = (double)dlm_build_memory();
-    if (need <= have)
-        return 0;
-    return dlm_fail(err, DLM_ENOMEM, "no memory for this model: training takes %.2f GB (%.2f GB of it activations of %zu sequences), %.2f GB are free%s",
-                    need * 1e-9, m.activations * here * 1e-9, plan->batch, have * 1e-9, plan->batch > 1 ? "; a smaller --micro-batch takes less" : "");
+    const struct dlm_settings *s = &t->state.settings;
+    const size_t most = dlm_memory_most(&t->backend, &t->config, ask, s->recompute, room, ask->plan.batch);
+    char advice[160];
+    if (most)
+        snprintf(advice, sizeof advice, "--micro-batch %zu would fit", most);
+    else
+        snprintf(advice, sizeof advice, "not even --micro-batch 1 would fit%s",
+                 s->recompute > DLM_RECOMPUTE_NONE && s->recompute <= DLM_RECOMPUTE_LAYER ? "; --recompute layer takes less" :
+                 s->memory == DLM_MEMORY_FULL && !s->ema ? "; --memory compact takes less" : "; more processes share the optimizer's state");
+    return dlm_fail(err, DLM_ENOMEM, "no memory for this model: training takes %.2f GB, %.2f GB of it for passes of %zu sequence%s (--recompute %s); %.2f GB are free%s; %s",
+                    (room.device ? m->device : m->total) * 1e-9, (m->activations + m->head + m->batch) * 1e-9, ask->plan.batch, ask->plan.batch > 1 ? "s" : "",
+                    dlm_recompute_name(ask->plan.recompute), room.bytes * 1e-9,
+                    room.device ? " on the device" : t->group.local > 1 ? " for each process here" : "", advice);
 }
 
 static int open_data(struct trainer *t, const char *dir, struct dlm_error *err)
@@ -727,8 +750,8 @@ static int begin_new(struct trainer *t, struct dlm_error *err)
     t->count = dlm_count_of(&t->config, t->N);
     t->state.data_hash = dlm_shards_hash(t->shards);
     t->state.val_pending = true;
-    s->dtype = dlm_device_dtype(&t->backend, s->dtype, true) == DLM_BF16 ? DLM_DTYPE_BF16 : DLM_DTYPE_F32;
-    return 0;
+    struct dlm_memory_ask ask;
+    return dlm_train_ask(s, &t->backend, t->N, 1, 0, &ask, err); /* its type is a setting from here on */
 }
 
 static int name_noise(struct trainer *t, struct dlm_error *err)
@@ -748,16 +771,19 @@ static int name_noise(struct trainer *t, struct dlm_error *err)
 /* Everything that a step works in, so that nothing is allocated inside one. */
 static int allocate(struct trainer *t, struct dlm_error *err)
 {
-    const struct dlm_settings *s = &t->state.settings;
-    t->act = dlm_device_dtype(&t->backend, s->dtype, true);
-    t->micro = dlm_train_micro_batch(s, t->N);
-    size_t eval = dlm_evaluation_batch(t->N), most = t->micro > eval ? t->micro : eval;
-    struct dlm_network_plan plan = {.batch = most, .seq_len = t->N, .train = true, .act = t->act};
-    struct dlm_memory_ask ask = {.plan = plan, .average = s->ema > 0, .processes = t->group.size, .rank = t->group.rank};
-    const struct dlm_memory m = dlm_memory_of(&t->backend, &t->config, &ask);
-    int rc = check_memory(t, &m, &plan, err);
+    struct dlm_settings *s = &t->state.settings;
+    struct dlm_memory_ask ask;
+    int rc = dlm_train_ask(s, &t->backend, t->N, t->group.size, t->group.rank, &ask, err);
     if (rc)
         return rc;
+    t->act = ask.plan.act;
+    t->micro = ask.plan.batch;
+    const struct dlm_room room = dlm_room_here(&t->backend, t->group.local);
+    const struct dlm_memory m = dlm_memory_choose(&t->backend, &t->config, &ask, s->recompute, room);
+    if (!dlm_memory_fits(&m, room))
+        return refuse_memory(t, &m, &ask, room, err);
+    const struct dlm_network_plan plan = ask.plan;
+    const size_t most = plan.batch > plan.eval_batch ? plan.batch : plan.eval_batch;
     t->arena.size = (size_t)m.device;
     t->arena.at = t->backend.k->alloc(t->backend.dev, t->arena.size);
     if (!t->arena.at.at)

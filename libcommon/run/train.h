@@ -10,6 +10,7 @@
 #include "base/progress.h"
 #include "model/config.h"
 #include "model/network.h"
+#include "run/memory.h"
 #include "run/settings.h"
 #include "token/shards.h"
 
@@ -40,6 +41,11 @@ int dlm_train(const struct dlm_train_job *job, struct dlm_error *err);
 /* The model that the settings and the vocabulary ask for, and every open setting filled in. `specials` are the data's. Shared with --plan. */
 int dlm_train_resolve(struct dlm_settings *s, const struct dlm_train_job *job, uint32_t data_vocab, struct dlm_specials specials, size_t seq_len,
                       struct dlm_config *c, struct dlm_error *err);
+
+/* What the run asks of memory as a process of `processes`; `recompute` is yet to be chosen. DLM_EUSAGE where the settings do not go together; settings.dtype is
+ * filled in. Shared with --plan. */
+int dlm_train_ask(struct dlm_settings *s, const struct dlm_backend *b, size_t seq_len, int processes, int rank, struct dlm_memory_ask *ask,
+                  struct dlm_error *err);
 
 /* Sequences in one pass: --micro-batch, or as many as make 8192 tokens. */
 size_t dlm_train_micro_batch(const struct dlm_settings *s, size_t seq_len);
