@@ -235,14 +235,17 @@ setup() {
     without_gnuplot study -q --bootstrap 300 "$grid" -o out
     # masked and uniform differ in E alone (0.08): what uniform needs for a loss is what masked needs for one lower by that
     sed -n '/^3\./,/^4\./p' out/report.txt > three
-    grep -q 'none/ar over masked/diffusion, for a loss of .*, compute: 0\..*  less' three
-    grep -q 'uniform/diffusion over masked/diffusion, for a loss of .*, compute: [1-9].*  more' three
+    grep -q 'none/ar over masked/diffusion, for a loss of .* on the surfaces, compute: 0\..*  less' three
+    grep -q 'uniform/diffusion over masked/diffusion, for a loss of .* on the surfaces, compute: [1-9].*  more' three
     awk '/^[a-z]*.diffusion over masked.diffusion, for a loss/' three
     read -r loss ratio low high < <(grep 'uniform/diffusion over masked/diffusion, for a loss.*compute:' three |
-        sed 's/.*loss of \([0-9.]*\), compute: \([0-9.]*\) \[\([0-9.]*\), \([0-9.]*\)\].*/\1 \2 \3 \4/')
+        sed 's/.*loss of \([0-9.]*\) on the surfaces, compute: \([0-9.]*\) \[\([0-9.]*\), \([0-9.]*\)\].*/\1 \2 \3 \4/')
     # the least C at a loss, on the surface: M = G C^(beta/(alpha+beta))
     awk -v loss=$loss -v low=$low -v high=$high 'function best(c, g, m) { g = (.292 * 222 / (.367 * 1920)) ^ (1 / .659); m = g * c ^ (.367 / .659)
             return 222 * m ^ -.292 + 1920 * (c / m) ^ -.367 }
         function need(e, a, b, m, i) { a = log(1e15); b = log(1e24); for (i = 0; i < 80; i++) { m = (a + b) / 2; if (e + best(exp(m)) > loss) a = m; else b = m }; return exp(a) }
         BEGIN { r = need(2.25) / need(2.17); print r, low, high; exit !(low * .95 <= r && r <= high * 1.05) }'
+    # and their tokens, by the same surfaces: D = C/M grows as C^(alpha/(alpha+beta))
+    grep 'uniform/diffusion over masked/diffusion, for a loss.*on the surfaces, tokens' three |
+        sed 's/.*split: \([0-9.]*\) \[.*/\1/' | awk -v ratio=$ratio '{ r = ratio ^ (.292 / .659); print $1, r; exit !($1 > .85 * r && $1 < 1.15 * r) }'
 }

@@ -560,7 +560,8 @@ int dlm_estimate_loss(const struct dlm_study *s, const struct dlm_estimate *how,
             rc = dlm_fail_in(err, rc, "group '%s'", g->name);
         struct source from = {.form = &dlm_form_loss, .how = how, .group = g, .frontier = &f};
         if (!rc)
-            rc = estimate(&from, &(struct naming){"loss", by_tokens ? "tokens" : "flops", s->by, "loss law"}, laws, &bands, notes,
+            rc = estimate(&from, &(struct naming){"loss", by_tokens ? "tokens" : "flops", s->by,
+                                            by_tokens ? "loss law by tokens" : "loss law"}, laws, &bands, notes,
                           err);
         for (size_t k = 0; k < sizeof sizes / sizeof *sizes && !rc && !by_tokens; k++) {
             struct source size = {.form = &dlm_form_power, .how = how, .group = g, .frontier = &f, .what = sizes[k].what};

@@ -6,6 +6,7 @@
 #include "law/annealing.h"
 #include "law/epochs.h"
 #include "law/plot.h"
+#include "law/predict.h"
 #include "law/sizes.h"
 #include "law/view.h"
 
@@ -566,6 +567,9 @@ static void put_value(struct report *r, const struct dlm_prediction *p, bool exp
             snprintf(lo, sizeof lo, format, p->lo);
             snprintf(hi, sizeof hi, format, p->hi);
             fprintf(r->text, " (%s to %s)", lo, hi);
+        } else if (isfinite(p->value)) {
+            snprintf(v, sizeof v, format, p->value);
+            fprintf(r->text, " (best fit %s, no interval)", v);
         }
         return;
     }
@@ -705,16 +709,31 @@ static bool compute_of(const struct dlm_laws *l, const char *law, const char *gr
     return isfinite(at[0]);
 }
 
-/* Tokens of the best split at that compute; the errors of the two laws add as if they were independent. */
-static bool tokens_of(const struct report *r, const char *group, const struct dlm_prediction *c, struct dlm_prediction *d)
+/* Tokens of the best split at that compute, on the surface or by the power laws of the optima; the errors of the two laws add as
+ * if they were independent. */
+static bool tokens_of(const struct report *r, bool surface, const char *group, const struct dlm_prediction *c,
+                      struct dlm_prediction *d)
 {
-    struct dlm_prediction k, p;
-    if (!term(&r->sizes, "power", group, "k", "tokens", "flops", &k) || !value_at(&r->sizes, "power", group, "tokens", c->value, &p))
-        return false;
-    *d = (struct dlm_prediction){p.value,
-                                 p.value * exp(-hypot(log(p.value / p.lo), k.value * log(c->value / c->lo))),
-                                 p.value * exp(hypot(log(p.hi / p.value), k.value * log(c->hi / c->value)))};
-    return true;
+    struct dlm_prediction p;
+    double k;
+    if (surface) {
+        double v[DLM_FIT_TERMS];
+        struct dlm_prediction m;
+        if (!dlm_predict_surface(&r->surface, group, false, v, NULL) ||
+            !dlm_laws_predict(&r->surface, "surface", group, "flops_tok", "flops", c->value, &m))
+            return false;
+        p = (struct dlm_prediction){c->value / m.value, c->value / m.hi, c->value / m.lo};
+        k = v[2] / (v[2] + v[4]); /* D* = C/M* grows as C^(alpha/(alpha + beta)) */
+    } else {
+        struct dlm_prediction exponent;
+        if (!term(&r->sizes, "power", group, "k", "tokens", "flops", &exponent) ||
+            !value_at(&r->sizes, "power", group, "tokens", c->value, &p))
+            return false;
+        k = exponent.value;
+    }
+    *d = (struct dlm_prediction){p.value, p.value * exp(-hypot(log(p.value / p.lo), k * log(c->value / c->lo))),
+                                 p.value * exp(hypot(log(p.hi / p.value), k * log(c->hi / c->value)))};
+    return isfinite(p.value);
 }
 
 static void put_ratio(struct report *r, const char *what, const struct dlm_prediction *a, const struct dlm_prediction *b)
@@ -750,10 +769,12 @@ static void put_equal_loss(struct report *r, const char *a, const char *b)
         fprintf(r->text, "  %s over %s, compute and tokens for an equal loss: %s\n", a, b, undetermined);
         return;
     }
-    fprintf(r->text, "  %s over %s, for a loss of %.4f", a, b, loss.value);
+    const bool surface = l == &r->surface;
+    const char *by = surface ? "on the surfaces" : "by the power laws of the optima";
+    fprintf(r->text, "  %s over %s, for a loss of %.4f %s", a, b, loss.value, by);
     put_ratio(r, "compute", &ca, &cb);
-    fprintf(r->text, "  %s over %s, for a loss of %.4f", a, b, loss.value);
-    if (tokens_of(r, a, &ca, &da) && tokens_of(r, b, &cb, &db))
+    fprintf(r->text, "  %s over %s, for a loss of %.4f %s", a, b, loss.value, by);
+    if (tokens_of(r, surface, a, &ca, &da) && tokens_of(r, surface, b, &cb, &db))
         put_ratio(r, "tokens of the best split", &da, &db);
     else
         fprintf(r->text, ", tokens: %s\n", undetermined);
@@ -846,12 +867,17 @@ static void answer_crossover(struct report *r)
     for (size_t i = 0; r->has_bound && i < r->bound.n_crossovers; i++) {
         const struct dlm_crossover *c = &r->bound.crossovers[i];
         fprintf(r->text, "  %s and %s: ", c->first->name, c->second->name);
-        if (isnan(c->at) && c->better)
+        struct dlm_prediction p = {c->at, c->in.lo, c->in.hi};
+        if (isnan(c->at) && c->better && c->determined)
             fprintf(r->text, "no crossing is seen; %s is the better one throughout\n", c->better->name);
+        else if (isnan(c->at) && c->better)
+            fprintf(r->text, "%s (no crossing is seen, but the resamples differ)\n", undetermined);
         else if (isnan(c->at) || !c->determined)
             fprintf(r->text, "%s\n", undetermined);
+        else if (p.hi > 25 * p.lo)
+            fprintf(r->text, "%s is better first, but up to where is not determined: %.3g to %.3g unique tokens\n", c->first->name,
+                    p.lo, p.hi);
         else {
-            struct dlm_prediction p = {c->at, c->in.lo, c->in.hi};
             fprintf(r->text, "%s is better below ", c->first->name);
             put_value(r, &p, false, "%.3g");
             fputs(" unique tokens\n", r->text);
@@ -960,7 +986,7 @@ static int write_text(struct report *r, struct dlm_error *err)
     if (r->n_figures)
         fputs("\nFigures, and the tables that hold their numbers\n", r->text);
     for (size_t i = 0; i < r->n_figures; i++)
-        fprintf(r->text, "  %-20s %-20s %s\n", r->figures[i].file, r->figures[i].tsv, r->figures[i].title);
+        fprintf(r->text, "  %-22s %-18s %s\n", r->figures[i].file, r->figures[i].tsv, r->figures[i].title);
     if (r->no_gnuplot)
         fputs("\nThere are no figures: gnuplot is not installed.\n", r->text);
     fputs("\n\fAnswers\n", r->text); /* a page of their own, the last */
@@ -979,41 +1005,81 @@ static int write_text(struct report *r, struct dlm_error *err)
 
 /* --- the same as a page ---------------------------------------------------------------------------------------------------------- */
 
-/* Copy a file of the report: escaped, or an SVG without what stands before its root. Its ids get a prefix, since several stand in
- * one page. */
-static int copy_text(const struct report *r, const char *name, bool svg, size_t number, FILE *to, struct dlm_error *err)
+static void put_escaped(const char *p, FILE *to)
+{
+    for (; *p; p++)
+        if (*p != '\f')
+            fprintf(to, *p == '<' ? "&lt;" : *p == '>' ? "&gt;" : *p == '&' ? "&amp;" : "%c", *p);
+}
+
+/* The report's text: what is not indented is a title, a heading or, where it is long, a paragraph; the rest stands as it is. */
+static int copy_report(const struct report *r, FILE *to, struct dlm_error *err)
 {
     char *path, *line = NULL;
+    size_t room = 0, n = 0;
+    bool pre = false, paragraph = false;
+    if (asprintf(&path, "%s/report.txt", r->dir) < 0)
+        return no_memory(err);
+    FILE *f = fopen(path, "re");
+    free(path);
+    if (!f)
+        return dlm_fail_errno(err, DLM_EIO, "cannot open 'report.txt'");
+    for (; getline(&line, &room, f) >= 0; n++) {
+        line[strcspn(line, "\n")] = 0;
+        const char *text = line + (*line == '\f');
+        const bool plain = *text && *text != ' ', goes_on = plain && paragraph;
+        if (!*text && !pre)
+            continue;
+        if (pre && plain)
+            fputs("</pre>\n", to);
+        if (plain) {
+            const char *tag = !n ? "h1" : strlen(text) > 85 || goes_on ? "p" : "h2";
+            fprintf(to, "<%s>", tag);
+            put_escaped(text, to);
+            fprintf(to, "</%s>\n", tag);
+            paragraph = *tag == 'p';
+        } else {
+            if (!pre)
+                fputs("<pre>", to);
+            put_escaped(text, to);
+            fputc('\n', to);
+            paragraph = false;
+        }
+        pre = !plain;
+    }
+    if (pre)
+        fputs("</pre>\n", to);
+    free(line);
+    fclose(f);
+    return 0;
+}
+
+/* Copy an SVG of the report without what stands before its root. Its ids get a prefix, since several stand in one page. */
+static int copy_figure(const struct report *r, const char *name, size_t number, FILE *to, struct dlm_error *err)
+{
+    static const char *const ids[] = {"id=\"", "url(#", "href=\"#", "href='#", "id='"};
+    char *path, *line = NULL;
     size_t room = 0;
+    bool begun = false;
     if (asprintf(&path, "%s/%s", r->dir, name) < 0)
         return no_memory(err);
     FILE *f = fopen(path, "re");
     free(path);
     if (!f)
         return dlm_fail_errno(err, DLM_EIO, "cannot open '%s'", name);
-    bool begun = !svg;
     while (getline(&line, &room, f) >= 0) {
         char *p = begun ? line : strstr(line, "<svg");
-        if (!p)
-            continue;
-        begun = true;
-        while (*p) {
-            static const char *const ids[] = {"id=\"", "url(#", "href=\"#", "href='#", "id='"};
+        begun |= p != NULL;
+        while (p && *p) {
             size_t n = 0;
-            for (size_t i = 0; svg && i < sizeof ids / sizeof *ids && !n; i++)
+            for (size_t i = 0; i < sizeof ids / sizeof *ids && !n; i++)
                 if (!strncmp(p, ids[i], strlen(ids[i])))
                     n = strlen(ids[i]);
-            if (n) {
+            if (n)
                 fprintf(to, "%.*sf%zu-", (int)n, p, number);
-                p += n;
-            } else if (!svg && *p == '\f') {
-                p++;
-            } else if (!svg && strchr("<>&", *p)) {
-                fputs(*p == '<' ? "&lt;" : *p == '>' ? "&gt;" : "&amp;", to);
-                p++;
-            } else {
-                fputc(*p++, to);
-            }
+            else
+                fputc(*p, to);
+            p += n ? n : 1;
         }
     }
     free(line);
@@ -1029,14 +1095,15 @@ static int write_page(struct report *r, struct dlm_error *err)
         return rc;
     errno = 0;
     fputs("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>A scaling study</title>\n<style>body{max-width:62em;"
-          "margin:2em auto;padding:0 1em;font-family:sans-serif;color:#222}pre{white-space:pre-wrap;font-size:90%;line-height:1.4}"
-          "figure{margin:2em 0}figcaption{font-size:90%}svg{width:100%;height:auto}</style></head><body>\n<pre>",
+          "margin:2em auto;padding:0 1em;font-family:sans-serif;color:#222}h1{font-size:140%}h2{font-size:110%;margin:1.6em 0 .4em}"
+          "p{margin:.2em 0}pre{white-space:pre-wrap;font-size:85%;line-height:1.45;margin:.3em 0}"
+          "figure{margin:2.5em auto;max-width:46em}figcaption{font-size:90%;margin-top:.4em}svg{width:100%;height:auto}"
+          "</style></head><body>\n",
           out.file);
-    rc = copy_text(r, "report.txt", false, 0, out.file, err);
-    fputs("</pre>\n", out.file);
+    rc = copy_report(r, out.file, err);
     for (size_t i = 0; i < r->n_figures && !rc; i++) {
         fputs("<figure>", out.file);
-        rc = copy_text(r, r->figures[i].file, true, i + 1, out.file, err);
+        rc = copy_figure(r, r->figures[i].file, i + 1, out.file, err);
         fprintf(out.file, "<figcaption>%s (%s)</figcaption></figure>\n", r->figures[i].title, r->figures[i].tsv);
     }
     fputs("</body></html>\n", out.file);
