@@ -45,7 +45,7 @@ static uint8_t *seeds(int i, size_t *n)
 {
     static const char *const texts[] = {
         "a~one two three\none two\nthree two one\n\nIt's 12345 d\xc3\xa9j\xc3\xa0 DON'T\r\n\t=[];\n",
-        "b\xff" "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab aaaab aab ababababababababa abaababaabaab\nba\xff\xfe\xcc\x81\n",
+        ("b\xff" "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab aaaab aab ababababababababa abaababaabaab\nba\xff\xfe\xcc\x81\n"),
         "c~\xe4\xb8\x80\xe4\xb8\x81\xe4\xb8\x80\xe4\xb8\x81   \n\n  \n\nx\n\ny/z//\n'll'LL\n",
     };
     return i < 3 ? text_seed(texts[i], n) : NULL;
