@@ -113,3 +113,63 @@ PY
         done
     done
 }
+
+# measured ARGUMENT…: train quietly; KiB of memory and ms of processor time in $kib and $msec.
+measured() {
+    cat >"$BATS_TEST_TMPDIR/peak.c" <<-'END'
+	#include <stdio.h>
+	#include <sys/resource.h>
+	#include <sys/wait.h>
+	#include <unistd.h>
+	int main(int n, char **arg)
+	{
+	    struct rusage u;
+	    int status;
+	    pid_t child = n < 2 ? -1 : fork();
+	    if (!child)
+	        return execvp(arg[1], arg + 1);
+	    if (child < 0 || wait4(child, &status, 0, &u) != child || status)
+	        return 1;
+	    printf("%ld %ld\n", u.ru_maxrss, (u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000 + (u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1000);
+	}
+	END
+    [ -x peak ] || ${CC:-gcc} -D_GNU_SOURCE -O1 -o peak "$BATS_TEST_TMPDIR/peak.c"
+    read -r kib msec < <(./peak dlm-tokenize --train -q -o /dev/null "$@")
+    [ -n "$msec" ]
+}
+
+@test "memory goes with the distinct words, not with the text" {
+    [[ $(dlm-tokenize --version) != *sanitized* ]] || skip "sanitizers take memory of their own"
+    cd "$BATS_TEST_TMPDIR"
+    # with 2 lanes that count all of them, so that the longer text brings no more words to a lane
+    measured -V 5000 -j 2 "$TEXT" "$TEXT" "$TEXT" "$TEXT"
+    least=$kib
+    measured -V 5000 -j 2 $(printf "$TEXT %.0s" {1..60})
+    [ "$kib" -le $((least + 8192)) ] || { echo "$kib KiB for 60 times the text, $least for four times"; return 1; }
+}
+
+@test "no text makes training slow, or large beyond 90 bytes for each of its own" {
+    cd "$BATS_TEST_TMPDIR"
+    size=$((DLM_TEST_LONG ? 20000000 : 2000000))
+    for text in letter fibonacci letters words; do
+        for n in $size $((2 * size)); do
+            awk -v text=$text -v n=$n 'BEGIN {
+                srand(3); s = "a"; t = "ab"
+                if (text ~ /^letter$|^fib/) {
+                    while (length(t) < n) { u = text == "letter" ? t t : t s; s = t; t = u }
+                    if (text == "letter") gsub("b", "a", t)
+                    printf "%s", substr(t, 1, n)
+                } else
+                    for (i = 0; i < n / 10; i++) {
+                        for (k = 0; k < 9; k++) printf "%c", 97 + int(rand() * 26)
+                        printf text == "words" ? " " : "x"
+                    }
+            }' >hostile
+            before=$msec
+            measured -V 131072 hostile
+            echo "$text of $n bytes: $kib KiB, $msec ms"
+            [[ $(dlm-tokenize --version) == *sanitized* ]] || [ "$kib" -le $((49152 + 90 * n / 1024)) ]
+            [ "$n" -eq "$size" ] || [ -z "$DLM_TEST_LONG" ] || [ "$msec" -le $((3 * before)) ]
+        done
+    done
+}
