@@ -169,12 +169,13 @@ static void problem_free(struct problem *p)
     free(p->q), free(p->k), free(p->v), free(p->sink_k), free(p->sink_v), free(p->noisy);
 }
 
-/* (T, d) into (T, ld) from column 2d on, where v lies. */
-static double *widened(const double *v, size_t T, size_t d, size_t ld)
+/* (T, d) into (T, ld) from column 2d on, where v lies, and `beside` in the other columns. */
+static double *widened(const double *v, size_t T, size_t d, size_t ld, double beside)
 {
     double *wide = check_memory(T * ld * sizeof *wide);
     for (size_t t = 0; t < T; t++)
-        memcpy(wide + t * ld + 2 * d, v + t * d, d * sizeof *v);
+        for (size_t i = 0; i < ld; i++)
+            wide[t * ld + i] = i >= 2 * d && i < 3 * d ? v[t * d + i - 2 * d] : beside;
     return wide;
 }
 
@@ -205,7 +206,7 @@ static void check(struct shape s, size_t more, enum dlm_attend rule, double cap,
     static const char *rules[] = {"full", "prefix", "causal"};
     struct problem p = problem_new(s, rule, cap, loud, act);
     size_t n = elements(&s), d = s.H * s.h, T = s.B * s.N, rows = s.B * s.H * s.N, ld = 3 * d + more;
-    double *wide = widened(p.v, T, d, ld), *do_ = random_array(n, 0, 1, act),
+    double *wide = widened(p.v, T, d, ld, NAN), *do_ = random_array(n, 0, 1, act),
            *tolerance = check_memory((T * ld + rows) * sizeof *tolerance);
     struct buffer q = put(p.q, n, act), k = put(p.k, n, act), qkv = put(wide, T * ld, act), o = put(NULL, n, act),
                   lse = put(NULL, rows, DLM_F32);
@@ -222,7 +223,7 @@ static void check(struct shape s, size_t more, enum dlm_attend rule, double cap,
 
     /* backward from the o and lse that forward left; the sink's gradients add to what is there */
     double *start = random_array(d, 0, 1, DLM_F32);
-    struct buffer dout = put(do_, n, act), dq = put(NULL, n, act), dk = put(NULL, n, act), dqkv = put(wide, T * ld, act);
+    struct buffer dout = put(do_, n, act), dq = put(NULL, n, act), dk = put(NULL, n, act), dqkv = put(NULL, T * ld, act);
     struct buffer dsk = put(start, d, DLM_F32), dsv = put(start, d, DLM_F32);
     K->attention_backward(D, dq.at, dk.at, dlm_ptr_at(dqkv.at, 2 * d * dlm_dtype_size(act)), ld, dsk.at, dsv.at, dout.at, o.at,
                           lse.at, q.at, k.at, v, ld, sk.at, sv.at, seen, rule, s.B, s.N, s.H, s.h, (float)cap, act);
@@ -230,7 +231,8 @@ static void check(struct shape s, size_t more, enum dlm_attend rule, double cap,
     backward(&p, do_, got_o, got_lse, &g, &size, &noise);
     share *= 2;
     double *got_dq = take(dq), *got_dk = take(dk), *got_dqkv = take(dqkv), *got_dsk = take(dsk), *got_dsv = take(dsv);
-    double *want_dqkv = widened(g.dv, T, d, ld), *size_dqkv = widened(size.dv, T, d, ld), *noise_dqkv = widened(noise.dv, T, d, ld);
+    double *want_dqkv = widened(g.dv, T, d, ld, 0), *size_dqkv = widened(size.dv, T, d, ld, 0),
+           *noise_dqkv = widened(noise.dv, T, d, ld, 0);
     for (size_t e = 0; e < d; e++) {
         g.dsink_k[e] += start[e];
         g.dsink_v[e] += start[e];
@@ -310,7 +312,7 @@ static void check_cached(struct shape s, size_t at, enum dlm_attend rule, double
 {
     struct problem p = problem_new(s, rule, cap, 1, act);
     size_t n = elements(&s), d = s.H * s.h, item = dlm_dtype_size(act), fresh = s.N - at;
-    double *wide = widened(p.v, s.N, d, 3 * d);
+    double *wide = widened(p.v, s.N, d, 3 * d, NAN);
     dlm_ptr none = {0};
     struct buffer q = put(p.q, n, act), k = put(p.k, n, act), v = put(p.v, n, act), qkv = put(wide, 3 * n, act), o = put(NULL, n, act),
                   lse = put(NULL, s.H * s.N, DLM_F32), sk = put(p.sink_k, d, DLM_F32), sv = put(p.sink_v, d, DLM_F32);
