@@ -439,6 +439,9 @@ static int estimate(struct source *s, const struct naming *name, struct dlm_laws
         struct dlm_interval in = {NAN, NAN, NAN};
         if (draws.at)
             rc = dlm_draws_interval(&about, &draws, (size_t)i, &in, err);
+        if (!rc && isnan(in.lo) && 2 * draws.good >= b->n && draws.good && (s->what == WHAT_Y || s->what == WHAT_SIZE))
+            rc = dlm_notes_add(notes, err, "%s: %s: %s has no interval: resamples hardly ever fall to one side of it", s->group->name,
+                               name->what, form->term[i]);
         if (!rc)
             rc = add_row(laws, s, name, form->law, form->term[i], fit.value[i], &in, (double)sample.n, fit.r2, fit.objective,
                          err);

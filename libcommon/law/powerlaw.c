@@ -81,6 +81,11 @@ int dlm_powerlaw_rows(const struct dlm_powerlaw *p, struct dlm_laws *laws, struc
     if (!rc && p->draws)
         rc = add_band(p, low, high, bands, err);
     const double k = p->fit->value[1];
+    if (!rc && p->draws && isnan(in[1].lo))
+        rc = dlm_notes_add(notes, err,
+                           "%s: %s against %s: the exponent has no interval: resamples hardly ever fall to one side of it, as of a "
+                           "minimum over runs that were chosen, not drawn",
+                           p->group, p->y, p->x);
     if (!rc && in[1].lo < 0 && in[1].hi > 0)
         rc = dlm_notes_add(notes, err,
                            "%s: %s against %s: the exponent is not determined by these runs: %.3g, from %.3g to %.3g", p->group,
