@@ -7,8 +7,8 @@
  * Sums are float32 (CUBLAS_COMPUTE_32F) for both types; float32 inputs keep all their bits, since the faster TF32 would keep ten. The same
  * call gives the same bits: a shape's algorithm is the library's first suggestion, never one found by timing, and parts of a sum that are
  * computed side by side may be added only in a step of their own, in float32 (CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE). Any sizes: the
- * addresses' real alignment is told, and the library takes slower kernels where it is little. What a shape needs is made at its
- * first call and kept.
+ * addresses' real alignment is told, and the library takes slower kernels where it is little. Suggestions are kept; they are asked for a
+ * number of rows rounded up, since rows that are scored differ in number every time, and T is nobody's leading dimension.
  */
 #include "device.cuh"
 
@@ -17,24 +17,25 @@
 #include <stdlib.h>
 
 enum direction { FORWARD, BACK_X, BACK_W };
+enum { ROWS = 64, KEPT = 512 };
 
-/* A product of one direction and shape, and how to do it. */
+/* What a suggestion depends on. */
+struct shape {
+    uint64_t T, O, I;
+    uint32_t way, in, out, align_a, align_b, align_c; /* bytes, a power of two up to 256 */
+};
+
 struct plan {
-    enum direction way;
-    enum dlm_dtype in, out;
-    size_t T, O, I;
-    uint32_t align_a, align_b, align_c; /* bytes, a power of two up to 256 */
-    cublasLtMatmulDescOpaque_t product;
-    cublasLtMatrixLayoutOpaque_t a, b, c;
+    struct shape of; /* T 0: none yet */
     cublasLtMatmulAlgo_t algo;
 };
 
 struct dlm_gemm {
     cublasLtHandle_t handle;
+    cublasLtMatmulDescOpaque_t product[3]; /* by direction */
     void *workspace;
     size_t workspace_size;
-    struct plan *plans;
-    size_t n, room;
+    struct plan plans[KEPT]; /* each shape has one place, where the latest stays */
 };
 
 static bool good(struct dlm_device *dev, cublasStatus_t s, const char *what)
@@ -56,6 +57,13 @@ bool dlm_gemm_open(struct dlm_device *dev)
     if (!good(dev, cublasLtCreate(&g->handle), "opening") ||
         !dlm_device_good(dev, cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, dev->index), "asking for the GPU's properties"))
         return false;
+    const cublasOperation_t transpose = CUBLAS_OP_T;
+    for (int way = 0; way < 3; way++)
+        if (!good(dev, cublasLtMatmulDescInit(&g->product[way], CUBLAS_COMPUTE_32F, CUDA_R_32F), "describing a product"))
+            return false;
+    if (!good(dev, cublasLtMatmulDescSetAttribute(&g->product[FORWARD], CUBLASLT_MATMUL_DESC_TRANSA, &transpose, sizeof transpose), "transposing") ||
+        !good(dev, cublasLtMatmulDescSetAttribute(&g->product[BACK_W], CUBLASLT_MATMUL_DESC_TRANSB, &transpose, sizeof transpose), "transposing"))
+        return false;
     g->workspace_size = (size_t)(major >= 9 ? 64 : 32) << 20;
     return dlm_device_good(dev, cudaMalloc(&g->workspace, g->workspace_size), "room for matrix products");
 }
@@ -66,7 +74,6 @@ void dlm_gemm_close(struct dlm_device *dev)
     cudaFree(g->workspace);
     if (g->handle)
         cublasLtDestroy(g->handle);
-    free(g->plans);
     free(g);
     dev->gemm = NULL;
 }
@@ -88,28 +95,30 @@ static cudaDataType type_of(enum dlm_dtype t)
     return t == DLM_BF16 ? CUDA_R_16BF : CUDA_R_32F;
 }
 
-/* Descriptors and algorithm of a plan whose shape is set. */
-static bool plan_make(struct dlm_device *dev, struct plan *p)
+/* Matrices of a product: a is W, or x where the weights' gradient is wanted; b is x, dy, dy; c the result. */
+struct matrices {
+    cublasLtMatrixLayoutOpaque_t a, b, c;
+};
+
+static bool describe(struct dlm_device *dev, struct matrices *m, const struct shape *s)
+{
+    const bool forward = s->way == FORWARD, weights = s->way == BACK_W;
+    const cudaDataType in = type_of((enum dlm_dtype)s->in), out = type_of((enum dlm_dtype)s->out);
+    const uint64_t b_rows = forward ? s->I : s->O, c_rows = forward ? s->O : s->I;
+    return good(dev, cublasLtMatrixLayoutInit(&m->a, in, s->I, weights ? s->T : s->O, (int64_t)s->I), "describing a matrix") &&
+           good(dev, cublasLtMatrixLayoutInit(&m->b, in, b_rows, s->T, (int64_t)b_rows), "describing a matrix") &&
+           good(dev, cublasLtMatrixLayoutInit(&m->c, out, c_rows, weights ? s->O : s->T, (int64_t)c_rows), "describing a matrix");
+}
+
+/* The library's first suggestion for the shape. */
+static bool suggest(struct dlm_device *dev, cublasLtMatmulAlgo_t *algo, const struct shape *s)
 {
     struct dlm_gemm *g = dev->gemm;
-    const size_t T = p->T, O = p->O, I = p->I;
-    const bool forward = p->way == FORWARD, weights = p->way == BACK_W;
-    const cublasOperation_t transpose = CUBLAS_OP_T;
-    const uint32_t reduction = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+    struct matrices m;
     cublasLtMatmulPreferenceOpaque_t wish;
-    cublasLtMatmulHeuristicResult_t found;
-    int n = 0;
-    bool ok = good(dev, cublasLtMatmulDescInit(&p->product, CUBLAS_COMPUTE_32F, CUDA_R_32F), "describing a product");
-    if (ok && forward)
-        ok = good(dev, cublasLtMatmulDescSetAttribute(&p->product, CUBLASLT_MATMUL_DESC_TRANSA, &transpose, sizeof transpose), "transposing");
-    if (ok && weights)
-        ok = good(dev, cublasLtMatmulDescSetAttribute(&p->product, CUBLASLT_MATMUL_DESC_TRANSB, &transpose, sizeof transpose), "transposing");
-    /* a: W, or x where the weights' gradient is wanted; b: x, dy, dy */
-    ok = ok && good(dev, cublasLtMatrixLayoutInit(&p->a, type_of(p->in), I, weights ? T : O, (int64_t)I), "describing a matrix");
-    ok = ok && good(dev, cublasLtMatrixLayoutInit(&p->b, type_of(p->in), forward ? I : O, T, (int64_t)(forward ? I : O)), "describing a matrix");
-    ok = ok && good(dev, cublasLtMatrixLayoutInit(&p->c, type_of(p->out), forward ? O : I, weights ? O : T, (int64_t)(forward ? O : I)),
-                    "describing a matrix");
-    ok = ok && good(dev, cublasLtMatmulPreferenceInit(&wish), "asking for an algorithm");
+    if (!describe(dev, &m, s) || !good(dev, cublasLtMatmulPreferenceInit(&wish), "asking for an algorithm"))
+        return false;
+    const uint32_t reduction = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     const struct {
         cublasLtMatmulPreferenceAttributes_t name;
         const void *value;
@@ -117,53 +126,42 @@ static bool plan_make(struct dlm_device *dev, struct plan *p)
     } wishes[] = {
         {CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &g->workspace_size, sizeof g->workspace_size},
         {CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reduction, sizeof reduction},
-        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &p->align_a, sizeof p->align_a},
-        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &p->align_b, sizeof p->align_b},
-        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &p->align_c, sizeof p->align_c},
-        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &p->align_c, sizeof p->align_c},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &s->align_a, sizeof s->align_a},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &s->align_b, sizeof s->align_b},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &s->align_c, sizeof s->align_c},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &s->align_c, sizeof s->align_c},
     };
-    for (size_t i = 0; ok && i < sizeof wishes / sizeof *wishes; i++)
-        ok = good(dev, cublasLtMatmulPreferenceSetAttribute(&wish, wishes[i].name, wishes[i].value, wishes[i].size), "asking for an algorithm");
-    if (!ok)
-        return false;
-    cublasStatus_t s = cublasLtMatmulAlgoGetHeuristic(g->handle, &p->product, &p->a, &p->b, &p->c, &p->c, &wish, 1, &found, &n);
-    if (s == CUBLAS_STATUS_SUCCESS && n > 0)
-        s = found.state;
-    if (s != CUBLAS_STATUS_SUCCESS || n < 1) {
-        dlm_device_fail(dev, "cuBLASLt has no algorithm for a product of %zu rows, %zu outputs and %zu inputs in %s: %s", T, O, I,
-                        p->in == DLM_BF16 ? "bf16" : "float32", cublasLtGetStatusName(s));
+    for (size_t i = 0; i < sizeof wishes / sizeof *wishes; i++)
+        if (!good(dev, cublasLtMatmulPreferenceSetAttribute(&wish, wishes[i].name, wishes[i].value, wishes[i].size), "asking for an algorithm"))
+            return false;
+    cublasLtMatmulHeuristicResult_t found;
+    int n = 0;
+    cublasStatus_t e = cublasLtMatmulAlgoGetHeuristic(g->handle, &g->product[s->way], &m.a, &m.b, &m.c, &m.c, &wish, 1, &found, &n);
+    if (e == CUBLAS_STATUS_SUCCESS)
+        e = n > 0 ? found.state : CUBLAS_STATUS_NOT_SUPPORTED;
+    if (e != CUBLAS_STATUS_SUCCESS) {
+        dlm_device_fail(dev, "cuBLASLt has no algorithm for a product of %llu rows, %llu outputs and %llu inputs in %s: %s", (unsigned long long)s->T,
+                        (unsigned long long)s->O, (unsigned long long)s->I, s->in == DLM_BF16 ? "bf16" : "float32", cublasLtGetStatusName(e));
         return false;
     }
-    p->algo = found.algo;
+    *algo = found.algo;
     return true;
 }
 
-/* The plan for this shape, made where it is new; NULL when the device failed. */
-static struct plan *plan_for(struct dlm_device *dev, const struct plan *shape)
+/* FNV-1a over the words of the shape. */
+static size_t place_of(const struct shape *s)
 {
-    struct dlm_gemm *g = dev->gemm;
-    for (size_t i = 0; i < g->n; i++) {
-        struct plan *p = &g->plans[i];
-        if (p->way == shape->way && p->in == shape->in && p->out == shape->out && p->T == shape->T && p->O == shape->O && p->I == shape->I &&
-            p->align_a == shape->align_a && p->align_b == shape->align_b && p->align_c == shape->align_c)
-            return p;
-    }
-    if (g->n == g->room) {
-        const size_t room = g->room ? 2 * g->room : 64;
-        struct plan *more = static_cast<struct plan *>(realloc(g->plans, room * sizeof *more));
-        if (!more) {
-            dlm_device_fail(dev, "out of memory");
-            return NULL;
-        }
-        g->plans = more;
-        g->room = room;
-    }
-    struct plan *p = &g->plans[g->n];
-    *p = *shape;
-    if (!plan_make(dev, p))
-        return NULL;
-    g->n++;
-    return p;
+    const uint64_t words[] = {s->T, s->O, s->I, s->way, s->in, s->out, s->align_a, s->align_b, s->align_c};
+    uint64_t h = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        h = (h ^ words[i]) * 0x100000001b3u;
+    return (size_t)((h ^ h >> 32) % KEPT);
+}
+
+static bool same(const struct shape *a, const struct shape *b)
+{
+    return a->T == b->T && a->O == b->O && a->I == b->I && a->way == b->way && a->in == b->in && a->out == b->out && a->align_a == b->align_a &&
+           a->align_b == b->align_b && a->align_c == b->align_c;
 }
 
 static void multiply(struct dlm_device *dev, enum direction way, dlm_ptr c, dlm_ptr a, dlm_ptr b, size_t T, size_t O, size_t I, enum dlm_dtype in,
@@ -171,16 +169,35 @@ static void multiply(struct dlm_device *dev, enum direction way, dlm_ptr c, dlm_
 {
     if (dlm_device_failed(dev) || !T || !O || !I)
         return;
-    struct plan shape = {};
-    shape.way = way, shape.in = in, shape.out = out;
-    shape.T = T, shape.O = O, shape.I = I;
-    shape.align_a = alignment(a), shape.align_b = alignment(b), shape.align_c = alignment(c);
-    struct plan *p = plan_for(dev, &shape);
+    struct dlm_gemm *g = dev->gemm;
+    struct shape s = {ceil_div(T, (size_t)ROWS) * ROWS, O, I, (uint32_t)way, (uint32_t)in, (uint32_t)out, alignment(a), alignment(b), alignment(c)};
+    if (T < ROWS) /* where little more is another problem */
+        for (s.T = 1; s.T < T;)
+            s.T *= 2;
+    struct plan *p = &g->plans[place_of(&s)];
+    if (!same(&p->of, &s)) {
+        p->of.T = 0;
+        if (!suggest(dev, &p->algo, &s))
+            return;
+        p->of = s;
+    }
+    struct matrices m;
+    s.T = T;
+    if (!describe(dev, &m, &s))
+        return;
     const float beta = way == BACK_W ? 1.0f : 0.0f;
-    if (p)
-        good(dev, cublasLtMatmul(dev->gemm->handle, &p->product, &scale, dlm_at<void>(a), &p->a, dlm_at<void>(b), &p->b, &beta, dlm_at<void>(c), &p->c,
-                                 dlm_at<void>(c), &p->c, &p->algo, dev->gemm->workspace, dev->gemm->workspace_size, dev->stream),
-             "multiplying");
+    const auto run = [&](const cublasLtMatmulAlgo_t *algo) {
+        return cublasLtMatmul(g->handle, &g->product[way], &scale, dlm_at<void>(a), &m.a, dlm_at<void>(b), &m.b, &beta, dlm_at<void>(c), &m.c,
+                              dlm_at<void>(c), &m.c, algo, g->workspace, g->workspace_size, dev->stream);
+    };
+    cublasStatus_t e = run(&p->algo);
+    if ((e == CUBLAS_STATUS_NOT_SUPPORTED || e == CUBLAS_STATUS_INVALID_VALUE) && p->of.T != T) { /* it will not do for these very rows */
+        cublasLtMatmulAlgo_t exact;
+        if (!suggest(dev, &exact, &s))
+            return;
+        e = run(&exact);
+    }
+    good(dev, e, "multiplying");
 }
 
 void dlm_cuda_linear(struct dlm_device *dev, dlm_ptr y, dlm_ptr x, dlm_ptr pack, size_t T, size_t O, size_t I, enum dlm_dtype act,
