@@ -174,7 +174,7 @@ static inline uint64_t merge(const struct dlm_pairs *p, const uint8_t *text, siz
     /* the symbols stand between two that make nothing; the key of each: what it and the next make, and where it is */
     uint32_t key[DLM_PAIRS_TEXT + 4];
     const uint32_t nothing = (uint32_t)NONE << AT_BITS;
-    size_t width = n <= 8 ? 8 : n <= 16 ? 16 : DLM_PAIRS_TEXT;
+    size_t width = n > 1 ? (n + 6) & ~(size_t)7 : 8; /* for n - 1 keys */
     symbol[0] = symbol[n + 1] = NONE;
     symbol[1] = text[0];
     for (size_t i = 1; i < n; i++) {
@@ -189,7 +189,7 @@ static inline uint64_t merge(const struct dlm_pairs *p, const uint8_t *text, siz
         uint64_t behind = alive & -(UINT64_C(2) << at), right = behind & -behind;
         behind ^= right;
         alive ^= right;
-        unsigned before = 63 - (unsigned)__builtin_clzll(alive & ((UINT64_C(1) << at) - 1));
+        unsigned before = 63 ^ (unsigned)__builtin_clzll(alive & ((UINT64_C(1) << at) - 1));
         key[__builtin_ctzll(right)] = nothing;
         if (p->same)
             made = p->same[made];
@@ -241,7 +241,7 @@ static inline uint64_t common_symbol(uint64_t a, uint64_t b, uint64_t known)
 
 static inline unsigned highest(uint64_t bits)
 {
-    return 63 - (unsigned)__builtin_clzll(bits);
+    return 63 ^ (unsigned)__builtin_clzll(bits);
 }
 
 size_t dlm_pairs_merge_long(const struct dlm_pairs *p, struct dlm_pairs_scratch *s, const uint8_t *text, size_t n, uint32_t *to)
