@@ -15,7 +15,7 @@ struct dlm_exchange {
     bool (*join)(int *rank, int *size, char *word, size_t word_size);
     bool (*sum_f32)(float *x, size_t n);            /* in place, over ranks */
     bool (*sum_f64)(double *x, size_t n);
-    bool (*reduce_f32)(float *x, size_t n, int root); /* the sum over ranks, on root alone; elsewhere x is spoilt */
+    bool (*reduce_f32)(float *x, size_t n, int root); /* the sum in order of rank, on root alone; elsewhere x may be spoilt */
     bool (*broadcast)(void *x, size_t bytes, int root);
     void (*leave)(void);                            /* after the last call, by every rank */
     const char *(*word)(void);

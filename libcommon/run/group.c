@@ -142,7 +142,10 @@ static void widen(float *stage, size_t n)
 static void narrow(float *stage, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        uint16_t half = dlm_split_high(stage[i]);
+        uint32_t bits;
+        memcpy(&bits, &stage[i], 4);
+        const bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
+        const uint16_t half = (uint16_t)(nan ? bits >> 16 | 0x40 : (bits + 0x7fffu + (bits >> 16 & 1)) >> 16); /* the nearest, even of two */
         memcpy((unsigned char *)stage + 2 * i, &half, 2);
     }
 }

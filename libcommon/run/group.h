@@ -39,7 +39,7 @@ uint64_t dlm_group_share(const struct dlm_group *g, uint64_t n, uint64_t *first)
 void dlm_group_range(const struct dlm_group *g, size_t n, int rank, size_t *from, size_t *to);
 
 /* x (n) on the device, f32 or bf16, is elements [first, first + n) of such an array of `total`: every rank's own range of it becomes the sum over ranks, the
- * rest is spoilt. The sum is in f32, in an order that hangs on the rank that owns it alone. */
+ * rest is spoilt. The sum is in f32, in order of rank, and rounded to the nearest even where x is bf16: the same bits by any transport. */
 int dlm_group_reduce_scatter(struct dlm_group *g, dlm_ptr x, enum dlm_dtype type, size_t first, size_t n, size_t total, struct dlm_error *err);
 /* Likewise: every rank gets the ranges of the others. */
 int dlm_group_all_gather(struct dlm_group *g, dlm_ptr x, enum dlm_dtype type, size_t first, size_t n, size_t total, struct dlm_error *err);

@@ -1,7 +1,8 @@
 /* The exchange over MPI: the module dlm-mpi.so. Knows MPI and nothing of training.
  *
  * A sum for all is reduced to rank 0 and sent out from there, not reduced everywhere at once: MPI does not promise that every rank would round alike, and
- * weights that differ in a bit on two ranks drift apart.
+ * weights that differ in a bit on two ranks drift apart. A sum for one is not MPI's at all, which adds in an order of its own: it is made in order of
+ * rank, so that its bits are those of any other transport.
  */
 #include "run/exchange.h"
 
@@ -10,10 +11,10 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PIECE = 1 << 22 }; /* elements at a time: counts are ints */
+enum { PIECE = 1 << 22 /* elements at a time: counts are ints */, ADDED = 1 << 18 /* of a sum in order */ };
 
 static char said[MPI_MAX_ERROR_STRING + 32];
-static int own_rank;
+static int own_rank, size;
 
 static bool well(int rc)
 {
@@ -29,16 +30,17 @@ static bool well(int rc)
     return false;
 }
 
-static bool join(int *rank, int *size, char *word, size_t word_size)
+static bool join(int *rank, int *ranks, char *word, size_t word_size)
 {
     int level, ready = 0;
     if (!well(MPI_Initialized(&ready)) || (!ready && !well(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level))) ||
         !well(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN)) || !well(MPI_Comm_rank(MPI_COMM_WORLD, rank)) ||
-        !well(MPI_Comm_size(MPI_COMM_WORLD, size))) {
+        !well(MPI_Comm_size(MPI_COMM_WORLD, ranks))) {
         snprintf(word, word_size, "%s", said);
         return false;
     }
     own_rank = *rank;
+    size = *ranks;
     return true;
 }
 
@@ -58,11 +60,26 @@ static bool sum_f32(float *x, size_t n)
     return sum(x, n, sizeof *x, MPI_FLOAT);
 }
 
+/* The root adds what each rank sends, in order of rank, in a buffer beside its own part. */
+static bool add_in_order(float *x, int n, int root)
+{
+    static float total[ADDED], part[ADDED];
+    for (int r = 0; r < size; r++) {
+        if (r != root && !well(MPI_Recv(part, n, MPI_FLOAT, r, 0, MPI_COMM_WORLD, MPI_STATUS_IGNORE)))
+            return false;
+        const float *from = r == root ? x : part;
+        for (int i = 0; i < n; i++)
+            total[i] = r ? total[i] + from[i] : from[i];
+    }
+    memcpy(x, total, (size_t)n * sizeof *x);
+    return true;
+}
+
 static bool reduce_f32(float *x, size_t n, int root)
 {
-    for (size_t at = 0; at < n; at += PIECE) {
-        int some = (int)(n - at < PIECE ? n - at : PIECE);
-        if (!well(MPI_Reduce(own_rank == root ? MPI_IN_PLACE : x + at, x + at, some, MPI_FLOAT, MPI_SUM, root, MPI_COMM_WORLD)))
+    for (size_t at = 0; at < n; at += ADDED) {
+        const int some = (int)(n - at < ADDED ? n - at : ADDED);
+        if (own_rank == root ? !add_in_order(x + at, some, root) : !well(MPI_Send(x + at, some, MPI_FLOAT, root, 0, MPI_COMM_WORLD)))
             return false;
     }
     return true;
