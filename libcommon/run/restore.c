@@ -47,6 +47,15 @@ int dlm_restore_fits(const char *ckpt, const struct dlm_config *c, struct dlm_er
     return rc;
 }
 
+/* A piece of the weights onto the device: no copy of them all lies on the host. */
+static int take(void *of, enum dlm_checkpoint_array array, size_t at, size_t n, const float *from, struct dlm_error *err)
+{
+    struct dlm_network *m = of;
+    (void)array; /* there are only weights */
+    dlm_network_write(m, at, n, from);
+    return dlm_network_sync(m, err);
+}
+
 int dlm_restore_open(struct dlm_restored *r, const char *ckpt, const struct dlm_backend *b, const struct dlm_network_plan *plan, bool need_vocab,
                      struct dlm_error *err)
 {
@@ -64,23 +73,19 @@ int dlm_restore_open(struct dlm_restored *r, const char *ckpt, const struct dlm_
         rc = open_vocab(r, ckpt, &c, err);
     if (!rc)
         rc = dlm_restore_fits(ckpt, &c, err);
-    float *w = NULL;
     if (!rc) {
         struct dlm_network_plan p = *plan;
         p.seq_len = p.seq_len ? p.seq_len : c.context;
         rc = dlm_network_new(&r->network, b, &c, &p, err);
     }
     if (!rc) {
-        const struct dlm_layout *l = dlm_network_layout(r->network);
-        w = calloc(l->total, sizeof *w);
-        rc = w ? dlm_checkpoint_weights(ckpt, l, w, err) : dlm_fail(err, DLM_ENOMEM, "no memory for the weights of '%s'", ckpt);
+        const struct dlm_checkpoint_store store = {.of = r->network, .take = take};
+        rc = dlm_checkpoint_load(ckpt, dlm_network_layout(r->network), &store, false, false, false, err);
         if (!rc) {
-            b->k->upload(b->dev, dlm_network_weights(r->network), w, l->total * sizeof *w);
             dlm_network_refresh(r->network);
             rc = dlm_network_sync(r->network, err);
         }
     }
-    free(w);
     if (rc)
         dlm_restore_close(r);
     return rc;
