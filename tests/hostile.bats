@@ -76,6 +76,12 @@ taken() {
     dlm-tokenize -d out | cmp - "$part/text"
 }
 
+# shown LINES [ARGUMENT…]: it is read, and its table has so many; a stream could not hold it, so much does it repeat itself.
+shown() {
+    measure dlm-tokenize --show-vocab -t hostile "${@:2}"
+    [ "$status" -eq 0 ] && [ "$(wc -l <out)" -eq "$1" ] || { cut -c 1-300 said; wc -l out; return 1; }
+}
+
 # linear MAKER ARGUMENT…: twice the file, less than three times the work. Only in the long form, where the work is seconds.
 linear() {
     [ -n "$DLM_TEST_LONG" ] || return 0
@@ -110,7 +116,7 @@ pairs() {
 @test "the same merge again and again" {
     same() { printf '%s%s],"model":{"vocab":{%s,"ab":41},"merges":[' "$head" "$specials" "$letters"; many '["a","b"],' $(($1 / 10)); echo '["a","b"]]}}'; }
     same "$size" >hostile
-    taken
+    shown 43
     linear same
 }
 
@@ -137,7 +143,7 @@ pairs() {
     refused "merge 0 is no pair of tokens"
     # Brackets within a string are none.
     { printf '%s%s],"x":"' "$head" "$specials"; many '[{\\"' $((size / 4)); echo "\",\"model\":{\"vocab\":{$letters},\"merges\":[]}}"; } >hostile
-    taken
+    shown 42
 }
 
 @test "a key again and again" {
@@ -234,8 +240,7 @@ beginnings() {
 @test "ranks: one token of megabytes" {
     long() { echo 'YQ== 0'; many YWFh $(($1 / 4)); echo ' 1'; }
     long "$size" >hostile
-    measure dlm-tokenize -t hostile --pattern gpt2 "$part/text"
-    [ "$status" -eq 1 ] && grep -q "no token for the byte" said
+    shown 3 --pattern gpt2
     linear long --pattern gpt2
 }
 
@@ -280,6 +285,17 @@ flip() {
     local byte
     byte=$(od -An -tu1 -j "$2" -N 1 "$1")
     printf "\\x$(printf %x $((byte ^ 1 << $2 % 8)))" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+}
+
+@test "a vocabulary that is packed to next to nothing begins no stream" {
+    { echo "$head$specials],\"model\":{\"vocab\":{$letters},\"merges\":[]}"; many ' ' 4000000; echo '}'; } >hostile
+    measure dlm-tokenize -q -t hostile "$part/text"
+    [ "$status" -eq 1 ] && grep -qE "^dlm-tokenize: .*the vocabulary's 4000[0-9]+ bytes are little else than repetition" said
+    echo "$head$specials],\"model\":{\"vocab\":{$letters},\"merges\":[]}}" >hostile
+    dlm-tokenize -q -t hostile -o s.tok.zst "$part/text"
+    printf '\x00\x00\x00\x0f' | dd of=s.tok.zst bs=1 seek=56 conv=notrunc status=none # 240 MiB, of some hundred
+    measure dlm-tokenize -d s.tok.zst
+    [ "$status" -eq 1 ] && grep -qE "^dlm-tokenize: 's.tok.zst' .*offset 0.*the sizes in its head contradict each other" said || { cat said; return 1; }
 }
 
 @test "damaged shard sets: dlm-shard --verify, dlm-train and dlm-eval name the file" {

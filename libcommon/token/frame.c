@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <endian.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <xxhash.h>
 #include <zstd.h>
@@ -42,6 +43,12 @@ static const char *contradiction(const struct dlm_stream_info *i)
     return NULL;
 }
 
+/* A vocabulary is packed to a fifth; what is packed to next to nothing would fill the reader's memory from a few bytes. */
+static bool too_dense(size_t json, size_t packed)
+{
+    return json > DLM_FRAME_ANY_JSON && (json - DLM_FRAME_ANY_JSON) / DLM_FRAME_MAX_RATIO > packed;
+}
+
 int dlm_frame_head_encode(uint8_t **out, size_t *n, const struct dlm_stream_info *info, struct dlm_error *err)
 {
     const char *why = contradiction(info);
@@ -56,6 +63,10 @@ int dlm_frame_head_encode(uint8_t **out, size_t *n, const struct dlm_stream_info
         if (ZSTD_isError(packed)) {
             free(h);
             return dlm_fail(err, DLM_ENOMEM, "cannot compress the vocabulary: %s", ZSTD_getErrorName(packed));
+        }
+        if (too_dense(info->json_len, packed)) {
+            free(h);
+            return dlm_fail(err, DLM_EDATA, "cannot begin a token stream: the vocabulary's %zu bytes are little else than repetition", info->json_len);
         }
     }
     size_t before_hash = DLM_FRAME_HEAD_FIXED + packed;
@@ -92,7 +103,7 @@ size_t dlm_frame_head_length(const uint8_t *h, const char **why)
         return 0;
     }
     size_t packed = dlm_frame_get32(h + HEAD_PACKED), json = dlm_frame_get32(h + HEAD_JSON);
-    if (json > DLM_FRAME_MAX_JSON || packed > ZSTD_compressBound(DLM_FRAME_MAX_JSON) || (!packed && json) ||
+    if (json > DLM_FRAME_MAX_JSON || packed > ZSTD_compressBound(DLM_FRAME_MAX_JSON) || (!packed && json) || too_dense(json, packed) ||
         dlm_frame_get32(h + 4) != DLM_FRAME_HEAD_FIXED + packed) {
         *why = "the sizes in its head contradict each other";
         return 0;
