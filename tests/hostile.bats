@@ -240,7 +240,7 @@ beginnings() {
 @test "ranks: one token of megabytes" {
     long() { echo 'YQ== 0'; many YWFh $(($1 / 4)); echo ' 1'; }
     long "$size" >hostile
-    shown 3 --pattern gpt2
+    shown 6 --pattern gpt2 # with three special ones
     linear long --pattern gpt2
 }
 
