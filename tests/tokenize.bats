@@ -102,6 +102,28 @@ ids_of() { zstd -dc "$1" | od -An -v -tu2 -w2 | tr -d ' '; }
     done
 }
 
+@test "JSON Lines: the number of threads changes neither a byte nor the error" {
+    awk '{ gsub(/"/, "\\\""); printf "{\"n\":%d,\"t\":\"%s\\u00e9\\n\",\"more\":[{\"t\":1}]}\n", NR, $0 }' "$SHARED/text" > lines
+    for ((i = 0; i < 12; i++)); do cat lines; done > more
+    awk '{ print $0 "\303\251" }' "$SHARED/text" > text
+    for ((i = 0; i < 12; i++)); do cat text; done > plain
+    for j in 1 2 5; do
+        dlm-tokenize -j $j -t "$SHARED/v.json" --jsonl t -o out.$j more
+        cmp out.1 out.$j
+        dlm-tokenize -j $j --train -V 400 --jsonl t -o v.$j more
+        cmp v.1 v.$j
+    done
+    dlm-tokenize -d out.1 | cmp - plain
+    n=$(($(wc -l < more) + 1))
+    for bad in '{"n":1}' '{"t":"x"' '{"t":1}' '[]'; do
+        (cat more; printf '%s\n' "$bad"; cat more; printf '{"t":"\377"}\n') > wrong
+        for j in 1 2 5; do
+            run --separate-stderr dlm-tokenize -j $j -t "$SHARED/v.json" --strict --jsonl t -o out wrong nowhere
+            fails_with 1 "^dlm-tokenize: 'wrong' line $n[ :,]"
+        done
+    done
+}
+
 @test "of several errors the first in the text is told, whatever the number of threads" {
     # A vocabulary that lacks the byte of a capital Q; in the middle of much text that can be encoded.
     python3 - "$SHARED/v.json" > lacks.json <<-'END' || skip "no python3"

@@ -4,6 +4,7 @@
 #include "base/stop.h"
 #include "text/decode.h"
 #include "text/encode.h"
+#include "token/field.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -21,6 +22,7 @@ enum {
 struct part {
     size_t at, len, context;
     bool first, last;
+    uint64_t line;
     const char *name;
 };
 
@@ -68,7 +70,7 @@ static int add_part(struct batch *b, const struct dlm_document_part *p, struct d
             return no_memory(err);
         b->cap_parts = cap;
     }
-    b->parts[b->n_parts++] = (struct part){b->n_text, p->len, p->context, p->first, p->last, p->name};
+    b->parts[b->n_parts++] = (struct part){b->n_text, p->len, p->context, p->first, p->last, p->line, p->name};
     if (need > b->n_text)
         memcpy(b->text + b->n_text, p->text, p->len + p->context);
     b->n_text = need;
@@ -106,6 +108,7 @@ struct work {
     int (*after)(const struct work *w, struct batch *b, struct dlm_error *err);
     struct dlm_trainer *trainer;
     struct dlm_encoder **encoders; /* one a lane */
+    struct dlm_field **fields;     /* one a lane, of JSON Lines; else NULL */
     const struct dlm_vocab *vocab;
     bool end_ids;
     dlm_corpus_fn *take;
@@ -208,7 +211,7 @@ static int take_batches(struct line *l, const struct work *w, bool alone, struct
     return l->rc;
 }
 
-static int run_line(const struct dlm_corpus *c, const struct work *w, bool may_cut, struct dlm_error *err)
+static int run_line(const struct dlm_corpus *c, struct work *w, bool may_cut, struct dlm_error *err)
 {
     size_t lanes = (size_t)dlm_pool_lanes(c->pool);
     bool alone = lanes == 1;
@@ -216,12 +219,16 @@ static int run_line(const struct dlm_corpus *c, const struct work *w, bool may_c
     struct dlm_document_options options = c->options;
     options.part_bytes = may_cut ? PART_BYTES : 0;
     options.quit = &l.quit;
+    options.unparsed = true;
     int rc = dlm_documents_open(&l.documents, c->paths, c->n_paths, &options, err);
     if (rc)
         return rc;
     l.batches = calloc(l.n, sizeof *l.batches);
-    if (!l.batches)
+    w->fields = options.field ? calloc(lanes, sizeof *w->fields) : NULL;
+    if (!l.batches || (options.field && !w->fields))
         rc = no_memory(err);
+    for (size_t i = 0; w->fields && i < lanes && !rc; i++)
+        rc = dlm_field_new(&w->fields[i], options.field, err);
     for (size_t i = 0; l.batches && i < l.n; i++) {
         l.batches[i].task.run = run_batch;
         l.batches[i].work = w;
@@ -248,15 +255,31 @@ static int run_line(const struct dlm_corpus *c, const struct work *w, bool may_c
         free(l.batches[i].ends);
     }
     free(l.batches);
+    for (size_t i = 0; w->fields && i < lanes; i++)
+        dlm_field_free(w->fields[i]);
+    free(w->fields);
     dlm_documents_close(l.documents);
     return rc;
+}
+
+/* The text of a part: of JSON Lines, a field of it. */
+static int part_text(const struct work *w, size_t lane, struct batch *b, const struct part *p, const uint8_t **text, size_t *len)
+{
+    *text = b->text + p->at;
+    *len = p->len;
+    return w->fields ? dlm_field_text(w->fields[lane], *text, *len, p->name, p->line, text, len, &b->err) : 0;
 }
 
 static int count_batch(const struct work *w, size_t lane, struct batch *b)
 {
     for (size_t i = 0; i < b->n_parts; i++) {
         const struct part *p = &b->parts[i];
-        int rc = dlm_trainer_count(w->trainer, lane, b->text + p->at, p->len, p->context, &b->err);
+        const uint8_t *text;
+        size_t len;
+        int rc = part_text(w, lane, b, p, &text, &len);
+        if (rc)
+            return rc;
+        rc = dlm_trainer_count(w->trainer, lane, text, len, p->context, &b->err);
         if (rc)
             return dlm_fail_in(&b->err, rc, "'%s'", p->name);
     }
@@ -274,9 +297,12 @@ static int encode_batch(const struct work *w, size_t lane, struct batch *b)
     uint32_t end = dlm_vocab_specials(w->vocab).end;
     for (size_t i = 0; i < b->n_parts; i++) {
         const struct part *p = &b->parts[i];
-        size_t from = b->ids.n;
-        int rc = dlm_encoder_run_part(w->encoders[lane], b->text + p->at, p->len, p->context, p->first, p->last, &b->ids,
-                                      &b->err);
+        size_t from = b->ids.n, len;
+        const uint8_t *text;
+        int rc = part_text(w, lane, b, p, &text, &len);
+        if (rc)
+            return rc;
+        rc = dlm_encoder_run_part(w->encoders[lane], text, len, p->context, p->first, p->last, &b->ids, &b->err);
         if (!rc && p->last && w->end_ids && (b->ids.n == from || b->ids.at[b->ids.n - 1] != end))
             rc = dlm_ids_push(&b->ids, end, &b->err);
         if (rc)

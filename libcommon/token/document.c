@@ -1,17 +1,17 @@
 /* Documents out of text: a window over the (decompressed) bytes of one file after the other.
  *
- * Offsets in messages count the text's bytes, after decompression. JSON is jansson's, one line at a time.
+ * Offsets in messages count the text's bytes, after decompression. JSON is read by token/field.c, one line at a time.
  */
 #include "token/document.h"
 
 #include "base/stop.h"
 #include "text/split.h"
 #include "text/utf8.h"
+#include "token/field.h"
 #include "token/frame.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <jansson.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,7 +47,7 @@ struct dlm_documents {
     /* by blank lines */
     size_t line_start;
     bool line_text, document_text, blank_seen;
-    json_t *json;                 /* holds the text of the part given last */
+    struct dlm_field *field;      /* holds the text of the part given last */
 };
 
 static int no_memory(struct dlm_error *err)
@@ -98,7 +98,7 @@ void dlm_documents_close(struct dlm_documents *d)
     if (!d)
         return;
     close_file(d);
-    json_decref(d->json);
+    dlm_field_free(d->field);
     ZSTD_freeDCtx(d->zstd);
     free(d->raw);
     free(d->buf);
@@ -284,27 +284,17 @@ static bool find_end(struct dlm_documents *d, size_t *at, size_t *terminator)
     return false;
 }
 
-static int give_json(struct dlm_documents *d, const uint8_t *text, size_t len, struct dlm_document_part *part,
-                     struct dlm_error *err)
+/* A line of JSON Lines. */
+static int give_line(struct dlm_documents *d, const uint8_t *text, size_t len, struct dlm_document_part *part, struct dlm_error *err)
 {
-    json_error_t where;
-    unsigned long long line = d->line;
-    json_decref(d->json);
-    d->json = json_loadb((const char *)text, len, JSON_ALLOW_NUL, &where);
-    if (!d->json) {
-        char *near = strstr(where.text, " near '"); /* the line itself may be long */
-        if (near && strlen(near) > 60)
-            *near = 0;
-        return dlm_fail(err, DLM_EDATA, "'%s' line %llu, column %d is not JSON: %.200s", d->name, line, where.column, where.text);
-    }
-    if (!json_is_object(d->json))
-        return dlm_fail(err, DLM_EDATA, "'%s' line %llu is not a JSON object", d->name, line);
-    const json_t *value = json_object_get(d->json, d->options.field);
-    if (!value)
-        return dlm_fail(err, DLM_EDATA, "'%s' line %llu has no field '%s'", d->name, line, d->options.field);
-    if (!json_is_string(value))
-        return dlm_fail(err, DLM_EDATA, "'%s' line %llu: field '%s' is not a string", d->name, line, d->options.field);
-    *part = (struct dlm_document_part){(const uint8_t *)json_string_value(value), json_string_length(value), 0, true, true, d->name};
+    int rc = 0;
+    if (!d->options.unparsed && !d->field)
+        rc = dlm_field_new(&d->field, d->options.field, err);
+    if (!rc && !d->options.unparsed)
+        rc = dlm_field_text(d->field, text, len, d->name, d->line, &text, &len, err);
+    if (rc)
+        return rc;
+    *part = (struct dlm_document_part){text, len, 0, true, true, d->line, d->name};
     return 1;
 }
 
@@ -325,9 +315,9 @@ static int give(struct dlm_documents *d, size_t at, size_t terminator, bool last
         size_t i = 0;
         while (i < len && (text[i] == ' ' || text[i] == '\t' || text[i] == '\r'))
             i++;
-        rc = i < len ? give_json(d, text, len, part, err) : 0;
+        rc = i < len ? give_line(d, text, len, part, err) : 0;
     } else {
-        *part = (struct dlm_document_part){text, len, !last, !d->inside, last, d->name};
+        *part = (struct dlm_document_part){text, len, !last, !d->inside, last, 0, d->name};
     }
     d->inside = !last;
     d->start = at + terminator;

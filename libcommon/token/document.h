@@ -20,6 +20,7 @@ struct dlm_document_options {
     enum dlm_document_end by;
     const char *field;  /* not NULL: JSON Lines, and this field is the text; borrowed */
     bool strict;        /* text that is not UTF-8 is an error */
+    bool unparsed;      /* with field: parts are the lines of JSON, which the caller reads with dlm_field_text, several at a time perhaps */
     size_t part_bytes;  /* not 0: longer documents may come in parts, cut as dlm_split_cut cuts */
     const atomic_bool *quit; /* may be NULL: another thread sets it when no more is wanted, and waiting for input ends; borrowed */
 };
@@ -30,6 +31,7 @@ struct dlm_document_part {
     size_t len;
     size_t context;      /* bytes behind text[len) that may be looked at: 1 behind a cut, 0 at the end */
     bool first, last;
+    uint64_t line;       /* with field: of the file, from 1 */
     const char *name;    /* of the file, for errors; one of the paths, or "standard input" */
 };
 

@@ -6,6 +6,7 @@
  * ratio, see below. Each case runs in a process of its own, and those that are compared run in turn in each round.
  *
  *   tokenize -j J    COPIES (4) of the text with a vocabulary of 32,768 ids to a stream on disk, vocabulary loaded. ratio: speed to -j 1.
+ *   JSON Lines …     the same text, each paragraph the field of a line; bytes: of the lines.
  *   zstd -3 …        the program on the ids of that stream as a plain file, to a file.
  *   writer -j J      the same file read and written as a token stream. ratio: speed to the zstd above it.
  *   shard …          dlm_pack of that stream, all in memory, and with a memory of a quarter of the ids. ratio: speed to the first.
@@ -80,16 +81,17 @@ static int take(void *to, const struct dlm_corpus_ids *b, struct dlm_error *e)
     return dlm_stream_write(to, b->ids, b->n, e);
 }
 
+/* threads < 0: so many, of JSON Lines. */
 static void tokenize(int threads)
 {
     const char *paths[64];
-    struct dlm_corpus c = {.paths = paths, .n_paths = (size_t)copies, .options = {.by = DLM_BY_BLANK}};
+    struct dlm_corpus c = {.paths = paths, .n_paths = (size_t)copies, .options = {.by = DLM_BY_BLANK, .field = threads < 0 ? "text" : NULL}};
     struct dlm_stream_info info = dlm_stream_info_of(vocab);
     struct dlm_stream_writer *w;
-    FILE *f = fopen(in_dir("stream"), "wb");
+    FILE *f = fopen(in_dir(threads < 0 ? "written" : "stream"), "wb");
     for (int i = 0; i < copies; i++)
-        paths[i] = text;
-    must(dlm_pool_new(&c.pool, threads, &err));
+        paths[i] = threads < 0 ? in_dir("lines") : text;
+    must(dlm_pool_new(&c.pool, abs(threads), &err));
     must(dlm_stream_writer_new_in(&w, f, "stream", &info, 3, c.pool, 0, &err));
     must(dlm_corpus_encode(&c, vocab, false, true, take, w, &err));
     must(dlm_stream_finish(w, &err));
@@ -516,6 +518,31 @@ static struct dlm_vocab *make_vocab(size_t size)
     return v;
 }
 
+/* The text as JSON Lines, a paragraph a line. */
+static void make_lines(void)
+{
+    struct dlm_documents *d;
+    struct dlm_document_options o = {.by = DLM_BY_BLANK};
+    struct dlm_document_part part;
+    FILE *f = fopen(in_dir("lines"), "wb");
+    must(dlm_documents_open(&d, &text, 1, &o, &err));
+    for (int got, n = 1; (got = dlm_documents_next(d, &part, &err)); n++) {
+        must(got < 0 ? got : 0);
+        fprintf(f, "{\"id\": %d, \"text\": \"", n);
+        for (size_t i = 0; i < part.len; i++) {
+            int c = part.text[i];
+            if (c == '"' || c == '\\' || c == '\n')
+                fputs(c == '\n' ? "\\n" : c == '"' ? "\\\"" : "\\\\", f);
+            else if (c >= ' ' && c < 0x7f) /* what is not ASCII is left out: it might not be UTF-8 */
+                putc(c, f);
+        }
+        fputs("\"}\n", f);
+    }
+    if (fclose(f))
+        must(dlm_fail_errno(&err, DLM_EIO, "the lines cannot be written"));
+    dlm_documents_close(d);
+}
+
 /* The ids of the stream as a plain file. */
 static void make_payload(void)
 {
@@ -560,6 +587,11 @@ int main(int argc, char **argv)
     struct timed first[] = {{.name = "tokenize -j 1", .run = tokenize, .arg = 1, .bytes = bytes},
                             {.name = "tokenize -j 2", .run = tokenize, .arg = 2, .bytes = bytes}};
     time_all(first, 2);
+    make_lines();
+    bytes = (size_t)copies * size_of(in_dir("lines"));
+    struct timed lines[] = {{.name = "JSON Lines -j 1", .run = tokenize, .arg = -1, .bytes = bytes},
+                            {.name = "JSON Lines -j 2", .run = tokenize, .arg = -2, .bytes = bytes}};
+    time_all(lines, 2);
     make_payload();
     bytes = size_of(in_dir("ids"));
     struct timed then[] = {{.name = "zstd -3 --single-thread", .run = zstd, .arg = 1, .bytes = bytes},
