@@ -76,6 +76,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
     for (size_t t = from; t < to; t++) {
         const float *xr = x + t * d, *dxr = dx + t * d;
         const A *dyr = dy + t * d;
+        const float r = rstd[t]; /* on its way while others are waited for */
         if (stages == 2)
             fetch(t + 1);
         if (stages) {
@@ -97,7 +98,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
                 dot += (1.0f + gm[j]) * g[j] * v[j];
         }
         dot = block_reduce<sum_op>(dot, reduce);
-        const float r = rstd[t], pull = dot / (float)d * r * r * r;
+        const float pull = dot / (float)d * r * r * r;
         for (size_t i = threadIdx.x * W; i < d; i += blockDim.x * W) {
             float v[W], g[W], gm[W], old[W], s[W];
             load(v, xr + i), load(g, dyr + i), load(gm, gamma + i), load(old, dxr + i), load(s, sum + i);

@@ -35,7 +35,7 @@ template <unsigned W> DLM_DEVICE void angles(float (&c)[W], float (&s)[W], const
 
 /* Grid: rows, and q or k. */
 template <typename A, unsigned W>
-static __global__ void __launch_bounds__(THREADS, 1)
+static __global__ void __launch_bounds__(THREADS, 3)
     qk_rotary(A *qh, A *kh, float *rstd, const A *qkv, const float *gamma_q, const float *gamma_k, const float *rope, unsigned N, unsigned H,
               unsigned h, float eps, bool kept)
 {
@@ -115,7 +115,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
     fetch(from);
     for (size_t t = from; t < to; t++) {
         const A *x = qkv + t * 3 * d + w * d, *dy = dout + t * d;
-        const float *angle = rope + t % N * h;
+        const float *angle = rope + t % N * h, r = rstd[2 * t + w]; /* on its way while others are waited for */
         if (stages == 2)
             fetch(t + 1);
         if (stages) {
@@ -155,7 +155,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
                 dot += (1.0f + g[j]) * b[j] * v[j];
         }
         dot = block_reduce<sum_op>(dot, reduce);
-        const float r = rstd[2 * t + w], pull = dot / (float)d * r * r * r;
+        const float pull = dot / (float)d * r * r * r;
         A *dx = dqkv + t * 3 * d + w * d;
         const auto finish = [&](float(&a)[W], size_t at) {
             float v[W], g[W], s[W];
