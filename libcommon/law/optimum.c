@@ -547,7 +547,17 @@ static int find_law(struct source *s, const char *name, const char *by, struct d
                                "%s: %zu of %zu optima have no interval: the bend of their parabola is no larger than its errors", name,
                                vague, s->n_rows);
     }
-    const bool possible = s->by_set || s->errors.n;
+    size_t bent = 0;
+    for (size_t i = 0; i < s->n; i++)
+        for (size_t l = 0; l < s->sets[i].n_levels; l++)
+            bent += s->sets[i].bent[l];
+    const size_t outside = bent - t.sample.n;
+    const bool chosen = s->fitted && 4 * outside > bent, possible = !chosen && (s->by_set || s->errors.n);
+    if (!rc && chosen && b->n)
+        rc = dlm_notes_add(notes, err,
+                           "%s: %s: no interval: %zu of %zu optima lie outside of the sampled values, and the others are there by "
+                           "their errors: the exponent leans towards 0",
+                           name, what_of(s->of), outside, bent);
     if (!rc && b->n && s->fitted && possible) {
         draws = room_for_draws(b, 2, err);
         rc = !draws ? DLM_ENOMEM
@@ -558,7 +568,7 @@ static int find_law(struct source *s, const char *name, const char *by, struct d
             draws[2 * i] = fit.value[0] * pow(draws[2 * i] / fit.value[0], widened);
             draws[2 * i + 1] = fit.value[1] + widened * (draws[2 * i + 1] - fit.value[1]);
         }
-    } else if (!rc && b->n && s->fitted) {
+    } else if (!rc && b->n && s->fitted && !chosen) {
         rc = dlm_notes_add(
             notes, err,
             "%s: %s: no interval: every parabola goes through three values and leaves no residual, and %zu sets of "
