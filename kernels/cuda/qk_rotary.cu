@@ -49,8 +49,7 @@ static __global__ void __launch_bounds__(THREADS, 3)
     if (kept) {
         row_fetch<W>(room, row, d);
         copy_commit();
-        copy_wait<0>();
-        __syncthreads();
+        copy_wait<0>(); /* what a thread squares it has fetched itself; what it turns comes after block_reduce's barriers */
         row = room;
     }
     float squares = 0;

@@ -399,6 +399,7 @@ int main(void)
     astray = false;
     check_sum(0);
     check_sum(1000003);
+    check_sum(5000011); /* slices that are no whole number of strides */
     check_sum_threads();
     check_compact();
     check_reference();
