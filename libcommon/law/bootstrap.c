@@ -2,6 +2,7 @@
 #include "law/bootstrap.h"
 
 #include "base/stop.h"
+#include "metric/fnv.h"
 
 #include <math.h>
 #include <omp.h>
@@ -9,14 +10,6 @@
 #include <string.h>
 
 enum { BLOCK = 1024, TRIES = 1000 };
-
-static uint64_t hash_text(const char *s)
-{
-    uint64_t h = 0xcbf29ce484222325; /* FNV-1a */
-    for (; *s; s++)
-        h = (h ^ (unsigned char)*s) * 0x100000001b3;
-    return h ^ h >> 32;
-}
 
 struct dlm_bootstrap dlm_bootstrap_percentiles(const struct dlm_bootstrap *b)
 {
@@ -36,7 +29,7 @@ struct dlm_bootstrap dlm_bootstrap_rather(const struct dlm_bootstrap *b, enum dl
 int dlm_bootstrap_run(const struct dlm_bootstrap *b, const struct dlm_resampler *r, const char *group, double *draws,
                       size_t *good, struct dlm_error *err)
 {
-    const uint64_t key = hash_text(group) << 32; /* the item of Philox: group above, resample below */
+    const uint64_t hash = dlm_fnv_hash(group, strlen(group)), key = (hash ^ hash >> 32) << 32; /* the item of Philox: group above, resample below */
     const int threads = b->threads > 0 ? b->threads : 1;
     const size_t stride = (r->scratch_size + 127) / 64 * 64; /* threads do not share cache lines */
     char *scratch = malloc(stride * (size_t)threads);

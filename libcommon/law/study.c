@@ -2,6 +2,7 @@
 #include "law/study.h"
 
 #include "law/where.h"
+#include "metric/fnv.h"
 #include "metric/table.h"
 
 #include <math.h>
@@ -69,14 +70,6 @@ static int no_memory(struct dlm_error *err)
     return dlm_fail(err, DLM_ENOMEM, "out of memory");
 }
 
-static uint64_t hash_text(const char *s)
-{
-    uint64_t h = 0xcbf29ce484222325; /* FNV-1a */
-    for (; *s; s++)
-        h = (h ^ (unsigned char)*s) * 0x100000001b3;
-    return h ^ h >> 29;
-}
-
 /* The number of a name, given one when it is new. */
 static int number_of(struct names *s, const char *name, size_t *out, struct dlm_error *err)
 {
@@ -91,7 +84,7 @@ static int number_of(struct names *s, const char *name, size_t *out, struct dlm_
             return no_memory(err);
         }
         for (size_t i = 0; i < s->n; i++) {
-            size_t h = hash_text(s->at[i]) & (room - 1);
+            size_t h = dlm_fnv_hash(s->at[i], strlen(s->at[i])) & (room - 1);
             while (place[h])
                 h = (h + 1) & (room - 1);
             place[h] = i + 1;
@@ -100,7 +93,7 @@ static int number_of(struct names *s, const char *name, size_t *out, struct dlm_
         s->place = place;
         s->n_place = room;
     }
-    size_t h = hash_text(name) & (s->n_place - 1);
+    size_t h = dlm_fnv_hash(name, strlen(name)) & (s->n_place - 1);
     for (; s->place[h]; h = (h + 1) & (s->n_place - 1))
         if (!strcmp(s->at[s->place[h] - 1], name)) {
             *out = s->place[h] - 1;

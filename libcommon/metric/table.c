@@ -3,6 +3,7 @@
 
 #include "base/number.h"
 #include "base/stop.h"
+#include "metric/fnv.h"
 #include "metric/repeats.h"
 
 #include <assert.h>
@@ -331,14 +332,6 @@ static bool is_header(const struct dlm_table *t)
     return same >= 2;
 }
 
-static uint64_t hash_bytes(const char *s, size_t n)
-{
-    uint64_t h = 0xcbf29ce484222325; /* FNV-1a */
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ (unsigned char)s[i]) * 0x100000001b3;
-    return h ^ h >> 29;
-}
-
 static uint64_t place_now(const struct dlm_table *t)
 {
     return (uint64_t)t->at_path << LINE_BITS | t->line;
@@ -369,7 +362,7 @@ static struct facts *run_of(struct dlm_table *t, const char *run)
             return NULL;
         }
         for (size_t i = 0; i < t->n_runs; i++) {
-            size_t h = hash_bytes(t->runs[i].run, strlen(t->runs[i].run)) & (room - 1);
+            size_t h = dlm_fnv_hash(t->runs[i].run, strlen(t->runs[i].run)) & (room - 1);
             while (place[h])
                 h = (h + 1) & (room - 1);
             place[h] = i + 1;
@@ -378,7 +371,7 @@ static struct facts *run_of(struct dlm_table *t, const char *run)
         t->place_run = place;
         t->n_place = room;
     }
-    size_t h = hash_bytes(run, strlen(run)) & (t->n_place - 1);
+    size_t h = dlm_fnv_hash(run, strlen(run)) & (t->n_place - 1);
     for (; t->place_run[h]; h = (h + 1) & (t->n_place - 1))
         if (!strcmp(t->runs[t->place_run[h] - 1].run, run)) {
             t->last_run = t->place_run[h] - 1;
