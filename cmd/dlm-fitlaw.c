@@ -565,6 +565,8 @@ static bool lists(const char *words, const char *word)
  * given. */
 static void check_options(const struct task *task)
 {
+    if (resamples == 1)
+        dlm_frame_misuse(&command, "--bootstrap 1: one resample tells no interval; give 0, or a hundred and more");
     for (size_t i = 0; i < command.n_options; i++) {
         const struct dlm_option *o = &options[i];
         if (!o->given || o->given == &common.seed_given)

@@ -53,13 +53,16 @@ static void draw_line(struct canvas *c, const struct dlm_series *s)
     }
 }
 
-/* Short and exact enough to read: 2.5, 1e18, 3.2e+07. */
+/* Short and exact enough to read: 2.500, 1e18, 3.2e7. */
 static int number(char *to, size_t size, double v)
 {
     double power = log10(v);
     if (fabs(power - floor(power + 0.5)) < 1e-9 && (v >= 1e4 || v < 1e-2))
         return snprintf(to, size, "1e%d", (int)floor(power + 0.5));
-    return snprintf(to, size, v >= 1e4 || v < 1e-2 ? "%.1e" : "%.3f", v);
+    if (v < 1e4 && v >= 1e-2)
+        return snprintf(to, size, v < 100 ? "%.3f" : "%.0f", v);
+    const double ten = floor(power + 1e-9), digits = v / pow(10, ten); /* 2e5 as the powers of ten are 1e5 */
+    return snprintf(to, size, fabs(digits - round(digits)) < 0.01 ? "%.0fe%d" : "%.1fe%d", digits, (int)ten);
 }
 
 static void draw_x_axis(const struct canvas *c, FILE *f)
