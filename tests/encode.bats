@@ -47,11 +47,11 @@ print(*tokenizers.Tokenizer.from_file(sys.argv[1]).encode(open("nasty", encoding
     done
 }
 
-@test "and those of tiktoken" {
+@test "and those of tiktoken, from a tokenizer.json and from its rank file" {
     python3 -c 'import tiktoken' 2>/dev/null || skip "python3 has no tiktoken"
     for pattern in gpt2 cl100k o200k; do
         python3 - $pattern.json <<'PY' | cmp - $pattern.ids
-import json, sys, tiktoken
+import base64, json, sys, tiktoken
 file = json.load(open(sys.argv[1]))
 pattern = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 if file["pre_tokenizer"]["type"] == "Sequence":
@@ -60,8 +60,13 @@ printable = list(range(0x21, 0x7F)) + list(range(0xA1, 0xAD)) + list(range(0xAE,
 points = {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(b for b in range(256) if b not in printable)}
 special = {t["content"] for t in file["added_tokens"]}
 ranks = {bytes(points[c] for c in k): v for k, v in file["model"]["vocab"].items() if k not in special}
+with open("ranks", "wb") as to:
+    for piece, rank in sorted(ranks.items(), key=lambda item: item[1]):
+        to.write(base64.b64encode(piece) + b" %d\n" % (rank - len(special)))
 text = open("nasty", encoding="utf8", newline="").read()
 print(*tiktoken.Encoding("dlm", pat_str=pattern, mergeable_ranks=ranks, special_tokens={}).encode_ordinary(text))
 PY
+        dlm-tokenize -q -t ranks --pattern $pattern --ids nasty | tr ' ' '\n' >of_ranks
+        tr ' ' '\n' <$pattern.ids | awk '{ print $1 - 4 }' | cmp - of_ranks
     done
 }
