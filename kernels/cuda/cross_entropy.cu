@@ -49,7 +49,8 @@ static void loss(struct dlm_device *dev, dlm_ptr nll, dlm_ptr dlogits, dlm_ptr l
 {
     const bool wide = wide_rows(logits, V, 4) && wide_rows(dlogits, V, sizeof(A));
     dlm_launch(dev, "cross_entropy", wide ? cross_entropy<A, 4> : cross_entropy<A, 1>, dim3((unsigned)n), softmax_threads(V, wide ? 4 : 1),
-               SOFTMAX_REDUCE + sizeof(double), dlm_at<float>(nll), dlm_at<A>(dlogits), dlm_at<float>(logits), dlm_at<uint32_t>(target), (unsigned)V, mask);
+               SOFTMAX_REDUCE + sizeof(double), dlm_at<float>(nll), dlm_at<A>(dlogits), dlm_at<float>(logits), dlm_at<uint32_t>(target),
+               (unsigned)V, mask);
 }
 
 void dlm_cuda_cross_entropy(struct dlm_device *dev, dlm_ptr nll, dlm_ptr dlogits, dlm_ptr logits, dlm_ptr target, size_t n, size_t V, uint32_t mask,

@@ -8,8 +8,8 @@
 #include "columns.cuh"
 #include "vector.cuh"
 
-static const unsigned THREADS = 512; /* at most */
-static const size_t REDUCE = 128;    /* bytes at the head of shared memory for block_reduce */
+static const unsigned FORWARD_THREADS = 512, BACKWARD_THREADS = 256; /* at most */
+static const size_t REDUCE = 128; /* bytes at the head of shared memory for block_reduce */
 
 /* Pairs p … p + W - 1 of a row: where the first of each lies, the second being h/2 on. */
 DLM_DEVICE size_t pair_at(unsigned p, unsigned half, unsigned *within)
@@ -35,7 +35,7 @@ template <unsigned W> DLM_DEVICE void angles(float (&c)[W], float (&s)[W], const
 
 /* Grid: rows, and q or k. */
 template <typename A, unsigned W>
-static __global__ void __launch_bounds__(THREADS, 3)
+static __global__ void __launch_bounds__(FORWARD_THREADS, 3)
     qk_rotary(A *qh, A *kh, float *rstd, const A *qkv, const float *gamma_q, const float *gamma_k, const float *rope, unsigned N, unsigned H,
               unsigned h, float eps, bool kept)
 {
@@ -84,7 +84,7 @@ static __global__ void __launch_bounds__(THREADS, 3)
 /* Shared: REDUCE, the part of dγ (d), and `stages` (1 or 2) of x (d) and dout (d); or with `stages` 0 the reduction's alone, and all is
  * read where it is. Grid: slices, and q or k. partial (2, slices, d). */
 template <typename A, unsigned W>
-static __global__ void __launch_bounds__(THREADS, 1)
+static __global__ void __launch_bounds__(BACKWARD_THREADS, 2)
     qk_rotary_backward(A *dqkv, float *partial, const A *dqh, const A *dkh, const A *qkv, const float *rstd, const float *gamma_q,
                        const float *gamma_k, const float *rope, size_t T, unsigned N, unsigned H, unsigned h, size_t rows, unsigned stages)
 {
@@ -203,9 +203,9 @@ static void forward(struct dlm_device *dev, dlm_ptr qh, dlm_ptr kh, dlm_ptr rstd
     const bool wide = h / 2 % W == 0 && wide_rows(qh, d, sizeof(A)) && wide_rows(kh, d, sizeof(A)) && wide_rows(qkv, d, sizeof(A)) &&
                       wide_rows(rope, h, 4) && gamma_q.at % 16 == 0 && gamma_k.at % 16 == 0,
                kept = room <= dev->shared_most;
-    dlm_launch(dev, "qk_rotary", wide ? qk_rotary<A, W> : qk_rotary<A, 1>, dim3((unsigned)(B * N), 2), row_threads(d / 2 / (wide ? W : 1), 2, THREADS),
-               kept ? room : REDUCE, dlm_at<A>(qh), dlm_at<A>(kh), dlm_at<float>(rstd), dlm_at<A>(qkv), dlm_at<float>(gamma_q),
-               dlm_at<float>(gamma_k), dlm_at<float>(rope), (unsigned)N, (unsigned)H, (unsigned)h, eps, kept);
+    dlm_launch(dev, "qk_rotary", wide ? qk_rotary<A, W> : qk_rotary<A, 1>, dim3((unsigned)(B * N), 2),
+               row_threads(d / 2 / (wide ? W : 1), 2, FORWARD_THREADS), kept ? room : REDUCE, dlm_at<A>(qh), dlm_at<A>(kh), dlm_at<float>(rstd),
+               dlm_at<A>(qkv), dlm_at<float>(gamma_q), dlm_at<float>(gamma_k), dlm_at<float>(rope), (unsigned)N, (unsigned)H, (unsigned)h, eps, kept);
 }
 
 template <typename A>
@@ -222,8 +222,8 @@ static void backward(struct dlm_device *dev, dlm_ptr dqkv, dlm_ptr dgamma_q, dlm
         return;
     const unsigned stages = room + 2 * stage <= dev->shared_most ? 2 : room + stage <= dev->shared_most ? 1 : 0;
     dlm_launch(dev, "qk_rotary_backward", wide ? qk_rotary_backward<A, W> : qk_rotary_backward<A, 1>, dim3(c.slices, 2),
-               row_threads(d / 2 / (wide ? W : 1), 2, THREADS), stages ? room + stages * stage : REDUCE, dlm_at<A>(dqkv), partial, dlm_at<A>(dqh),
-               dlm_at<A>(dkh), dlm_at<A>(qkv), dlm_at<float>(rstd), dlm_at<float>(gamma_q), dlm_at<float>(gamma_k), dlm_at<float>(rope), T,
+               row_threads(d / 2 / (wide ? W : 1), 2, BACKWARD_THREADS), stages ? room + stages * stage : REDUCE, dlm_at<A>(dqkv), partial,
+               dlm_at<A>(dqh), dlm_at<A>(dkh), dlm_at<A>(qkv), dlm_at<float>(rstd), dlm_at<float>(gamma_q), dlm_at<float>(gamma_k), dlm_at<float>(rope), T,
                (unsigned)N, (unsigned)H, (unsigned)h, c.rows, stages);
     columns_add(dev, dgamma_q, partial, c.slices, d);
     columns_add(dev, dgamma_k, partial + c.slices * d, c.slices, d);

@@ -4,8 +4,8 @@
 
 #include "target.cuh"
 
-/* eˣ for x ≤ 88, 0 below -87: three instructions. The product's rounding leaves |x|·2⁻²⁴ of the result uncertain, as does that of the logit and the
- * largest that x is the difference of, and the exponential itself 2⁻²². */
+/* eˣ for x ≤ 88, 0 below -87: two instructions. The product's rounding leaves |x|·2⁻²⁴ of the result uncertain, as does that of the
+ * difference that x is, and the exponential itself 2⁻²². */
 DLM_DEVICE float exp_quick(float x)
 {
     const float two_to = x * 1.44269504f;
@@ -18,7 +18,8 @@ DLM_DEVICE float exp_quick(float x)
 #endif
 }
 
-/* The interpolant of kernels/cpu/vmath.h: t - log(1 + t) for 0 ≤ t < 1e37: about t²/2 for small t, 10 ulp everywhere. And 1/(1 + t) from the same division. */
+/* t - log(1 + t) for 0 ≤ t < 1e37, by the interpolant of kernels/cpu/vmath.h: about t²/2 for small t, 10 ulp everywhere. And 1/(1 + t)
+ * from the same division. */
 DLM_DEVICE float log1p_defect(float t, float *rest)
 {
     const float u = 1.0f + t;
