@@ -636,11 +636,14 @@ static void test_compact(void)
     double worst = 0;
     const char *name = "";
     bool rounded = true;
+    double apart = 0, length = 0;
     for (size_t i = 0; i < t.layout.n; i++) {
         const struct dlm_tensor *x = &t.layout.tensors[i];
         double off = 0, top = largest(ga + x->offset, x->n);
-        for (size_t j = x->offset; j < x->offset + x->n; j++)
+        for (size_t j = x->offset; j < x->offset + x->n; j++) {
             off = fmax(off, fabs((double)ga[j] - gb[j]) / top);
+            apart += pow((double)ga[j] - gb[j], 2), length += pow(ga[j], 2);
+        }
         if (!(off <= worst)) {
             worst = off;
             name = x->name;
@@ -653,6 +656,7 @@ static void test_compact(void)
     }
     tap_near(worst, 0, 0x1p-6, "compact: and so are gradients, to a rounding or two (worst %s)", name);
     tap_ok(rounded, "compact: in bf16");
+    tap_near(sqrt(apart / length), 0, 0.01, "compact: off by a share of the gradient's length");
     /* Of many passes they are the sum, where the nearest would have stopped growing. */
     for (uint32_t pass = 2; pass <= 400; pass++) {
         dlm_network_rounding(half.m, 9, pass);
@@ -660,9 +664,12 @@ static void test_compact(void)
     }
     free(gb);
     gb = rig_all_gradients(&half, &t);
-    double dot = 0, one = 0;
-    for (size_t i = 0; i < dlm_network_short(half.m); i++)
+    double dot = 0, one = 0, off = 0;
+    for (size_t i = 0; i < dlm_network_short(half.m); i++) {
         dot += (double)ga[i] * gb[i], one += (double)ga[i] * ga[i];
+        off += pow(gb[i] / 400.0 - ga[i], 2);
+    }
+    tap_near(sqrt(off / one), 0, 0.06, "compact: their mean is off by a share of its length");
     tap_near(dot / one, 400, 6, "compact: 400 passes add up to 400 gradients, along the gradient");
     free(ga), free(gb), free(back);
     rig_release(&plain);
