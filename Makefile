@@ -85,7 +85,7 @@ $B/lib/dlm/dlm-mpi.so: libcommon/run/mpi/exchange.c libcommon/run/exchange.h
 # The CUDA back end: machine code for CUDA_ARCH, and PTX for later ones. `make spills` prints what the kernels take.
 CUSRC    = $(wildcard kernels/cuda/*.cu)
 CUTESTS  = $(addprefix $B/tests/kernel_,layers linear attention loss draw corrupt optimizer)
-CUOBJ    = $(patsubst %.cu,$B/%.o,$(filter-out %/linear_plain.cu,$(CUSRC)))
+CUOBJ    = $(CUSRC:%.cu=$B/%.o)
 CUFLAGS  = -std=c++17 -O3 -lineinfo -MMD -MP -Werror all-warnings -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra \
            $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$a$(COMMA)code=sm_$a) -gencode arch=compute_90$(COMMA)code=compute_90
 $B/kernels/cuda/%.o: kernels/cuda/%.cu
@@ -106,7 +106,7 @@ spills: $(CUOBJ)
 	@tests/spills $(CUOBJ:%=%.log)
 
 # The same sources over the emulation in tests/emulate.
-EMUOBJ   = $(patsubst %.cu,$B/emulated/%.o,$(filter-out %/linear_cublas.cu,$(CUSRC))) $B/emulated/cuda.o $B/emulated/nccl.o
+EMUOBJ   = $(CUSRC:%.cu=$B/emulated/%.o) $B/emulated/cuda.o $B/emulated/cublasLt.o $B/emulated/nccl.o
 EMUFLAGS = -std=c++17 -O2 -g -Wall -Wextra -Werror -Wno-unknown-pragmas -fPIC -fvisibility=hidden -MMD -MP -Itests/emulate
 EMULATED = $B/emulated/dlm-cuda.so
 $B/emulated/kernels/cuda/%.o: kernels/cuda/%.cu

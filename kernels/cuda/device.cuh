@@ -141,7 +141,7 @@ void dlm_collective_close(struct dlm_device *);
 /* linear_pack.cu */
 size_t dlm_cuda_linear_pack_size(struct dlm_device *, size_t O, size_t I, enum dlm_dtype act);
 void dlm_cuda_linear_pack(struct dlm_device *, dlm_ptr pack, dlm_ptr w, size_t O, size_t I, enum dlm_dtype act);
-/* linear_cublas.cu, or linear_plain.cu in the emulation */
+/* linear_cublas.cu */
 void dlm_cuda_linear(struct dlm_device *, dlm_ptr y, dlm_ptr x, dlm_ptr pack, size_t T, size_t O, size_t I, enum dlm_dtype act,
                       enum dlm_dtype y_type, float scale);
 void dlm_cuda_linear_dx(struct dlm_device *, dlm_ptr dx, dlm_ptr dy, dlm_ptr pack, size_t T, size_t O, size_t I,

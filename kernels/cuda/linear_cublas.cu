@@ -48,14 +48,14 @@ static bool good(struct dlm_device *dev, cublasStatus_t s, const char *what)
 bool dlm_gemm_open(struct dlm_device *dev)
 {
     struct dlm_gemm *g = static_cast<struct dlm_gemm *>(calloc(1, sizeof *g));
-    int major = 0;
+    cudaDeviceProp gpu;
     dev->gemm = g;
     if (!g) {
         dlm_device_fail(dev, "out of memory");
         return false;
     }
     if (!good(dev, cublasLtCreate(&g->handle), "opening") ||
-        !dlm_device_good(dev, cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, dev->index), "asking for the GPU's properties"))
+        !dlm_device_good(dev, cudaGetDeviceProperties(&gpu, dev->index), "asking for the GPU's properties"))
         return false;
     const cublasOperation_t transpose = CUBLAS_OP_T;
     for (int way = 0; way < 3; way++)
@@ -64,7 +64,7 @@ bool dlm_gemm_open(struct dlm_device *dev)
     if (!good(dev, cublasLtMatmulDescSetAttribute(&g->product[FORWARD], CUBLASLT_MATMUL_DESC_TRANSA, &transpose, sizeof transpose), "transposing") ||
         !good(dev, cublasLtMatmulDescSetAttribute(&g->product[BACK_W], CUBLASLT_MATMUL_DESC_TRANSB, &transpose, sizeof transpose), "transposing"))
         return false;
-    g->workspace_size = (size_t)(major >= 9 ? 64 : 32) << 20;
+    g->workspace_size = (size_t)(gpu.major >= 9 ? 64 : 32) << 20;
     return dlm_device_good(dev, cudaMalloc(&g->workspace, g->workspace_size), "room for matrix products");
 }
 

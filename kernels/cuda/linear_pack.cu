@@ -1,4 +1,4 @@
-/* The packed weight of both makers of products: W (O, I) as it lies, in the type of the products. In float32 it is a copy, too: a pack
+/* The packed weight: W (O, I) as it lies, in the type of the products. In float32 it is a copy, too: a pack
  * holds its step's weights, while the optimizer or another shard's gathering may already write the masters. */
 #include "elements.cuh"
 
