@@ -32,15 +32,27 @@ static void reference(double *c, double *tolerance, const double *base, double s
         }
 }
 
-static void check(const struct maker *m, size_t T, size_t O, size_t I, enum dlm_dtype act, enum dlm_dtype out, double scale)
+/* Like put, one element past where an allocation begins where `astray`; drop it by its base. */
+static struct buffer place(const double *values, size_t n, enum dlm_dtype t, bool astray, struct buffer *base)
+{
+    double *copy = check_memory((n + 1) * sizeof *copy);
+    if (values)
+        memcpy(copy + astray, values, n * sizeof *copy);
+    *base = put(copy, n + astray, t);
+    free(copy);
+    return (struct buffer){dlm_ptr_at(base->at, astray ? dlm_dtype_size(t) : 0), n, t};
+}
+
+static void check(const struct maker *m, size_t T, size_t O, size_t I, enum dlm_dtype act, enum dlm_dtype out, double scale, bool astray)
 {
     double *x = random_array(T * I, 0, 1, act), *w = random_array(O * I, 0, 1, DLM_F32), *dy = random_array(T * O, 0, 1, act);
     double *start = random_array(O * I, 0, 1, DLM_F32);
     size_t most = T * O > T * I ? T * O : T * I;
     most = O * I > most ? O * I : most;
     double *want = check_memory(most * sizeof *want), *tolerance = check_memory(most * sizeof *tolerance);
-    struct buffer bx = put(x, T * I, act), bw = put(w, O * I, DLM_F32), bdy = put(dy, T * O, act), by = put(NULL, T * O, out);
-    struct buffer bdx = put(NULL, T * I, out), bdw = put(start, O * I, DLM_F32);
+    struct buffer base[5], bw = put(w, O * I, DLM_F32), bx = place(x, T * I, act, astray, base), bdy = place(dy, T * O, act, astray, base + 1);
+    struct buffer by = place(NULL, T * O, out, astray, base + 2), bdx = place(NULL, T * I, out, astray, base + 3),
+                  bdw = place(start, O * I, DLM_F32, astray, base + 4);
     for (size_t i = 0; i < O * I; i++) /* packing rounds */
         w[i] = kept(w[i], act);
     dlm_ptr pack = K->alloc(D, m->pack_size(D, O, I, act));
@@ -58,15 +70,17 @@ static void check(const struct maker *m, size_t T, size_t O, size_t I, enum dlm_
     double *dw = take(bdw);
     reference(want, tolerance, start, (float)scale, O, I, T, dy, 1, O, x, I, 1, DLM_F32);
     good = all_near(dw, want, O * I, tolerance, 0) && good;
-    tap_ok(good, "%s, T %zu, O %zu, I %zu, %s to %s, scale %g", m->name, T, O, I, type_name(act), type_name(out), scale);
+    tap_ok(good, "%s, T %zu, O %zu, I %zu, %s to %s, scale %g%s", m->name, T, O, I, type_name(act), type_name(out), scale, astray ? ", astray" : "");
 
     /* the same call again: the same bits */
-    struct buffer again = put(start, O * I, DLM_F32);
+    struct buffer again_base, again = place(start, O * I, DLM_F32, astray, &again_base);
     m->dw(D, again.at, bdy.at, bx.at, T, O, I, act, (float)scale);
     double *second = take(again);
     if (memcmp(second, dw, O * I * sizeof *dw))
         tap_ok(false, "%s: a repeated call gives the same bits", m->name);
-    drop(bx), drop(bw), drop(bdy), drop(by), drop(bdx), drop(bdw), drop(again);
+    for (int i = 0; i < 5; i++)
+        drop(base[i]);
+    drop(bw), drop(again_base);
     K->free(D, pack);
     free(x), free(w), free(dy), free(start), free(want), free(tolerance), free(y), free(dx), free(dw), free(second);
 }
@@ -114,7 +128,9 @@ int main(void)
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
             for (int types = m < 2 ? 0 : 1; types < 3; types++)
                 check(makers + m, sizes[i][0], sizes[i][1], sizes[i][2], types ? DLM_BF16 : DLM_F32,
-                      types == 1 ? DLM_BF16 : DLM_F32, i % 2 ? 1.0 : 8.0 / 3);
+                      types == 1 ? DLM_BF16 : DLM_F32, i % 2 ? 1.0 : 8.0 / 3, false);
+        check(makers + m, 65, 24, 40, DLM_BF16, DLM_BF16, 1, true);
+        check(makers + m, 17, 7, 13, DLM_BF16, DLM_F32, 1, true);
     }
     check_close();
     return tap_end();
