@@ -98,6 +98,10 @@ struct dlm_device; /* one opened device: threads, handles, scratch; used by one 
 struct dlm_kernels {
     const char *name; /* "cpu", "cuda" */
 
+    /* The head makes this many bytes of f32 logits at a time, of no more than max(256, logit_rows·d) rows where logit_rows is not 0: enough to keep the
+     * device busy, few enough for what holds them. */
+    size_t logit_bytes, logit_rows;
+
     /* --- device and memory --------------------------------------------------------------------------------------------------- */
 
     /* Devices of this kind that this process sees. */

@@ -75,8 +75,15 @@ near() {
     ! grep "computing on the CPU" err
 }
 
+@test "joules are those of the GPU's own counter" {
+    DLM_EMULATE_JOULES=5 dlm-train $shape --noise masked --steps 4 --dtype f32 -o x --device cuda | awk -F'\t' '
+        NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next } $2 == "train" { print $at["step"], $at["joules"] }' >joules
+    diff joules - <<<$'1 5\n2 10\n3 15\n4 20'
+    dlm-train $shape --noise masked --steps 3 --dtype f32 -o y --device cuda | tail -n 1 | grep -q -P '\tNA\t[^\t]+\tf32\tcuda$'
+}
+
 @test "a GPU with too little memory: what was needed is said, and nothing is left behind" {
-    DLM_EMULATE_MEMORY=2000000 run --separate-stderr dlm-train $shape --noise masked --steps 3 -o x --device cuda
+    DLM_EMULATE_MEMORY=100000000 run --separate-stderr dlm-train $shape --width 512 --heads 8 --noise masked --steps 3 -o x --device cuda
     fails_with 1 "^dlm-train: no memory for .*GB"
     [ ! -e x ]
 }

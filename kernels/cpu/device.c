@@ -222,6 +222,8 @@ static const char *device_sync(struct dlm_device *dev)
 
 static const struct dlm_kernels cpu = {
     .name = "cpu",
+    .logit_bytes = (size_t)64 << 20,
+    .logit_rows = 2,
     .count = device_count,
     .open = device_open,
     .close = device_close,

@@ -232,6 +232,7 @@ static struct dlm_kernels table()
 {
     struct dlm_kernels k = {};
     k.name = "cuda";
+    k.logit_bytes = (size_t)512 << 20; /* with the gradient of as many in bf16, 0.8 GB */
     k.count = device_count;
     k.open = device_open;
     k.close = device_close;

@@ -182,11 +182,14 @@ static void plan_activations(struct plan *p, const struct dlm_network_plan *want
     p->overflow |= k.overflow | w.overflow | a.overflow | wide.overflow | pair.overflow;
 }
 
-static void plan_head(struct plan *p, const struct dlm_network_plan *want)
+static void plan_head(struct plan *p, const struct dlm_kernels *k, const struct dlm_network_plan *want)
 {
     size_t rows = want->head_rows;
-    if (!rows)
-        rows = larger(smaller(((size_t)64 << 20) / (4 * p->V), larger(256, 2 * p->d)) & ~(size_t)63, 64);
+    if (!rows) {
+        rows = k->logit_bytes / (4 * p->V);
+        rows = k->logit_rows ? smaller(rows, larger(256, k->logit_rows * p->d)) : rows;
+        rows = larger(rows & ~(size_t)63, 64);
+    }
     p->eval_rows = smaller(rows, EVAL_ROWS);
     p->head_rows = smaller(rows, p->T);
     const size_t R = want->train ? larger(p->head_rows, p->eval_rows) : p->eval_rows;
@@ -229,7 +232,7 @@ static struct plan make_plan(const struct dlm_backend *b, const struct dlm_confi
                      .L = c->layers, .V = c->vocab_size, .item = dlm_dtype_size(want->act)};
     p.overflow = __builtin_mul_overflow(p.B, p.N, &p.T);
     plan_activations(&p, want);
-    plan_head(&p, want);
+    plan_head(&p, b->k, want);
     if (!want->compact) /* else the weights are multiplied as they lie */
         plan_packs(&p, b, want->act);
     const size_t n_short = dlm_network_short_of(l, want);

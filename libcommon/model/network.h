@@ -51,7 +51,7 @@ struct dlm_network_plan {
     enum dlm_dtype act;
     enum dlm_recompute recompute;
     bool compact;      /* training with bf16 matrices and gradients (dlm_network_short); act is DLM_BF16 */
-    size_t head_rows;  /* rows of logits at a time; 0: max(256, 2d), at most 64 MB, at least 64 rows. Without gradient every product has
+    size_t head_rows;  /* rows of logits at a time; 0: what suits the device (kernels.h, logit_bytes), at least 64. Without gradient every product has
                         * min(head_rows, 256) rows, so that a row's score does not hang on how many are scored with it */
 };
 

@@ -155,7 +155,7 @@ static void run(const struct shape *shape, enum dlm_dtype act, double budget)
     double linear = (double)shape->L * (time_linear(&b, T, 3 * d, d, act, part) + time_linear(&b, T, d, d, act, part) +
                                         time_linear(&b, T, 4 * d, d, act, part) + time_linear(&b, T, d, 4 * d, act, part));
     /* The head in chunks, as the network runs it: one chunk timed, scaled to the rows that carried a loss. */
-    size_t chunk = (size_t)(64 << 20) / (4 * shape->V), most = 2 * d > 256 ? 2 * d : 256;
+    size_t chunk = b.b.k->logit_bytes / (4 * shape->V), most = b.b.k->logit_rows ? (b.b.k->logit_rows * d > 256 ? b.b.k->logit_rows * d : 256) : T;
     chunk = (chunk < most ? chunk : most) & ~(size_t)63;
     double head = time_linear(&b, chunk, shape->V, d, DLM_F32, part) * mean_rows / (double)chunk;
     double attention = 7 * 2.0 * (double)T * (double)shape->N * (double)d * (double)shape->L, rate = layers / linear;
