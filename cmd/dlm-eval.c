@@ -157,7 +157,7 @@ static int evaluate_shards(struct dlm_backend *b, struct dlm_shards *shards, str
         return rc;
     if (dlm_vocab_fingerprint(model.vocab) != dlm_vocab_fingerprint(dlm_shards_vocab(shards)))
         rc = dlm_fail(err, DLM_EDATA, "'%s' and '%s' have different vocabularies", compute.checkpoint, data);
-    struct dlm_evaluation_plan plan = {.shards = shards, .split = (enum dlm_split)split, .tokens = tokens, .levels = (uint32_t)levels,
+    struct dlm_evaluation_plan plan = {.shards = shards, .split = (enum dlm_shards_split)split, .tokens = tokens, .levels = (uint32_t)levels,
                                        .seed = common.seed, .autoregressive = model.autoregressive};
     if (!rc)
         rc = choose_noise(&model, &plan.noise, err);

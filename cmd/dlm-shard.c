@@ -184,13 +184,13 @@ static int cat_set(const char *dir, struct dlm_error *err)
     uint32_t *ids = malloc(n * sizeof *ids);
     if (!ids)
         rc = dlm_fail(err, DLM_ENOMEM, "out of memory");
-    else if (split_given && !dlm_shards_sequences(s, (enum dlm_split)split))
+    else if (split_given && !dlm_shards_sequences(s, (enum dlm_shards_split)split))
         rc = dlm_fail(err, DLM_EDATA, "'%s' has no %s split", dir, split ? "val" : "train");
     if (!rc)
         rc = sink_open(&k, dlm_shards_vocab(s), err);
     for (int i = 0; i < 2 && !rc; i++)
-        for (uint64_t j = 0; j < dlm_shards_sequences(s, (enum dlm_split)i) && !rc && (!split_given || i == split); j++) {
-            rc = dlm_shards_read(s, (enum dlm_split)i, j, ids, err);
+        for (uint64_t j = 0; j < dlm_shards_sequences(s, (enum dlm_shards_split)i) && !rc && (!split_given || i == split); j++) {
+            rc = dlm_shards_read(s, (enum dlm_shards_split)i, j, ids, err);
             if (!rc)
                 rc = sink_put(&k, ids, n, err);
         }

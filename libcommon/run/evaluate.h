@@ -39,7 +39,7 @@ size_t dlm_evaluation_batch(size_t seq_len);
 
 struct dlm_evaluation_plan {
     struct dlm_shards *shards;
-    enum dlm_split split;
+    enum dlm_shards_split split;
     uint64_t tokens;  /* at most so many, rounded up to whole sequences; 0: all */
     uint32_t levels;  /* K */
     uint64_t seed;

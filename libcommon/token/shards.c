@@ -290,12 +290,12 @@ size_t dlm_shards_seq_len(const struct dlm_shards *s)
     return s->seq_len;
 }
 
-uint64_t dlm_shards_sequences(const struct dlm_shards *s, enum dlm_split split)
+uint64_t dlm_shards_sequences(const struct dlm_shards *s, enum dlm_shards_split split)
 {
     return s->sequences[split];
 }
 
-uint64_t dlm_shards_bytes(const struct dlm_shards *s, enum dlm_split split)
+uint64_t dlm_shards_bytes(const struct dlm_shards *s, enum dlm_shards_split split)
 {
     return s->bytes[split];
 }
@@ -316,7 +316,7 @@ uint64_t dlm_shards_hash(const struct dlm_shards *s)
     return s->hash;
 }
 
-int dlm_shards_read(struct dlm_shards *s, enum dlm_split split, uint64_t index, uint32_t *ids, struct dlm_error *err)
+int dlm_shards_read(struct dlm_shards *s, enum dlm_shards_split split, uint64_t index, uint32_t *ids, struct dlm_error *err)
 {
     assert(index < s->sequences[split]);
     size_t lo = s->split_at[split], hi = s->split_at[split + 1]; /* first[lo] ≤ index < first[hi] */

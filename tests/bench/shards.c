@@ -20,6 +20,7 @@
  */
 #include "base/output.h"
 #include "base/progress.h"
+#include "text/split.h"
 #include "text/trainer.h"
 #include "token/corpus.h"
 #include "token/frame.h"
@@ -38,7 +39,6 @@
 #include <unistd.h>
 #include <zstd.h>
 
-const char *dlm_split_pattern(const char *name); /* of text/split.h, whose struct dlm_split and the enum of token/shards.h share a name */
 
 enum { SEQUENCE = 512, SHARD_IDS = 64 << 20, FRAME_IDS = 64 << 10, BLOCK_IDS = 128 << 10, READS = 400 };
 

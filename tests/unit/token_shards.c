@@ -242,18 +242,18 @@ static void contents(uint64_t seed)
     for (int split = 0; split < 2; split++) {
         size_t n;
         uint32_t *want = model(&d, &o, split, &n), ids[64];
-        uint64_t sequences = dlm_shards_sequences(s, (enum dlm_split)split), bytes = 0;
+        uint64_t sequences = dlm_shards_sequences(s, (enum dlm_shards_split)split), bytes = 0;
         bool same = sequences == n / 64 && r.split[split].left_over == n % 64 && r.split[split].sequences == sequences;
         for (uint64_t i = 0; i < sequences && same; i++) {
             uint64_t k = split ? sequences - 1 - i : i * 37 % sequences;
-            must(dlm_shards_read(s, (enum dlm_split)split, k, ids, &err), &err);
+            must(dlm_shards_read(s, (enum dlm_shards_split)split, k, ids, &err), &err);
             same = !memcmp(ids, want + 64 * k, sizeof ids);
         }
         for (size_t i = 0; i < sequences * 64; i++)
             bytes += want[i] == AB ? 2 : want[i] >= FIRST_BYTE;
         tap_ok(same && sequences > 1,
                "%llu %s sequences are those of the model", (unsigned long long)sequences, dlm_manifest_split(split));
-        tap_ok(bytes == dlm_shards_bytes(s, (enum dlm_split)split), "their text bytes are counted, special ids as none");
+        tap_ok(bytes == dlm_shards_bytes(s, (enum dlm_shards_split)split), "their text bytes are counted, special ids as none");
         free(want);
     }
     size_t n, n_file;
@@ -445,7 +445,7 @@ static uint32_t *read_set(const char *path, size_t *n, struct dlm_error *err)
     ids = malloc((size_t)(count[0] + count[1]) * len * sizeof *ids);
     for (int split = 0; split < 2 && !rc; split++)
         for (uint64_t i = 0; i < count[split] && !rc; i++, k++)
-            rc = dlm_shards_read(s, (enum dlm_split)split, i, ids + k * len, err);
+            rc = dlm_shards_read(s, (enum dlm_shards_split)split, i, ids + k * len, err);
     dlm_shards_close(s);
     if (rc) {
         free(ids);
