@@ -61,7 +61,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
     const size_t stage_bytes = d * (2 * sizeof(float) + sizeof(A)), from = blockIdx.x * rows, to = from + rows < T ? from + rows : T;
     const auto fetch = [&](size_t t) {
         if (stages && t < to) {
-            float *at = reinterpret_cast<float *>(stage0 + (t - from) % stages * stage_bytes);
+            float *at = reinterpret_cast<float *>(stage0 + (stages == 2 ? (t - from) % 2 : 0) * stage_bytes);
             row_fetch<W>(at, x + t * d, d);
             row_fetch<W>(at + d, dx + t * d, d);
             row_fetch<W>(reinterpret_cast<A *>(at + 2 * d), dy + t * d, d);
@@ -85,7 +85,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
             else
                 copy_wait<0>();
             __syncthreads();
-            xr = reinterpret_cast<float *>(stage0 + (t - from) % stages * stage_bytes);
+            xr = reinterpret_cast<float *>(stage0 + (stages == 2 ? (t - from) % 2 : 0) * stage_bytes);
             dxr = xr + d;
             dyr = reinterpret_cast<const A *>(xr + 2 * d);
         }

@@ -43,7 +43,7 @@ static __global__ void __launch_bounds__(FORWARD_THREADS, 3)
     A *room = reinterpret_cast<A *>(shared + REDUCE);
     const unsigned half = h / 2, pairs = H * half;
     const size_t d = (size_t)H * h, t = blockIdx.x;
-    const float *gamma = blockIdx.y ? gamma_k : gamma_q, *angle = rope + t % N * h;
+    const float *gamma = blockIdx.y ? gamma_k : gamma_q, *angle = rope + (size_t)((unsigned)t % N) * h;
     const A *row = qkv + t * 3 * d + blockIdx.y * d;
     A *to = (blockIdx.y ? kh : qh) + t * d;
     if (kept) {
@@ -98,7 +98,7 @@ static __global__ void __launch_bounds__(BACKWARD_THREADS, 2)
     A *stage0 = reinterpret_cast<A *>(room + d);
     const auto fetch = [&](size_t t) {
         if (stages && t < to) {
-            A *at = stage0 + (t - from) % stages * 2 * d;
+            A *at = stage0 + (stages == 2 ? (t - from) % 2 : 0) * 2 * d;
             row_fetch<W>(at, qkv + t * 3 * d + w * d, d);
             row_fetch<W>(at + d, dout + t * d, d);
         }
@@ -114,7 +114,7 @@ static __global__ void __launch_bounds__(BACKWARD_THREADS, 2)
     fetch(from);
     for (size_t t = from; t < to; t++) {
         const A *x = qkv + t * 3 * d + w * d, *dy = dout + t * d;
-        const float *angle = rope + t % N * h, r = rstd[2 * t + w]; /* on its way while others are waited for */
+        const float *angle = rope + (size_t)((unsigned)t % N) * h, r = rstd[2 * t + w]; /* on its way while others are waited for */
         if (stages == 2)
             fetch(t + 1);
         if (stages) {
@@ -123,7 +123,7 @@ static __global__ void __launch_bounds__(BACKWARD_THREADS, 2)
             else
                 copy_wait<0>();
             __syncthreads();
-            x = stage0 + (t - from) % stages * 2 * d;
+            x = stage0 + (stages == 2 ? (t - from) % 2 : 0) * 2 * d;
             dy = x + d;
         }
         /* Turned back, W pairs. */
