@@ -194,7 +194,8 @@ static void check_limits(void)
     struct dlm_parabola_limits in;
     /* about x = 1: slope 2u, u = x - 1, variance 0.25/10 + (2u)²·0.25/Σq², q = (x - 1)² - 2.5, Σq² = 9 */
     const double half = sqrt(4 * 0.025 / (4 - 4 * 4 * 0.25 / 9));
-    tap_ok(dlm_parabola_limit(x, y, v, 4, 2, &in) && fabs(in.low - (1 - half)) < 1e-9 && fabs(in.high - (1 + half)) < 1e-9,
+    const bool limited = dlm_parabola_limit(x, y, v, 4, 2, &in);
+    tap_ok(limited && fabs(in.low - (1 - half)) < 1e-9 && fabs(in.high - (1 + half)) < 1e-9,
            "Fieller's interval of a lowest point: %.6f to %.6f", in.low, in.high);
     tap_near(in.se, sqrt(0.025) / 2, 1e-9, "its standard error");
     tap_near(in.low_se, sqrt(0.25 * (0.25 + 2.5 * 2.5 / 9)), 1e-9, "and that of the value there");
