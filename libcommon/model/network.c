@@ -100,7 +100,7 @@ struct plan {
     size_t dx, dhidden;             /* f32 (T, d), act (T, d) */
     size_t activations;
     /* head */
-    size_t index, x, z, row, terms; /* u32 (R) three times, rows (R), f32 (R, 4) or what was drawn (R) */
+    size_t index, x, z, row, terms; /* u32 (R) three times, rows (R), f32 (T + R, 4) or what was drawn (R) */
     size_t draw;                    /* draws (R) */
     size_t picked, logits, dlogits, dpicked; /* act (R, d), f32 (R, V), act (R, V), act (R, d) */
     size_t head;
@@ -198,7 +198,7 @@ static void plan_head(struct plan *p, const struct dlm_kernels *k, const struct 
     p->x = take(&a, R, 1, 4);
     p->z = take(&a, R, 1, 4);
     p->row = take(&a, R, 1, sizeof(struct dlm_row));
-    p->terms = take(&a, R, DLM_TERMS, 4);
+    p->terms = take(&a, p->T + R, DLM_TERMS, 4);
     p->draw = take(&a, R, sizeof(struct dlm_draw), 1);
     p->picked = take(&a, R, p->d, p->item);
     p->logits = take(&a, R, p->V, 4);
@@ -836,7 +836,7 @@ static int score(struct dlm_network *m, const struct dlm_scored *s, bool diffusi
     const struct plan *p = m->p;
     const size_t columns = diffusion ? DLM_TERMS : 1, most = gradient ? p->head_rows : p->eval_rows;
     const uint32_t mask = m->config.mask;
-    assert((m->train && p == &m->plans[0]) || !gradient);
+    assert(((m->train && p == &m->plans[0]) || !gradient) && s->n <= p->T);
     dlm_ptr dhead = {0};
     if (gradient) {
         k->zero(dev, shared(m, p->dhidden), m->batch * m->seq_len * p->d * p->item); /* rows not scored have no gradient */
@@ -846,16 +846,16 @@ static int score(struct dlm_network *m, const struct dlm_scored *s, bool diffusi
         const size_t n = smaller(most, s->n - at), rows = gradient ? n : most;
         upload_chunk(m, s->at + at, s->target + at, diffusion ? s->z + at : NULL, diffusion ? s->row + at : NULL, n, rows);
         head_forward(m, rows);
-        dlm_ptr dlogits = gradient ? in_head(m, p->dlogits) : (dlm_ptr){0};
+        dlm_ptr dlogits = gradient ? in_head(m, p->dlogits) : (dlm_ptr){0}, terms = in_head(m, p->terms + at * columns * sizeof *out);
         if (diffusion)
-            k->diffusion_loss(dev, in_head(m, p->terms), dlogits, in_head(m, p->logits), in_head(m, p->x), in_head(m, p->z), in_head(m, p->row),
+            k->diffusion_loss(dev, terms, dlogits, in_head(m, p->logits), in_head(m, p->x), in_head(m, p->z), in_head(m, p->row),
                               rows, p->V, mask, m->act);
         else
-            k->cross_entropy(dev, in_head(m, p->terms), dlogits, in_head(m, p->logits), in_head(m, p->x), rows, p->V, mask, m->act);
+            k->cross_entropy(dev, terms, dlogits, in_head(m, p->logits), in_head(m, p->x), rows, p->V, mask, m->act);
         if (gradient)
             head_backward(m, dhead, rows);
-        k->download(dev, out + at * columns, in_head(m, p->terms), n * columns * sizeof *out);
     }
+    k->download(dev, out, in_head(m, p->terms), s->n * columns * sizeof *out); /* once: it waits for the device */
     if (gradient)
         matrix_gradient_end(m, DLM_TENSOR_HEAD, 0, p->V * p->d);
     return dlm_network_sync(m, err);
