@@ -4,8 +4,10 @@
  *
  * Without TEXT it is the demo's corpus, demo/gcide.txt, where that is there, and made-up words otherwise; without -V a vocabulary of
  * 32,768 ids is trained on the text. The cases below the text's own are hostile ones. Where PYTHON (python3) has tokenizers or
- * tiktoken, two megabytes of the same text are timed with those, too.
+ * tiktoken, two megabytes of the same text are timed with those, too. A naive encoder (naive.h) is compared, ids and all, on a part of the text and on
+ * hostile bytes.
  */
+#include "naive.h"
 #include "text/decode.h"
 #include "text/encode.h"
 #include "text/split.h"
@@ -94,6 +96,44 @@ static void worst(const struct dlm_vocab *v, size_t n, struct dlm_ids *ids)
         }
     encode("random words", v, text, n, true, ids);
     free(text);
+}
+
+/* A naive encoder on the first megabyte of the text and on what is made to be hostile: the same ids, or this ends with a word. */
+static void naive(const struct dlm_vocab *v, const uint8_t *text, size_t n)
+{
+    enum { MOST = 1 << 20, HOSTILE = 8 << 10, KINDS = 6 };
+    static const char *const alphabets[KINDS] = {"ab", "ab \n", "the a'S", "\xcc\x81" "e ", "0 1-", ""}; /* the last: any byte */
+    struct dlm_error err = {{0}};
+    struct naive slow;
+    struct dlm_ids want = {0}, got = {0};
+    struct dlm_encoder *e = NULL;
+    uint8_t hostile[HOSTILE];
+    uint64_t x = 7;
+    if (naive_open(&slow, v, dlm_split_pattern("cl100k"), &err) || dlm_encoder_new(&e, v, false, &err))
+        die(err.msg);
+    for (int kind = -1; kind < KINDS; kind++) {
+        const size_t len = kind < 0 ? (n < MOST ? n : MOST) : HOSTILE, letters = kind < 0 ? 0 : strlen(alphabets[kind]);
+        for (size_t i = 0; kind >= 0 && i < HOSTILE; i++) {
+            x = x * 6364136223846793005u + 1442695040888963407u;
+            hostile[i] = letters ? (uint8_t)alphabets[kind][(x >> 40) % letters] : (uint8_t)(x >> 56);
+        }
+        const uint8_t *at = kind < 0 ? text : hostile;
+        double from = now();
+        if (naive_run(&slow, at, len, &want, &err))
+            die(err.msg);
+        double took = now() - from;
+        got.n = 0;
+        if (dlm_encoder_run(e, at, len, &got, &err))
+            die(err.msg);
+        if (got.n != want.n || memcmp(got.at, want.at, got.n * sizeof *got.at))
+            die("the naive encoder has other ids");
+        if (kind < 0)
+            row("the naive encoder", len, took);
+    }
+    dlm_encoder_free(e);
+    naive_close(&slow);
+    free(want.at);
+    free(got.at);
 }
 
 /* Words of random letters, some far more frequent than others. */
@@ -189,6 +229,8 @@ int main(int argc, char **argv)
     if (len != n || memcmp(text, back, n))
         die("the text does not come back");
     row("decode", n, best);
+    if (fd >= 0) /* it knows the trained vocabulary's pattern */
+        naive(v, text, n);
     worst(v, worst_bytes, &ids);
     char command[4096];
     snprintf(command, sizeof command, "%s tests/bench/encode.py '%s' '%s'", python, vocab, path);
