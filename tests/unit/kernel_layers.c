@@ -76,6 +76,12 @@ static struct buffer put_shared(const double *values, size_t n, bool astray, dlm
     return b;
 }
 
+/* How much more a float32 sum over the width may be off, where it is added one by one, as without vectors it is. */
+static double slack(size_t d)
+{
+    return 1 + (double)d / 2000;
+}
+
 /* --- norm: tensors x (T, d), γ (d); shape T, d --- */
 
 static void norm_formula(double *y, double *const *tensor, const size_t *shape)
@@ -120,12 +126,12 @@ static void check_norm(size_t T, size_t d, bool astray, enum dlm_dtype act)
     struct buffer bdy = put(dy, n, act), bdx = put(start, n, DLM_F32), bdg = put(start, d, DLM_F32);
     K->norm(D, by.at, br.at, bx.at, gamma, T, d, 1e-6f, act);
     norm_formula(y, tensor, shape);
-    bool good = agree("y", by, y, NULL, 1e-6);
+    bool good = agree("y", by, y, NULL, 1e-6 * slack(d));
     K->norm_backward(D, bdx.at, bdg.at, bdy.at, bx.at, br.at, gamma, T, d, act);
     double *grad[2];
     good = gradients(grad, norm_formula, norm_backward, tensor, shape, dy, n, d) && good;
-    good = agree("dx", bdx, grad[0], start, 4e-6) && good;
-    good = agree("dγ", bdg, grad[1], start, 4e-6) && good;
+    good = agree("dx", bdx, grad[0], start, 4e-6 * slack(d)) && good;
+    good = agree("dγ", bdg, grad[1], start, 4e-6 * slack(d)) && good;
     tap_ok(good, "norm, T %zu, d %zu, %s%s", T, d, type_name(act), astray ? ", γ astray" : "");
     drop(bx), drop(bg), drop(by), drop(br), drop(bdy), drop(bdx), drop(bdg);
     free(tensor[0]), free(tensor[1]), free(dy), free(y), free(start), free(grad[0]), free(grad[1]);
@@ -194,15 +200,15 @@ static void check_rotary(size_t B, size_t N, size_t H, size_t h, enum dlm_dtype 
     memcpy(wide, qkv, 3 * n * sizeof *wide); /* the v third stays */
     for (int w = 0; w < 2; w++) {
         rotary_formula(y, tensor[w], shape);
-        good = agree(w ? "k" : "q", out[w], y, NULL, 2e-6) && good;
+        good = agree(w ? "k" : "q", out[w], y, NULL, 2e-6 * slack(d)) && good;
         double *grad[2];
         good = gradients(grad, rotary_formula, rotary_backward, tensor[w], shape, dy[w], n, d) && good;
         for (size_t t = 0; t < T; t++)
             memcpy(wide + t * 3 * d + (size_t)w * d, grad[0] + t * d, d * sizeof *wide);
-        good = agree(w ? "dγk" : "dγq", dgamma[w], grad[1], start, 4e-6) && good;
+        good = agree(w ? "dγk" : "dγq", dgamma[w], grad[1], start, 4e-6 * slack(d)) && good;
         free(grad[0]), free(grad[1]);
     }
-    good = agree("dqkv", bdqkv, wide, NULL, 4e-6) && good;
+    good = agree("dqkv", bdqkv, wide, NULL, 4e-6 * slack(d)) && good;
     tap_ok(good, "norm and rotary of q and k, B %zu, N %zu, H %zu, h %zu, %s", B, N, H, h, type_name(act));
     for (int w = 0; w < 2; w++) {
         drop(out[w]), drop(dout[w]), drop(gamma[w]), drop(dgamma[w]);
