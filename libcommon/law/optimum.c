@@ -576,9 +576,13 @@ static int find_law(struct source *s, const char *name, const char *by, struct d
             name, what_of(s->of), sets, SETS);
     }
     if (!rc && s->fitted) {
-        struct dlm_bootstrap about = *b; /* the draws of residuals are Student's already */
+        struct dlm_bootstrap about = *b;
         about.kind = DLM_INTERVAL_STUDENT;
-        const struct dlm_draws all = {.n = b->n, .width = 2, .at = draws, .estimate = fit.value};
+        const struct dlm_draws all = {.n = b->n,
+                                      .width = 2,
+                                      .at = draws,
+                                      .estimate = fit.value,
+                                      .freedom = s->by_set ? sets - 2 : 0}; /* draws of errors are Student's already */
         rc = dlm_powerlaw_rows(&(struct dlm_powerlaw){.group = name,
                                                       .y = y,
                                                       .x = x,

@@ -12,7 +12,8 @@
  *
  * Intervals. The grid of values is chosen, not drawn: were single runs drawn again, most parabolas would lose the values that
  * make them. So runs that share a parabola stay together. With ten or more sets of such runs (a size; for rates a size and
- * batch) the sets are drawn again, the spread widened by the root of n/(n - 2) for the law's two terms. With fewer, what is
+ * batch) the sets are drawn again, the spread widened by the root of n/(n - 2) for the law's two terms
+ * and by Student's t. With fewer, what is
  * drawn again are the errors of runs (residuals.h): residuals about the parabolas in log loss, a run's together at all its
  * levels, widened by the root of n/(n - 3) for the three terms that were fitted to them. Single optima have Fieller's intervals
  * (parabola.h) from the size of those errors, or none where the bend is no larger than its own: over 1000 studies they held 95.5
