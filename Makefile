@@ -192,7 +192,7 @@ install: all
 	for c in $(filter-out dlm-train,$(COMMANDS)); do ln -sf dlm-train $(compdir)/$$c; done
 	install -m 755 $(EXAMPLES:%=examples/%) $(exdir)
 uninstall:
-	rm -f $(COMMANDS:%=$(bindir)/%) $(COMMANDS:%=$(compdir)/%) $(EXAMPLES:%=$(exdir)/%) $(moddir)/dlm-mpi.so
+	rm -f $(COMMANDS:%=$(bindir)/%) $(COMMANDS:%=$(compdir)/%) $(EXAMPLES:%=$(exdir)/%) $(moddir)/dlm-mpi.so $(moddir)/dlm-cuda.so
 	for m in man/*.[157]; do rm -f $(mandir)/man$${m##*.}/$${m#man/}; done
 
 clean:

@@ -21,7 +21,7 @@ enum {
     DLM_FRAME_SEEK_FOOT_BYTES = 9,
     DLM_FRAME_MAX_CONTENT = 64 << 20,  /* bytes of ids in one data frame */
     DLM_FRAME_MAX_JSON = 256 << 20,    /* bytes of tokenizer.json; and beyond the first so many, no more than 64 for each packed one */
-    DLM_FRAME_ANY_JSON = 1 << 20,
+    DLM_FRAME_ANY_JSON = 16 << 20,
     DLM_FRAME_MAX_RATIO = 64,
     DLM_FRAME_MAX_FRAMES = 1 << 27     /* of zstd's seekable format, less three of ours */
 };
