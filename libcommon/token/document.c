@@ -117,10 +117,14 @@ uint64_t dlm_documents_position(const struct dlm_documents *d, uint64_t *total)
  * that a person does not notice, long enough to cost nothing. */
 static bool wants_to_stop(const struct dlm_documents *d)
 {
-    do
+    int ready = 0;
+    while (!ready) {
         if (dlm_stop_signal() || (d->options.quit && *d->options.quit))
             return true;
-    while (!d->regular && poll(&(struct pollfd){.fd = d->fd, .events = POLLIN}, 1, WAIT_MS) == 0);
+        ready = d->regular ? 1 : poll(&(struct pollfd){.fd = d->fd, .events = POLLIN}, 1, WAIT_MS);
+        if (ready < 0 && errno == EINTR) /* by a signal, perhaps one to stop */
+            ready = 0;
+    }
     return false;
 }
 
