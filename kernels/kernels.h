@@ -111,7 +111,7 @@ struct dlm_kernels {
     void (*close)(struct dlm_device *);
     /* One line: "cpu, 2 threads, oneDNN 2.6.3". Lives as long as the device. */
     const char *(*describe)(struct dlm_device *);
-    /* Energy that the device has used since some moment, joules, by a counter of its own; NAN where it has none. */
+    /* Energy that the device has used since some moment, joules, by a counter of its own; NAN where it has none. NULL in a back end whose energy is the machine's. */
     double (*joules)(struct dlm_device *);
     /* True when matrix products in this type run in hardware here (bf16: avx512_bf16 or amx_bf16; sm_80). */
     bool (*native)(struct dlm_device *, enum dlm_dtype);

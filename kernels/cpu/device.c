@@ -3,7 +3,6 @@
 #include "linear.h"
 
 #include <errno.h>
-#include <math.h>
 #include <omp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -134,12 +133,6 @@ static const char *device_describe(struct dlm_device *dev)
     return dev->description;
 }
 
-static double device_joules(struct dlm_device *dev)
-{
-    (void)dev;
-    return NAN; /* what processors count is the machine's: libcommon/run/energy */
-}
-
 static bool device_native(struct dlm_device *dev, enum dlm_dtype type)
 {
     (void)dev;
@@ -228,7 +221,6 @@ static const struct dlm_kernels cpu = {
     .open = device_open,
     .close = device_close,
     .describe = device_describe,
-    .joules = device_joules,
     .native = device_native,
     .alloc = device_alloc,
     .free = device_free,

@@ -475,13 +475,10 @@ void dlm_network_read(const struct dlm_network *m, size_t at, size_t n, float *t
     for (int i = 0, k = dlm_network_runs(m, at, at + n, run); i < k; i++) {
         const size_t some = run[i].to - run[i].from;
         float *into = to + (run[i].from - at);
-        unsigned char *half = (unsigned char *)into + (run[i].type == DLM_BF16 ? 2 * some : 0);
-        m->b.k->download(m->b.dev, half, dlm_network_weight_at(m, run[i].from), some * dlm_dtype_size(run[i].type));
-        for (size_t j = 0; run[i].type == DLM_BF16 && j < some; j++) { /* widened over bytes that were used before */
-            uint16_t high;
-            memcpy(&high, half + 2 * j, 2);
-            into[j] = dlm_split_join(high, 0);
-        }
+        const bool widen = run[i].type == DLM_BF16;
+        m->b.k->download(m->b.dev, widen ? dlm_split_half(into, some) : into, dlm_network_weight_at(m, run[i].from), some * dlm_dtype_size(run[i].type));
+        if (widen)
+            dlm_split_widen(into, some);
     }
 }
 

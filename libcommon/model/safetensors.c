@@ -6,6 +6,8 @@
  */
 #include "model/safetensors.h"
 
+#include "model/split.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -249,15 +251,9 @@ int dlm_st_read_part(const struct dlm_st_file *f, const struct dlm_st_entry *e, 
         return read_range(f, e->offset + at * sizeof *to, n * sizeof *to, to, err);
     if (e->type != DLM_ST_BF16)
         return dlm_fail(err, DLM_EDATA, "%s: '%s' is neither F32 nor BF16", f->path, e->name);
-    /* Read into the second half of the room and widened from its front: element i is written over bytes that were used before. */
-    unsigned char *narrow = (unsigned char *)to + 2 * n;
-    int rc = read_range(f, e->offset + 2 * at, 2 * n, narrow, err);
-    for (size_t i = 0; !rc && i < n; i++) {
-        uint16_t half;
-        memcpy(&half, narrow + 2 * i, 2);
-        uint32_t bits = (uint32_t)half << 16;
-        memcpy(&to[i], &bits, 4);
-    }
+    int rc = read_range(f, e->offset + 2 * at, 2 * n, dlm_split_half(to, n), err);
+    if (!rc)
+        dlm_split_widen(to, n);
     return rc;
 }
 
@@ -295,23 +291,6 @@ int dlm_st_add_low(const struct dlm_st_file *f, const struct dlm_st_entry *e, fl
 
 /* --- writing ----------------------------------------------------------------------------------------------------------------- */
 
-static uint16_t to_bf16(float v)
-{
-    uint32_t bits;
-    memcpy(&bits, &v, 4);
-    if ((bits & 0x7fffffffu) > 0x7f800000u) /* rounding could turn a NaN into an infinity */
-        return (uint16_t)(bits >> 16 | 0x40);
-    return (uint16_t)((bits + 0x8000u) >> 16);
-}
-
-/* What to_bf16 leaves, to be added to its bits again. */
-static uint16_t low_of(float v)
-{
-    uint32_t bits;
-    memcpy(&bits, &v, 4);
-    return (uint16_t)bits;
-}
-
 static int put_tensor(FILE *to, const float *data, size_t n, enum dlm_st_type type)
 {
     if (type == DLM_ST_F32)
@@ -320,7 +299,7 @@ static int put_tensor(FILE *to, const float *data, size_t n, enum dlm_st_type ty
     for (size_t at = 0; at < n;) {
         size_t k = n - at < 4096 ? n - at : 4096;
         for (size_t i = 0; i < k; i++)
-            block[i] = type == DLM_ST_BF16 ? to_bf16(data[at + i]) : low_of(data[at + i]);
+            block[i] = type == DLM_ST_BF16 ? dlm_split_high(data[at + i]) : dlm_split_low(data[at + i]);
         if (fwrite(block, sizeof *block, k, to) != k)
             return -1;
         at += k;

@@ -128,17 +128,7 @@ static size_t *bounds_of(const struct dlm_group *g, size_t first, size_t n, size
     return bound;
 }
 
-/* bf16 in the second half of `stage` becomes f32 in all of it, element by element over bytes that were used before; and back, into its first half. */
-static void widen(float *stage, size_t n)
-{
-    const unsigned char *narrow = (const unsigned char *)stage + 2 * n;
-    for (size_t i = 0; i < n; i++) {
-        uint16_t half;
-        memcpy(&half, narrow + 2 * i, 2);
-        stage[i] = dlm_split_join(half, 0);
-    }
-}
-
+/* f32 in `stage` becomes bf16 in its first half. */
 static void narrow(float *stage, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -167,9 +157,9 @@ int dlm_group_reduce_scatter(struct dlm_group *g, dlm_ptr x, enum dlm_dtype type
         for (size_t at = from; at < to; at += STAGE) {
             const size_t some = to - at < STAGE ? to - at : STAGE;
             dlm_ptr p = dlm_ptr_at(x, at * item);
-            k->download(g->backend.dev, (char *)g->stage + (type == DLM_BF16 ? 2 * some : 0), p, some * item);
+            k->download(g->backend.dev, type == DLM_BF16 ? dlm_split_half(g->stage, some) : g->stage, p, some * item);
             if (type == DLM_BF16)
-                widen(g->stage, some);
+                dlm_split_widen(g->stage, some);
             if (!g->exchange->reduce_f32(g->stage, some, r))
                 return failed(g, err);
             if (g->rank != r)

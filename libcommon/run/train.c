@@ -436,9 +436,9 @@ static void add_terms(struct trainer *t, size_t B)
 }
 
 /* A GPU counts its own energy, and that is what its rows tell; otherwise it is the processors'. */
-static bool meters_itself(const struct trainer *t)
+static double read_meter(struct trainer *t)
 {
-    return strcmp(t->backend.k->name, "cpu") != 0;
+    return t->backend.k->joules ? t->backend.k->joules(t->backend.dev) : dlm_energy_joules(&t->meter);
 }
 
 /* The window's sums of this step, the energy, the squares of the gradient, and whether any rank was told to stop, become those of all ranks. */
@@ -448,14 +448,13 @@ static int share_window(struct trainer *t, const struct dlm_window *before, doub
     double *const to[] = {&w->noisy, &w->loss, &w->elbo, &w->kl, &w->is, &w->sequence_elbo, &w->sequence_elbo2};
     const double from[] = {before->noisy, before->loss, before->elbo, before->kl, before->is, before->sequence_elbo, before->sequence_elbo2};
     enum { REALS = sizeof from / sizeof *from };
-    const bool own = meters_itself(t);
-    double sums[REALS + 4], joules = own ? t->backend.k->joules(t->backend.dev) : dlm_energy_joules(&t->meter), spent = joules - t->metered;
+    double sums[REALS + 4], joules = read_meter(t), spent = joules - t->metered;
     t->metered = joules;
     for (int i = 0; i < REALS; i++)
         sums[i] = *to[i] - from[i];
     sums[REALS] = (double)(w->sequences - before->sequences);
     sums[REALS + 1] = dlm_stop_signal() != 0;
-    sums[REALS + 2] = own || t->group.speaks ? spent : 0; /* a machine's counters count once, and NAN makes the sum NAN */
+    sums[REALS + 2] = t->backend.k->joules || t->group.speaks ? spent : 0; /* a machine's counters count once, and NAN makes the sum NAN */
     if (t->group.size == 1) {
         t->state.joules += spent;
         return 0;
@@ -869,7 +868,7 @@ int dlm_train(const struct dlm_train_job *job, struct dlm_error *err)
         t.t0 = t.window_t0 = dlm_progress_now();
         t.seconds0 = t.state.seconds;
         dlm_energy_open(&t.meter);
-        t.metered = meters_itself(&t) ? t.backend.k->joules(t.backend.dev) : dlm_energy_joules(&t.meter);
+        t.metered = read_meter(&t);
         t.state.joules += t.metered - t.metered; /* nothing yet, or no meter */
         rc = run(&t, &progress, err);
         dlm_progress_release(&progress);
