@@ -46,6 +46,7 @@ setup() {
         skip "clang has no libFuzzer here"
     run -1 "$BATS_TEST_TMPDIR/tests/fuzz/run" "$BATS_TEST_TMPDIR/build" 60
     found=("$BATS_TEST_TMPDIR"/tests/fuzz/found/weak-*)
-    [[ $(<"${found[0]}") == ?"["?xonce* ]]
+    # Byte by byte, since what stands between may be a NUL.
+    [ "$(tail -c +2 "${found[0]}" | head -c 1)$(tail -c +4 "${found[0]}" | head -c 5)" = "[xonce" ]
     run -1 "$BATS_TEST_TMPDIR/tests/fuzz/run" "$BATS_TEST_TMPDIR/build" 0
 }
