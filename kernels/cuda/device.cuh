@@ -70,7 +70,7 @@ static inline void dlm_launch(struct dlm_device *dev, const char *name, void (*k
 #ifdef __CUDACC__
     kernel<<<blocks, threads, shared, dev->stream>>>(static_cast<P>(args)...);
 #else
-    emulated_launch(blocks, dim3(threads), shared, [&] { kernel(static_cast<P>(args)...); });
+    emulated_launch(dev->stream, blocks, dim3(threads), shared, [=] { kernel(static_cast<P>(args)...); });
 #endif
     dlm_device_good(dev, cudaGetLastError(), name);
 }

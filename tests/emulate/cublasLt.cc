@@ -123,29 +123,45 @@ __attribute__((optimize("O3"))) static void add_column(float *__restrict to, con
         to[i] += column[i] * by;
 }
 
-cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDescOpaque_t *d, const void *alpha, const void *a, cublasLtMatrixLayoutOpaque_t *la,
-                              const void *b, cublasLtMatrixLayoutOpaque_t *lb, const void *beta, const void *c, cublasLtMatrixLayoutOpaque_t *lc, void *to,
-                              cublasLtMatrixLayoutOpaque_t *, const cublasLtMatmulAlgo_t *algo, void *workspace, size_t workspace_size, cudaStream_t)
-{
+struct product {
+    cublasLtMatmulDescOpaque_t d;
+    cublasLtMatrixLayoutOpaque_t la, lb, lc;
+    const void *a, *b, *c;
+    void *to;
+    float scale, keep;
     shape s;
-    if (!fit(&s, d, la, lb, lc) || algo->in != la->type || algo->out != lc->type || !workspace || workspace_size < algo->workspace)
-        return CUBLAS_STATUS_INVALID_VALUE;
-    if ((uintptr_t)a % algo->align_a || (uintptr_t)b % algo->align_b || (uintptr_t)c % algo->align_c || (uintptr_t)to % algo->align_c)
-        emulated_fault("a product of matrices that are less aligned than was said");
-    const std::vector<float> left = widen(a, la, d->a), right = widen(b, lb, d->b); /* (m, k) and (k, n) by columns */
-    const float scale = *(const float *)alpha, keep = *(const float *)beta;
+};
+
+static void multiply(const product &p)
+{
+    const shape &s = p.s;
+    const std::vector<float> left = widen(p.a, &p.la, p.d.a), right = widen(p.b, &p.lb, p.d.b); /* (m, k) and (k, n) by columns */
     std::vector<float> sum(s.m);
     for (uint64_t j = 0; j < s.n; j++) {
         sum.assign(s.m, 0);
         for (uint64_t q = 0; q < s.k; q++)
             add_column(sum.data(), &left[q * s.m], right[j * s.k + q], s.m);
         for (uint64_t i = 0; i < s.m; i++) {
-            const uint64_t at = j * (uint64_t)lc->ld + i;
-            if (lc->type == CUDA_R_32F)
-                ((float *)to)[at] = scale * sum[i] + (keep != 0 ? keep * ((const float *)c)[at] : 0);
+            const uint64_t at = j * (uint64_t)p.lc.ld + i;
+            if (p.lc.type == CUDA_R_32F)
+                ((float *)p.to)[at] = p.scale * sum[i] + (p.keep != 0 ? p.keep * ((const float *)p.c)[at] : 0);
             else
-                ((uint16_t *)to)[at] = narrow(scale * sum[i]);
+                ((uint16_t *)p.to)[at] = narrow(p.scale * sum[i]);
         }
     }
+}
+
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDescOpaque_t *d, const void *alpha, const void *a, cublasLtMatrixLayoutOpaque_t *la,
+                              const void *b, cublasLtMatrixLayoutOpaque_t *lb, const void *beta, const void *c, cublasLtMatrixLayoutOpaque_t *lc, void *to,
+                              cublasLtMatrixLayoutOpaque_t *, const cublasLtMatmulAlgo_t *algo, void *workspace, size_t workspace_size,
+                              cudaStream_t stream)
+{
+    shape s;
+    if (!fit(&s, d, la, lb, lc) || algo->in != la->type || algo->out != lc->type || !workspace || workspace_size < algo->workspace)
+        return CUBLAS_STATUS_INVALID_VALUE;
+    if ((uintptr_t)a % algo->align_a || (uintptr_t)b % algo->align_b || (uintptr_t)c % algo->align_c || (uintptr_t)to % algo->align_c)
+        emulated_fault("a product of matrices that are less aligned than was said");
+    const product p = {*d, *la, *lb, *lc, a, b, c, to, *(const float *)alpha, *(const float *)beta, s};
+    emulated_queue(stream, [=] { return multiply(p), true; });
     return CUBLAS_STATUS_SUCCESS;
 }

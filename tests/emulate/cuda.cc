@@ -33,7 +33,7 @@ void emulated_fault(const char *fmt, ...)
 
 static uint64_t drawn;
 
-static uint32_t draw(uint32_t below)
+uint32_t emulated_draw(uint32_t below)
 {
     static bool seeded;
     if (!seeded) {
@@ -50,7 +50,7 @@ static uint32_t draw(uint32_t below)
 static void shuffle(std::vector<unsigned> &v)
 {
     for (size_t i = v.size(); i > 1; i--)
-        std::swap(v[i - 1], v[draw((uint32_t)i)]);
+        std::swap(v[i - 1], v[emulated_draw((uint32_t)i)]);
 }
 
 /* --- fibers ------------------------------------------------------------------------------------------------------------------------------- */
@@ -251,20 +251,12 @@ static char *pages(size_t bytes, char **whole, size_t *whole_size)
     return p + room - bytes;
 }
 
-void emulated_launch(dim3 blocks, dim3 threads, size_t shared, const std::function<void()> &kernel)
+static void run(dim3 blocks, dim3 threads, size_t shared, const std::function<void()> &kernel)
 {
     const unsigned n = threads.x * threads.y * threads.z;
     const size_t many = (size_t)blocks.x * blocks.y * blocks.z;
     emulated_here.threads = threads;
     emulated_here.blocks = blocks;
-    if (B.running)
-        emulated_fault("a launch within a kernel");
-    if (!n || n > MOST_THREADS || n % 32)
-        emulated_fault("a launch with blocks of %u threads", n);
-    if (shared > MOST_SHARED)
-        emulated_fault("a launch with %zu bytes of shared memory", shared);
-    if (!many || blocks.x > 0x7fffffffu || blocks.y > 65535 || blocks.z > 65535)
-        emulated_fault("a launch of %u × %u × %u blocks", blocks.x, blocks.y, blocks.z);
     if (!B.shared_room) {
         char *whole;
         size_t size;
@@ -286,12 +278,27 @@ void emulated_launch(dim3 blocks, dim3 threads, size_t shared, const std::functi
     B.shared_size = (shared + 127) / 128 * 128;
     B.running = true;
     /* Blocks in an order of their own: a stride that meets every one. */
-    size_t stride = many > 1 ? 1 + draw((uint32_t)std::min<size_t>(many - 1, 0xfffffffe)) : 1, at = draw((uint32_t)std::min<size_t>(many, 0xfffffffe));
+    size_t stride = many > 1 ? 1 + emulated_draw((uint32_t)std::min<size_t>(many - 1, 0xfffffffe)) : 1;
+    size_t at = emulated_draw((uint32_t)std::min<size_t>(many, 0xfffffffe));
     while (std::__gcd(stride, many) != 1)
         stride++;
     for (size_t i = 0; i < many; i++, at = (at + stride) % many)
         run_block(dim3((unsigned)(at % blocks.x), (unsigned)(at / blocks.x % blocks.y), (unsigned)(at / blocks.x / blocks.y)), n);
     B.running = false;
+}
+
+void emulated_launch(cudaStream_t stream, dim3 blocks, dim3 threads, size_t shared, const std::function<void()> &kernel)
+{
+    const unsigned n = threads.x * threads.y * threads.z;
+    if (B.running)
+        emulated_fault("a launch within a kernel");
+    if (!n || n > MOST_THREADS || n % 32)
+        emulated_fault("a launch with blocks of %u threads", n);
+    if (shared > MOST_SHARED)
+        emulated_fault("a launch with %zu bytes of shared memory", shared);
+    if (!blocks.x || !blocks.y || !blocks.z || blocks.x > 0x7fffffffu || blocks.y > 65535 || blocks.z > 65535)
+        emulated_fault("a launch of %u × %u × %u blocks", blocks.x, blocks.y, blocks.z);
+    emulated_queue(stream, [=] { return run(blocks, threads, shared, kernel), true; });
 }
 
 /* --- shared memory ------------------------------------------------------------------------------------------------------------------------ */
@@ -402,6 +409,7 @@ const char *cudaGetErrorString(cudaError_t e)
     case cudaErrorMemoryAllocation: return "out of memory";
     case cudaErrorInsufficientDriver: return "CUDA driver version is insufficient for CUDA runtime version";
     case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+    case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
     default: return "invalid device ordinal";
     }
 }
@@ -468,6 +476,8 @@ cudaError_t cudaMalloc(void **to, size_t bytes)
     size_t left, all;
     block_of_memory b;
     cudaMemGetInfo(&left, &all);
+    if (emulated_recording())
+        return cudaErrorStreamCaptureUnsupported;
     if (rounded > left)
         return cudaErrorMemoryAllocation;
     char *p = rounded >= bytes && rounded < (size_t)1 << 46 ? pages(rounded, &b.whole, &b.size) : NULL;
@@ -485,51 +495,12 @@ cudaError_t cudaFree(void *p)
 {
     if (!p)
         return cudaSuccess;
+    emulated_wait_all();
     auto at = memory.find(p);
     if (at == memory.end())
         emulated_fault("cudaFree of an address that cudaMalloc did not give");
     munmap(at->second.whole, at->second.size);
     allocated -= at->second.size;
     memory.erase(at);
-    return cudaSuccess;
-}
-
-cudaError_t cudaMallocHost(void **to, size_t bytes)
-{
-    *to = malloc(bytes);
-    return *to ? cudaSuccess : cudaErrorMemoryAllocation;
-}
-
-cudaError_t cudaFreeHost(void *p)
-{
-    free(p);
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
-{
-    *s = NULL;
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamDestroy(cudaStream_t)
-{
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamSynchronize(cudaStream_t)
-{
-    return cudaSuccess;
-}
-
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t)
-{
-    memcpy(to, from, bytes);
-    return cudaSuccess;
-}
-
-cudaError_t cudaMemsetAsync(void *p, int byte, size_t bytes, cudaStream_t)
-{
-    memset(p, byte, bytes);
     return cudaSuccess;
 }

@@ -1,6 +1,7 @@
 /* The CUDA execution model on the host, as far as kernels/cuda uses it.
  *
- * A launch runs its blocks one after the other, in an order drawn anew, on the calling thread. Each thread of a block is a fiber that
+ * What is queued on a stream runs when the host waits for it, streams among each other in an order that is drawn (streams.cc). A launch runs its blocks
+ * one after the other, in an order drawn anew, on the calling thread. Each thread of a block is a fiber that
  * runs until it meets others (a barrier, a shuffle, a tensor core product) or ends; which one runs next is drawn, too, so that threads that
  * share memory without a barrier see each other's work too early or too late. Shared memory is NaN when a block begins, device memory when it is
  * allocated, and both end at a page that cannot be touched. Copies to shared memory by copy_async arrive at the wait and no sooner. Lanes of
@@ -8,7 +9,8 @@
  * sm_80 has, end the program with a word on standard error.
  *
  * Order: seed 0, or DLM_EMULATE_SEED. The machine has one GPU of capability 8.0 with a driver of this version and as much memory as the host, but
- * where DLM_EMULATE_DEVICES, DLM_EMULATE_CAPABILITY, DLM_EMULATE_DRIVER and DLM_EMULATE_MEMORY (bytes) say otherwise. Not emulated: time, several streams at once, memory caches and their orders, textures.
+ * where DLM_EMULATE_DEVICES, DLM_EMULATE_CAPABILITY, DLM_EMULATE_DRIVER and DLM_EMULATE_MEMORY (bytes) say otherwise. Not emulated: time, two pieces of work at the same
+ * moment, memory caches and their orders, textures.
  */
 #ifndef DLM_TESTS_EMULATE_CUDA_H
 #define DLM_TESTS_EMULATE_CUDA_H
@@ -209,9 +211,20 @@ template <typename T> static inline T atomicAdd(T *to, T v)
 
 typedef int cudaError_t;
 typedef struct emulated_stream *cudaStream_t;
-enum { cudaSuccess = 0, cudaErrorMemoryAllocation = 2, cudaErrorInsufficientDriver = 35, cudaErrorNoDevice = 100, cudaErrorInvalidDevice = 101 };
+typedef struct emulated_event *cudaEvent_t;
+typedef struct emulated_graph *cudaGraph_t;
+typedef struct emulated_exec *cudaGraphExec_t;
+enum {
+    cudaSuccess = 0,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorInsufficientDriver = 35,
+    cudaErrorNoDevice = 100,
+    cudaErrorInvalidDevice = 101,
+    cudaErrorStreamCaptureUnsupported = 900,
+};
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
-enum { cudaStreamNonBlocking = 1 };
+enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 struct cudaDeviceProp {
     char name[256];
@@ -234,6 +247,17 @@ cudaError_t cudaFreeHost(void *);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *, unsigned);
 cudaError_t cudaStreamDestroy(cudaStream_t);
 cudaError_t cudaStreamSynchronize(cudaStream_t);
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *, unsigned);
+cudaError_t cudaEventDestroy(cudaEvent_t);
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t);
+cudaError_t cudaEventSynchronize(cudaEvent_t);
+cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode);
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *, cudaGraph_t, unsigned long long flags);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t, cudaStream_t);
+cudaError_t cudaGraphDestroy(cudaGraph_t);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t);
 cudaError_t cudaMemcpyAsync(void *, const void *, size_t, cudaMemcpyKind, cudaStream_t);
 cudaError_t cudaMemsetAsync(void *, int, size_t, cudaStream_t);
 template <typename F> static inline cudaError_t cudaFuncSetAttribute(F *, cudaFuncAttribute, int)
@@ -241,7 +265,17 @@ template <typename F> static inline cudaError_t cudaFuncSetAttribute(F *, cudaFu
     return cudaSuccess;
 }
 
-/* kernel<<<blocks, threads, shared>>>(…) */
-void emulated_launch(dim3 blocks, dim3 threads, size_t shared, const std::function<void()> &kernel);
+/* --- for the emulation itself, and the libraries it stands in for ------------------------------------------------------------------------ */
+
+/* kernel<<<blocks, threads, shared, stream>>>(…); the closure owns the arguments. */
+void emulated_launch(cudaStream_t stream, dim3 blocks, dim3 threads, size_t shared, const std::function<void()> &kernel);
+/* Work: true when it is done, false where it must be asked again later, others having gone on. */
+typedef std::function<bool()> emulated_poll;
+void emulated_queue(cudaStream_t, const emulated_poll &);
+/* Until every stream has ended. */
+void emulated_wait_all(void);
+/* Some stream records a graph: what would wait, or allocate, is an error. */
+bool emulated_recording(void);
+uint32_t emulated_draw(uint32_t below);
 
 #endif

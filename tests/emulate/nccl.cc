@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <fcntl.h>
+#include <memory>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sched.h>
@@ -35,7 +36,8 @@ struct job {
     bool send;
     ncclComm_t comm;
 };
-static std::vector<job> jobs;
+static std::vector<job> jobs; /* of the group that is open */
+static cudaStream_t jobs_stream;
 static int groups;
 
 const char *ncclGetErrorString(ncclResult_t r)
@@ -98,21 +100,29 @@ static bool move(job &j)
     return true;
 }
 
-/* Those between the same ranks in the same direction in order, the others as they can. */
-static void work()
+/* Letters of these, those between the same ranks in the same direction in order, the others as they can. True when all are over. */
+static bool work(std::vector<job> &all)
 {
-    for (bool open = true; open;) {
-        bool moved = false, busy[2][MOST_RANKS] = {};
-        open = false;
-        for (job &j : jobs) {
+    for (bool moved = true; moved;) {
+        bool busy[2][MOST_RANKS] = {}, open = false;
+        moved = false;
+        for (job &j : all) {
             if (!j.left || busy[j.send][j.peer])
                 continue;
             busy[j.send][j.peer] = open = true;
             moved |= move(j);
         }
-        if (open && !moved)
-            sched_yield();
+        if (!open)
+            return true;
     }
+    return false;
+}
+
+static void queue_jobs(void)
+{
+    const std::shared_ptr<std::vector<job>> all = std::make_shared<std::vector<job>>(jobs);
+    if (!jobs.empty())
+        emulated_queue(jobs_stream, [all] { return work(*all); });
     jobs.clear();
 }
 
@@ -125,28 +135,29 @@ ncclResult_t ncclGroupStart(void)
 ncclResult_t ncclGroupEnd(void)
 {
     if (!--groups)
-        work();
+        queue_jobs();
     return ncclSuccess;
 }
 
-static ncclResult_t queue(const void *at, size_t count, ncclDataType_t type, int peer, bool send, ncclComm_t comm)
+static ncclResult_t queue(const void *at, size_t count, ncclDataType_t type, int peer, bool send, ncclComm_t comm, cudaStream_t stream)
 {
-    if (peer < 0 || peer >= comm->size || peer == comm->rank)
+    if (peer < 0 || peer >= comm->size || peer == comm->rank || (!jobs.empty() && stream != jobs_stream))
         return ncclInvalidUsage;
+    jobs_stream = stream;
     jobs.push_back(job{static_cast<char *>(const_cast<void *>(at)), count * (type == ncclFloat32 ? 4 : type == ncclBfloat16 ? 2 : 1), peer, send, comm});
     if (!groups)
-        work();
+        queue_jobs();
     return ncclSuccess;
 }
 
-ncclResult_t ncclSend(const void *from, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t)
+ncclResult_t ncclSend(const void *from, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream)
 {
-    return queue(from, count, type, peer, true, comm);
+    return queue(from, count, type, peer, true, comm, stream);
 }
 
-ncclResult_t ncclRecv(void *to, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t)
+ncclResult_t ncclRecv(void *to, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream)
 {
-    return queue(to, count, type, peer, false, comm);
+    return queue(to, count, type, peer, false, comm, stream);
 }
 
 ncclResult_t ncclBroadcast(const void *from, void *to, size_t count, ncclDataType_t type, int root, ncclComm_t comm, cudaStream_t stream)
