@@ -132,15 +132,17 @@ $B/tests/%: tests/unit/%.c tests/unit/tap.h $B/libdlm.a
 
 units: $(UNITS)
 
+# As many files at once as there are processors, where nobody said how many.
+AT_ONCE  = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
 # Preparation comes first and in a make of its own, since the libraries' flags are read when make starts.
 prepare:
 	@.ci/prepare
 check: prepare
-	@$(MAKE) --no-print-directory check-built
+	@$(MAKE) --no-print-directory $(AT_ONCE) check-built
 check-built: $(BINS) $(MODULES) $(EMULATED) units fuzzers benches
 	@tests/run $B $(ONLY)
 check-long: prepare
-	@DLM_TEST_LONG=1 $(MAKE) --no-print-directory check-built
+	@DLM_TEST_LONG=1 $(MAKE) --no-print-directory $(AT_ONCE) check-built
 	@$(MAKE) --no-print-directory SAN=1 fuzz
 
 # Hostile bytes for each entry point that reads files, FUZZ_SECONDS each. libfuzzer keeps what it found to be new in B/fuzz/corpus.
@@ -158,7 +160,7 @@ $B/fuzz/%: tests/fuzz/%.c $(wildcard tests/fuzz/*.h) $B/libdlm.a
 
 # The whole pipeline, in demo/: examples/study.mk with the corpus of a Debian package (or CORPUS=path), one run a core.
 demo: prepare
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory $(AT_ONCE) all
 	@examples/demo $(CURDIR)/$B
 
 # Every benchmark, one after the other, each a table; or one: make bench-sample.
