@@ -13,6 +13,9 @@
  * more than DLM_JACKKNIFE_MAX runs blocks of them are left out (a is the same to first order). Where a tenth of the resamples or more
  * give the estimate again, as a minimum over few runs does, there is nothing to correct by, and the interval is the percentiles'.
  * Where the estimate stands at an end of its interval all the same there is none: what was drawn does not tell that side.
+ *
+ * The standard error is the resamples' standard deviation, where it means something: not without an interval, nor where it is more
+ * than twice that of normal errors with the same limits, since then a few resamples far beyond them make it.
  */
 #ifndef DLM_LAW_BOOTSTRAP_H
 #define DLM_LAW_BOOTSTRAP_H
@@ -55,10 +58,9 @@ struct dlm_resampler {
 int dlm_bootstrap_run(const struct dlm_bootstrap *b, const struct dlm_resampler *r, const char *group, double *draws,
                       size_t *good, struct dlm_error *err);
 
-/* Percentile interval and standard deviation of column `at` of `draws` (n, width); all NAN where fewer than half of the rows are
- * there. */
+/* Percentile interval of column `at` of `draws` (n, width); all NAN where fewer than half of the rows are there. */
 struct dlm_interval {
-    double lo, hi, se;
+    double lo, hi, se; /* NAN: not told, see above */
 };
 int dlm_bootstrap_interval(const struct dlm_bootstrap *b, const double *draws, size_t width, size_t at, struct dlm_interval *out,
                            struct dlm_error *err);

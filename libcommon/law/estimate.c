@@ -241,11 +241,16 @@ static int note_term(const struct source *s, const struct dlm_fit *fit, const st
     if (exponent && (lo <= low * 1.0001 + 1e-12 || hi >= high * 0.9999) && low > -50)
         return dlm_notes_add(notes, err, "%s: %s: %s is not determined by these runs: its %s reaches the bound %g", group, what,
                              term, isnan(in->lo) ? "best fit" : "interval", hi >= high * 0.9999 ? high : low);
-    if (!offset && !exponent && in->lo > 0 && in->hi > 10 * in->lo) /* y at x = 1, far outside: it goes where the exponent goes */
+    /* y at x = 1, far outside: it goes where the exponent goes */
+    if (!offset && !exponent && in->lo > 0 && in->hi > 1e6 * in->lo)
         return dlm_notes_add(notes, err,
-                             "%s: %s: %s is barely determined, from %.3g to %.3g: it moves with the exponent, and its standard error "
-                             "says little; go by the band",
-                             group, what, term, in->lo, in->hi);
+                             "%s: %s: %s is not determined by these runs: its interval spans more than six orders of magnitude, since it "
+                             "moves with the exponent; go by the band",
+                             group, what, term);
+    if (!offset && !exponent && in->lo > 0 && in->hi > 10 * in->lo)
+        return dlm_notes_add(notes, err,
+                             "%s: %s: %s is barely determined, from %.3g to %.3g: it moves with the exponent%s; go by the band", group,
+                             what, term, in->lo, in->hi, isnan(in->se) ? "" : ", and its standard error says little");
     if (offset && isfinite(in->lo) && in->hi - in->lo > fabs(v))
         return dlm_notes_add(notes, err, "%s: %s: %s is weakly determined: %.3g, from %.3g to %.3g", group, what, term, v, in->lo,
                              in->hi);

@@ -117,6 +117,8 @@ static void check_coverage(const char *what, const struct dlm_form *form, const 
         }
 }
 
+static bool same(double a, double b) { return a == b || (isnan(a) && isnan(b)); }
+
 static bool same_rows(const struct dlm_laws *a, const struct dlm_laws *b, const char *group, bool limits)
 {
     size_t n = 0;
@@ -124,8 +126,7 @@ static bool same_rows(const struct dlm_laws *a, const struct dlm_laws *b, const 
         const struct dlm_law_row *p = &a->at[i], *q = dlm_laws_find(b, p->law, p->group, p->term, p->y, p->x);
         if (strcmp(p->group, group))
             continue;
-        if (!q || p->value != q->value ||
-            (limits && !(isnan(p->lo) && isnan(q->lo)) && (p->lo != q->lo || p->hi != q->hi || p->se != q->se)))
+        if (!q || p->value != q->value || (limits && !(same(p->lo, q->lo) && same(p->hi, q->hi) && same(p->se, q->se))))
             return false;
         n++;
     }
@@ -206,6 +207,15 @@ static void check_words(struct dlm_rng *rng)
     dlm_notes_release(&notes);
     dlm_laws_release(&laws);
 
+    make(&y, 1, 6, 1, &dlm_form_loss, flat, 0.05, 0, rng);
+    fit(&y, &dlm_form_loss, &how, &laws, &notes);
+    const struct dlm_law_row *a = find(&laws, "loss", "A");
+    tap_ok(noted(&notes, "A is not determined by these runs: its interval spans more than six orders") && a->hi > 1e6 * a->lo &&
+               isnan(a->se),
+           "six noisy runs determine A no better than from %g to %g: it has no standard error", a->lo, a->hi);
+    dlm_notes_release(&notes);
+    dlm_laws_release(&laws);
+
     make(&y, 1, 12, 1, &dlm_form_loss, steep, 1e-5, 0, rng);
     fit(&y, &dlm_form_loss, &how, &laws, &notes);
     tap_ok(!noted(&notes, "loss law: "), "a clear law is called clear");
@@ -251,6 +261,23 @@ static void check_intervals(struct dlm_rng *rng)
     d.left = skew; /* d = 2, 2, 2, -6: a = -192/(6·48^1.5) = -0.0962; Phi of z/(1 - a z) at ∓1.6449 */
     dlm_draws_interval(&b, &d, 0, &in, &err);
     tap_ok(fabs(in.lo - 253.1) < 2 && fabs(in.hi - 9222.5) < 2, "an accelerated one: %g to %g", in.lo, in.hi);
+
+    /* the standard deviation of 0 to 10000 is 2887.18, at every level; one value far away takes its meaning, and no limit */
+    struct dlm_interval far, half, end;
+    b.kind = DLM_INTERVAL_PERCENTILE;
+    b.level = 0.5;
+    dlm_draws_interval(&b, &d, 0, &half, &err);
+    b.level = 0.95;
+    dlm_draws_interval(&b, &d, 0, &in, &err);
+    tap_ok(fabs(in.se - 2887.18) < 0.01 && half.se == in.se && half.hi - half.lo < 0.6 * (in.hi - in.lo),
+           "the standard error of 0 to 10000 is %g, whatever the level", in.se);
+    for (size_t i = 0; i < DRAWS; i++)
+        at[i] = at[i] < DRAWS - 1 ? at[i] : 1e111;
+    dlm_draws_interval(&b, &d, 0, &far, &err);
+    tap_ok(far.lo == in.lo && far.hi == in.hi && isnan(far.se), "one value of 1e111 leaves the limits, and no standard error");
+    estimate = 9751; /* as the upper limit */
+    dlm_draws_interval(&b, &d, 0, &end, &err);
+    tap_ok(isnan(end.lo) && isnan(end.hi) && isnan(end.se), "nor has an estimate at the end of its interval one");
 }
 
 static void check_curves(void)
