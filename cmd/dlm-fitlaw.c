@@ -5,24 +5,25 @@
 #include "base/number.h"
 #include "base/output.h"
 #include "base/progress.h"
-#include "law/chart.h"
 #include "law/annealing.h"
+#include "law/chart.h"
+#include "law/configuration.h"
 #include "law/curve.h"
+#include "law/databound.h"
 #include "law/epochs.h"
 #include "law/estimate.h"
 #include "law/filter.h"
+#include "law/folder.h"
 #include "law/isoflop.h"
 #include "law/isoloss.h"
 #include "law/optimum.h"
 #include "law/plot.h"
-#include "law/configuration.h"
-#include "law/databound.h"
 #include "law/predict.h"
 #include "law/published.h"
-#include "law/sizes.h"
-#include "law/view.h"
 #include "law/recipe.h"
 #include "law/report.h"
+#include "law/sizes.h"
+#include "law/view.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -485,7 +486,7 @@ static void begin_study(struct call *c)
     c->request.mark = annealed;
     if (!strcmp(report_place(), "-"))
         dlm_frame_misuse(&command, "--output of study is a directory");
-    check(dlm_report_check(report_place(), &err), &err);
+    check(dlm_folder_check(report_place(), &err), &err);
 }
 
 static void say_stage(void *ctx, const char *what)

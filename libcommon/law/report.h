@@ -1,12 +1,6 @@
 /* A whole study: every analysis in its order, as a directory with tables, figures and one report: `dlm-fitlaw study`.
  *
- * The directory is whole or absent: it is made beside its place and renamed. Another directory of that name is refused unless it is
- * empty or an earlier report (files.txt says so); then it is replaced, and files in it that are not of the report move along.
- * Analyses that the rows do not allow are named in the report with what is missing.
- *
- * Two groups are different runs, so their errors are independent: the interval of a difference d = a - b is
- *   d - √((a - a_lo)² + (b_hi - b)²)  to  d + √((a_hi - a)² + (b - b_lo)²)
- * (Zou and Donner 2008), and that of a ratio the same of logarithms.
+ * The directory is whole or absent (folder.h). Analyses that the rows do not allow are named in the report with what is missing.
  */
 #ifndef DLM_LAW_REPORT_H
 #define DLM_LAW_REPORT_H
@@ -24,14 +18,7 @@ struct dlm_report_how {
     void *say_ctx;
 };
 
-/* Is the place free for a report? Asked before hours of work, too. */
-int dlm_report_check(const char *dir, struct dlm_error *err);
-
 /* The study must have been read against x = "flops". */
 int dlm_report_make(const struct dlm_study *s, const struct dlm_report_how *how, struct dlm_notes *notes, struct dlm_error *err);
-
-/* a - b, and a/b for positive ones, with the intervals above; NAN limits where one of them has none. */
-struct dlm_prediction dlm_report_difference(const struct dlm_prediction *a, const struct dlm_prediction *b);
-struct dlm_prediction dlm_report_ratio(const struct dlm_prediction *a, const struct dlm_prediction *b);
 
 #endif
