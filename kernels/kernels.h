@@ -93,6 +93,13 @@ struct dlm_drawn {
 
 enum { DLM_GROUP_ID = 128 }; /* bytes */
 
+/* The shape of a network's passes: B, N, d, m = MLP width, H, h, V as above; head_rows of logits at a time; `train`: with backward and optimizer. */
+struct dlm_shape {
+    size_t B, N, d, m, H, h, V, head_rows;
+    enum dlm_dtype act;
+    bool train;
+};
+
 struct dlm_device; /* one opened device: threads, handles, scratch; used by one host thread at a time */
 
 struct dlm_kernels {
@@ -128,12 +135,24 @@ struct dlm_kernels {
     /* Wait for everything queued. NULL when all went well, else one line that stays until close. */
     const char *(*sync)(struct dlm_device *);
 
+    /* --- scratch ------------------------------------------------------------------------------------------------------------- */
+
+    /* Device memory that calls work in, besides what they are given: bytes for passes of this shape, and for any with fewer sequences, shorter ones or
+     * less of the head. Both NULL in a back end that has it on the host. Calls get what they need in any case; what was reserved is there already, and
+     * a call that finds enough neither allocates nor waits. False: there is no such memory. */
+    size_t (*scratch_of)(struct dlm_device *, const struct dlm_shape *);
+    bool (*scratch_reserve)(struct dlm_device *, size_t bytes);
+    /* Host memory of an opened device that copies to it go through. */
+    size_t stage_bytes;
+
     /* --- several devices ----------------------------------------------------------------------------------------------------- */
 
     /* Collectives among the devices of several processes, or NULL in a back end that leaves them to the host. One process makes the group's id, and every
      * one joins with it and waits for the others. False on failure, which sync tells. close leaves. */
     bool (*group_id)(struct dlm_device *, unsigned char *id /* (DLM_GROUP_ID) */);
     bool (*group_join)(struct dlm_device *, const unsigned char *id, int rank, int size);
+    /* Device memory that joining a group of `size` will take; 0 once joined. */
+    size_t (*group_bytes)(struct dlm_device *, int size);
     /* x f32 or bf16; rank r owns elements bound[r] … bound[r + 1] - 1. Its own become the sum over ranks, added in order of rank in float32; the rest stays. */
     void (*group_reduce_scatter)(struct dlm_device *, dlm_ptr x, enum dlm_dtype type, const size_t *bound /* (size + 1) */);
     /* Every rank gets what the others own. */

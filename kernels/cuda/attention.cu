@@ -146,6 +146,12 @@ void dlm_cuda_attention_cached(struct dlm_device *dev, dlm_ptr o, dlm_ptr keys, 
     forward(dev, p, 1, act);
 }
 
+/* D and du of each query, and a slice's part of the sink's gradients. */
+size_t dlm_attention_scratch(size_t B, size_t N, size_t H, size_t h)
+{
+    return B * H * (2 * N + ceil_div(N, (size_t)SLICE) * 2 * h) * sizeof(float);
+}
+
 void dlm_cuda_attention_backward(struct dlm_device *dev, dlm_ptr dq, dlm_ptr dk, dlm_ptr dv, size_t lddv, dlm_ptr dsink_k,
                                  dlm_ptr dsink_v, dlm_ptr do_, dlm_ptr o, dlm_ptr lse, dlm_ptr q, dlm_ptr k, dlm_ptr v, size_t ldv,
                                  dlm_ptr sink_k, dlm_ptr sink_v, dlm_ptr noisy, enum dlm_attend rule, size_t B, size_t N, size_t H,
@@ -161,7 +167,7 @@ void dlm_cuda_attention_backward(struct dlm_device *dev, dlm_ptr dq, dlm_ptr dk,
     p.lddv = lddv;
     p.tiles = ceil_div(p.N, SLICE);
     const size_t rows = B * H * N, slices = B * H * p.tiles;
-    float *work = static_cast<float *>(dlm_device_scratch(dev, (2 * rows + slices * 2 * h) * sizeof(float)));
+    float *work = static_cast<float *>(dlm_device_scratch(dev, dlm_attention_scratch(B, N, H, h)));
     if (!work)
         return;
     p.D = work;

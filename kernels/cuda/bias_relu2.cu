@@ -7,6 +7,7 @@
 #include "vector.cuh"
 
 static const unsigned THREADS = 128, ROWS = 4;
+static const size_t LEAST = 64, MOST = 256; /* rows of a slice, slices */
 
 /* Grid: groups of ROWS rows, strips. */
 template <typename A, unsigned W> static __global__ void bias_relu2(A *a, const A *u, const float *b, size_t T, size_t m)
@@ -75,13 +76,18 @@ template <typename A> static void forward(struct dlm_device *dev, dlm_ptr a, dlm
                T, m);
 }
 
+size_t dlm_bias_relu2_scratch(size_t T, size_t m)
+{
+    return columns_bytes(T, LEAST, MOST, m);
+}
+
 template <typename A>
 static void backward(struct dlm_device *dev, dlm_ptr du, dlm_ptr db, dlm_ptr da, dlm_ptr u, dlm_ptr b, size_t T, size_t m)
 {
     constexpr unsigned W = 16 / sizeof(A);
     const bool wide = wide_rows(du, m, sizeof(A)) && wide_rows(da, m, sizeof(A)) && wide_rows(u, m, sizeof(A)) && b.at % 16 == 0;
-    const struct columns c = columns_of(T, 64, 256);
-    float *partial = static_cast<float *>(dlm_device_scratch(dev, c.slices * m * sizeof(float)));
+    const struct columns c = columns_of(T, LEAST, MOST);
+    float *partial = static_cast<float *>(dlm_device_scratch(dev, dlm_bias_relu2_scratch(T, m)));
     if (!partial)
         return;
     const dim3 blocks(c.slices, (unsigned)ceil_div(m, (size_t)THREADS * (wide ? W : 1)));

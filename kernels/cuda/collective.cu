@@ -86,6 +86,16 @@ bool dlm_cuda_group_id(struct dlm_device *dev, unsigned char *id)
     return true;
 }
 
+static size_t received_bytes(int size)
+{
+    return (size_t)(size - 1) * CHUNK * sizeof(float);
+}
+
+size_t dlm_cuda_group_bytes(struct dlm_device *dev, int size)
+{
+    return dev->collective || size < 2 ? 0 : received_bytes(size);
+}
+
 bool dlm_cuda_group_join(struct dlm_device *dev, const unsigned char *id, int rank, int size)
 {
     ncclUniqueId u;
@@ -100,7 +110,7 @@ bool dlm_cuda_group_join(struct dlm_device *dev, const unsigned char *id, int ra
     dev->collective = c;
     c->rank = rank;
     c->size = size;
-    return dlm_device_good(dev, cudaMalloc(&c->received, (size_t)(size - 1) * CHUNK * sizeof(float)), "getting room for a group's parts") &&
+    return dlm_device_good(dev, cudaMalloc(&c->received, received_bytes(size)), "getting room for a group's parts") &&
            good(dev, nccl.init(&c->comm, size, u, rank), "joining a group");
 }
 
@@ -192,6 +202,11 @@ bool dlm_cuda_group_id(struct dlm_device *dev, unsigned char *)
 bool dlm_cuda_group_join(struct dlm_device *dev, const unsigned char *, int, int)
 {
     return without(dev);
+}
+
+size_t dlm_cuda_group_bytes(struct dlm_device *, int)
+{
+    return 0;
 }
 
 void dlm_collective_close(struct dlm_device *)

@@ -19,6 +19,13 @@ static inline struct columns columns_of(size_t T, size_t least, size_t most)
     return columns{rows, (unsigned)ceil_div(T, rows)};
 }
 
+/* Bytes of a row of d for each slice of at most T rows: fewer rows may make more slices, up to `most`. */
+static inline size_t columns_bytes(size_t T, size_t least, size_t most, size_t d)
+{
+    const size_t slices = ceil_div(T, least);
+    return (slices < most ? slices : most) * d * sizeof(float);
+}
+
 static const unsigned COLUMNS_GROUPS = 16;
 
 /* Grid: 32 columns a block. Warp g adds slices g, g + 16 …; shared: a row of 32 for each. */

@@ -33,25 +33,45 @@ static void say_no_memory(struct dlm_device *dev, const char *what, size_t bytes
                     (double)all / 1e9);
 }
 
-void *dlm_device_scratch(struct dlm_device *dev, size_t bytes)
+/* False: there is no memory, or the device has failed. */
+static bool scratch_reserve(struct dlm_device *dev, size_t bytes)
 {
     if (dlm_device_failed(dev))
-        return NULL;
-    if (bytes <= dev->scratch_size && dev->scratch)
-        return dev->scratch;
+        return false;
+    if (bytes <= dev->scratch_size)
+        return true;
     if (!dlm_device_good(dev, cudaStreamSynchronize(dev->stream), "waiting for the device"))
-        return NULL;
+        return false;
     cudaFree(dev->scratch);
     dev->scratch = NULL;
     dev->scratch_size = 0;
     if (cudaMalloc(&dev->scratch, bytes) != cudaSuccess) {
         cudaGetLastError(); /* it is told here, and is no later launch's */
         dev->scratch = NULL;
-        say_no_memory(dev, "scratch", bytes);
-        return NULL;
+        return false;
     }
     dev->scratch_size = bytes;
-    return dev->scratch;
+    return true;
+}
+
+void *dlm_device_scratch(struct dlm_device *dev, size_t bytes)
+{
+    if (scratch_reserve(dev, bytes ? bytes : 1))
+        return dev->scratch;
+    if (!dlm_device_failed(dev))
+        say_no_memory(dev, "scratch", bytes);
+    return NULL;
+}
+
+static size_t scratch_of(struct dlm_device *, const struct dlm_shape *s)
+{
+    const size_t T = s->B * s->N;
+    const size_t needs[] = {dlm_norm_scratch(T, s->d),          dlm_qk_rotary_scratch(T, s->d), dlm_attention_scratch(s->B, s->N, s->H, s->h),
+                            dlm_bias_relu2_scratch(T, s->m), dlm_residual_scratch(T, s->d),  dlm_sum_squares_scratch()};
+    size_t most = 0; /* a call has all of it while it runs */
+    for (size_t i = 0; s->train && i < sizeof needs / sizeof *needs; i++) /* forward works in place */
+        most = needs[i] > most ? needs[i] : most;
+    return most;
 }
 
 static void device_close(struct dlm_device *dev)
@@ -247,8 +267,12 @@ static struct dlm_kernels table()
     k.zero = device_zero;
     k.available = device_available;
     k.sync = device_sync;
+    k.scratch_of = scratch_of;
+    k.scratch_reserve = scratch_reserve;
+    k.stage_bytes = STAGE;
     k.group_id = dlm_cuda_group_id;
     k.group_join = dlm_cuda_group_join;
+    k.group_bytes = dlm_cuda_group_bytes;
     k.group_reduce_scatter = dlm_cuda_group_reduce_scatter;
     k.group_all_gather = dlm_cuda_group_all_gather;
     k.linear_pack_size = dlm_cuda_linear_pack_size;

@@ -22,7 +22,7 @@ struct dlm_device {
     size_t shared_most; /* bytes of shared memory that a block may ask for */
     char description[200];
     char failure[300]; /* "" while all is well */
-    void *scratch;     /* grows to what the largest call needs, and stays */
+    void *scratch;     /* what was reserved, or what the largest call needed, and stays */
     size_t scratch_size;
     char *stage;       /* pinned host memory that uploads go through */
     size_t stage_used; /* of it, by copies that may still be queued */
@@ -36,6 +36,13 @@ struct dlm_device {
 /* At least `bytes` of device memory, 256-byte aligned, contents undefined, until the next call of this; NULL, and the device failed, when
  * there is no memory. Queued kernels that use the old scratch end first. */
 void *dlm_device_scratch(struct dlm_device *dev, size_t bytes);
+/* What calls ask of it, which grows with every argument: scratch_of counts with these, too. */
+size_t dlm_norm_scratch(size_t T, size_t d);
+size_t dlm_qk_rotary_scratch(size_t T, size_t d);
+size_t dlm_attention_scratch(size_t B, size_t N, size_t H, size_t h);
+size_t dlm_bias_relu2_scratch(size_t T, size_t m);
+size_t dlm_residual_scratch(size_t T, size_t d);
+size_t dlm_sum_squares_scratch(void);
 /* Keep the first message. */
 void dlm_device_fail(struct dlm_device *dev, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* False, and the device failed, where e is an error; `what` says of what. */
@@ -134,6 +141,7 @@ double dlm_cuda_sum_squares_bf16(struct dlm_device *, dlm_ptr x, size_t n);
 double dlm_cuda_joules(struct dlm_device *);
 bool dlm_cuda_group_id(struct dlm_device *, unsigned char *id);
 bool dlm_cuda_group_join(struct dlm_device *, const unsigned char *id, int rank, int size);
+size_t dlm_cuda_group_bytes(struct dlm_device *, int size);
 void dlm_cuda_group_reduce_scatter(struct dlm_device *, dlm_ptr x, enum dlm_dtype type, const size_t *bound);
 void dlm_cuda_group_all_gather(struct dlm_device *, dlm_ptr x, enum dlm_dtype type, const size_t *bound);
 void dlm_collective_close(struct dlm_device *);

@@ -10,6 +10,7 @@
 
 static const unsigned THREADS = 1024; /* at most */
 static const size_t REDUCE = 128;     /* bytes at the head of shared memory for block_reduce */
+static const size_t LEAST = 16, MOST = 1024; /* rows of a slice, slices */
 
 template <typename A, unsigned W>
 static __global__ void __launch_bounds__(THREADS, 1) norm(A *y, float *rstd, const float *x, const float *gamma, size_t d, float eps, bool kept)
@@ -135,12 +136,17 @@ static void forward(struct dlm_device *dev, dlm_ptr y, dlm_ptr rstd, dlm_ptr x, 
                dlm_at<A>(y), dlm_at<float>(rstd), dlm_at<float>(x), dlm_at<float>(gamma), d, eps, kept);
 }
 
+size_t dlm_norm_scratch(size_t T, size_t d)
+{
+    return columns_bytes(T, LEAST, MOST, d);
+}
+
 template <typename A>
 static void backward(struct dlm_device *dev, dlm_ptr dx, dlm_ptr dgamma, dlm_ptr dy, dlm_ptr x, dlm_ptr rstd, dlm_ptr gamma, size_t T, size_t d)
 {
     const bool wide = wide_rows(x, d, 4) && wide_rows(dx, d, 4) && wide_rows(dy, d, sizeof(A)) && gamma.at % 16 == 0;
-    const struct columns c = columns_of(T, 16, 1024);
-    float *partial = static_cast<float *>(dlm_device_scratch(dev, c.slices * d * sizeof(float)));
+    const struct columns c = columns_of(T, LEAST, MOST);
+    float *partial = static_cast<float *>(dlm_device_scratch(dev, dlm_norm_scratch(T, d)));
     if (!partial)
         return;
     const size_t stage = d * (2 * sizeof(float) + sizeof(A)), room = REDUCE + d * sizeof(float);

@@ -10,6 +10,7 @@
 
 static const unsigned FORWARD_THREADS = 512, BACKWARD_THREADS = 256; /* at most */
 static const size_t REDUCE = 128; /* bytes at the head of shared memory for block_reduce */
+static const size_t LEAST = 16, MOST = 1024; /* rows of a slice, slices */
 
 /* Pairs p … p + W - 1 of a row: where the first of each lies, the second being h/2 on. */
 DLM_DEVICE size_t pair_at(unsigned p, unsigned half, unsigned *within)
@@ -208,6 +209,11 @@ static void forward(struct dlm_device *dev, dlm_ptr qh, dlm_ptr kh, dlm_ptr rstd
                dlm_at<A>(qkv), dlm_at<float>(gamma_q), dlm_at<float>(gamma_k), dlm_at<float>(rope), (unsigned)N, (unsigned)H, (unsigned)h, eps, kept);
 }
 
+size_t dlm_qk_rotary_scratch(size_t T, size_t d)
+{
+    return 2 * columns_bytes(T, LEAST, MOST, d);
+}
+
 template <typename A>
 static void backward(struct dlm_device *dev, dlm_ptr dqkv, dlm_ptr dgamma_q, dlm_ptr dgamma_k, dlm_ptr dqh, dlm_ptr dkh, dlm_ptr qkv, dlm_ptr rstd,
                      dlm_ptr gamma_q, dlm_ptr gamma_k, dlm_ptr rope, size_t B, size_t N, size_t H, size_t h)
@@ -216,8 +222,8 @@ static void backward(struct dlm_device *dev, dlm_ptr dqkv, dlm_ptr dgamma_q, dlm
     const size_t d = H * h, T = B * N, stage = 2 * d * sizeof(A), room = REDUCE + d * sizeof(float);
     const bool wide = h / 2 % W == 0 && wide_rows(dqkv, d, sizeof(A)) && wide_rows(dqh, d, sizeof(A)) && wide_rows(dkh, d, sizeof(A)) &&
                       wide_rows(qkv, d, sizeof(A)) && wide_rows(rope, h, 4) && gamma_q.at % 16 == 0 && gamma_k.at % 16 == 0;
-    const struct columns c = columns_of(T, 16, 1024);
-    float *partial = static_cast<float *>(dlm_device_scratch(dev, 2 * c.slices * d * sizeof(float)));
+    const struct columns c = columns_of(T, LEAST, MOST);
+    float *partial = static_cast<float *>(dlm_device_scratch(dev, dlm_qk_rotary_scratch(T, d)));
     if (!partial)
         return;
     const unsigned stages = room + 2 * stage <= dev->shared_most ? 2 : room + stage <= dev->shared_most ? 1 : 0;

@@ -4,6 +4,7 @@
 #include "vector.cuh"
 
 static const unsigned THREADS = 128, ROWS = 4;
+static const size_t LEAST = 64, MOST = 256; /* rows of a slice, slices */
 
 /* Grid: groups of ROWS rows, strips. */
 template <typename A, unsigned W> static __global__ void residual(float *x, const A *y, const float *b, size_t T, size_t d, float scale)
@@ -69,12 +70,17 @@ template <typename A> static void forward(struct dlm_device *dev, dlm_ptr x, dlm
                scale);
 }
 
+size_t dlm_residual_scratch(size_t T, size_t d)
+{
+    return columns_bytes(T, LEAST, MOST, d);
+}
+
 template <typename A> static void backward(struct dlm_device *dev, dlm_ptr dy, dlm_ptr db, dlm_ptr dx, size_t T, size_t d, float scale)
 {
     const bool wide = wide_rows(dx, d, 4) && wide_rows(dy, d, sizeof(A));
-    const struct columns c = columns_of(T, 64, 256);
+    const struct columns c = columns_of(T, LEAST, MOST);
     float *partial = NULL;
-    if (db.at && !(partial = static_cast<float *>(dlm_device_scratch(dev, c.slices * d * sizeof(float)))))
+    if (db.at && !(partial = static_cast<float *>(dlm_device_scratch(dev, dlm_residual_scratch(T, d)))))
         return;
     const dim3 blocks(c.slices, (unsigned)ceil_div(d, (size_t)THREADS * (wide ? 4 : 1)));
     dlm_launch(dev, "residual_backward", wide ? residual_backward<A, 4> : residual_backward<A, 1>, blocks, THREADS, 0, dlm_at<A>(dy), partial,

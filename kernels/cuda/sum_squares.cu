@@ -24,13 +24,18 @@ template <typename A, unsigned W> static __global__ void sum_squares(double *par
         part[blockIdx.x] = sum;
 }
 
+size_t dlm_sum_squares_scratch(void)
+{
+    return SLICES * sizeof(double);
+}
+
 template <typename A> static double sum_of(struct dlm_device *dev, dlm_ptr x, size_t n)
 {
     constexpr unsigned W = 16 / sizeof(A);
     const bool wide = x.at % 16 == 0;
     const size_t least = FLIGHT * THREADS * W, share = ceil_div(ceil_div(n, SLICES), (size_t)W) * W, each = share < least ? least : share,
                  slices = ceil_div(n, each);
-    double *part = static_cast<double *>(dlm_device_scratch(dev, SLICES * sizeof(double))), host[SLICES], total = 0;
+    double *part = static_cast<double *>(dlm_device_scratch(dev, dlm_sum_squares_scratch())), host[SLICES], total = 0;
     if (!part || !n)
         return 0;
     dlm_launch(dev, "sum_squares", wide ? sum_squares<A, W> : sum_squares<A, 1>, dim3((unsigned)slices), THREADS, THREADS / 32 * sizeof(double), part,

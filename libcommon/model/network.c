@@ -256,17 +256,31 @@ static struct plan make_eval_plan(const struct dlm_backend *b, const struct dlm_
     return make_plan(b, c, &eval, l);
 }
 
+/* What the device's calls work in, in passes with and without gradient. */
+static size_t scratch_of(const struct dlm_backend *b, const struct plan *p, const struct plan *e, const struct dlm_network_plan *want)
+{
+    const struct plan *of[] = {p, e};
+    size_t most = 0;
+    for (int i = 0; b->k->scratch_of && i < 2; i++) {
+        const struct dlm_shape s = {.B = of[i]->B, .N = of[i]->N, .d = of[i]->d, .m = of[i]->m, .H = of[i]->H, .h = of[i]->h, .V = of[i]->V,
+                                    .head_rows = larger(of[i]->head_rows, of[i]->eval_rows), .act = want->act, .train = !i && want->train};
+        most = larger(most, b->k->scratch_of(b->dev, &s));
+    }
+    return most;
+}
+
 struct dlm_network_memory dlm_network_memory_of(const struct dlm_backend *b, const struct dlm_config *c, const struct dlm_network_plan *want)
 {
     struct dlm_layout l;
     struct dlm_error ignored;
-    struct dlm_network_memory m = {SIZE_MAX, SIZE_MAX, SIZE_MAX, SIZE_MAX, SIZE_MAX};
+    struct dlm_network_memory m = {SIZE_MAX, SIZE_MAX, SIZE_MAX, SIZE_MAX, SIZE_MAX, SIZE_MAX};
     if (dlm_layout_init(&l, c, &ignored))
         return m;
     struct plan p = make_plan(b, c, want, &l), e = make_eval_plan(b, c, want, &l);
     dlm_layout_release(&l);
     if (!p.overflow && !e.overflow)
-        m = (struct dlm_network_memory){p.weights, p.gradients, p.packs, larger(p.activations, e.activations), larger(p.head, e.head)};
+        m = (struct dlm_network_memory){p.weights, p.gradients, p.packs, larger(p.activations, e.activations), larger(p.head, e.head),
+                                        scratch_of(b, &p, &e, want)};
     return m;
 }
 
@@ -327,7 +341,7 @@ static int upload_rope(struct dlm_network *m, struct dlm_error *err)
     return word ? dlm_fail(err, DLM_EIO, "%s: %s", m->b.k->name, word) : 0;
 }
 
-static int allocate(struct dlm_network *m, struct dlm_error *err)
+static int allocate(struct dlm_network *m, size_t scratch, struct dlm_error *err)
 {
     const struct plan *p = &m->plans[0], *e = &m->plans[1];
     const size_t activations = larger(p->activations, e->activations), head = larger(p->head, e->head);
@@ -335,7 +349,7 @@ static int allocate(struct dlm_network *m, struct dlm_error *err)
         dlm_ptr *to;
         size_t size;
     } wants[] = {{&m->weights, p->weights}, {&m->gradients, p->gradients}, {&m->packs, p->packs}, {&m->activations, activations}, {&m->head, head}};
-    double all = 0;
+    double all = (double)scratch;
     for (int i = 0; i < 5; i++)
         all += (double)wants[i].size;
     const bool overflow = p->overflow || e->overflow;
@@ -345,6 +359,7 @@ static int allocate(struct dlm_network *m, struct dlm_error *err)
             *wants[i].to = dlm_backend_alloc(&m->b, wants[i].size);
             good = wants[i].to->at != 0;
         }
+    good = good && (!scratch || m->b.k->scratch_reserve(m->b.dev, scratch));
     const size_t R = m->stage = larger(larger(p->head_rows, e->head_rows), p->eval_rows);
     if (good) {
         m->stage_ids = calloc(3 * R, sizeof *m->stage_ids);
@@ -356,8 +371,9 @@ static int allocate(struct dlm_network *m, struct dlm_error *err)
     if (overflow)
         return dlm_fail(err, DLM_ENOMEM, "no memory for the model: %zu sequences of %zu tokens need more than can be counted", p->B, p->N);
     return dlm_fail(err, DLM_ENOMEM,
-                    "no memory for the model: %.3g GB needed (weights %.3g, gradients %.3g, packed weights %.3g, activations %.3g, head %.3g)", all / 1e9,
-                    (double)p->weights / 1e9, (double)p->gradients / 1e9, (double)p->packs / 1e9, (double)activations / 1e9, (double)head / 1e9);
+                    "no memory for the model: %.3g GB needed (weights %.3g, gradients %.3g, packed weights %.3g, activations %.3g, head %.3g, scratch %.3g)", all / 1e9,
+                    (double)p->weights / 1e9, (double)p->gradients / 1e9, (double)p->packs / 1e9, (double)activations / 1e9, (double)head / 1e9,
+                    (double)scratch / 1e9);
 }
 
 int dlm_network_new(struct dlm_network **out, const struct dlm_backend *b, const struct dlm_config *c, const struct dlm_network_plan *want,
@@ -385,7 +401,7 @@ int dlm_network_new(struct dlm_network **out, const struct dlm_backend *b, const
         m->plans[0] = make_plan(b, c, want, &m->layout);
         m->plans[1] = make_eval_plan(b, c, want, &m->layout);
         m->p = &m->plans[0];
-        rc = allocate(m, err);
+        rc = allocate(m, m->plans[0].overflow || m->plans[1].overflow ? 0 : scratch_of(b, &m->plans[0], &m->plans[1], want), err);
     }
     if (!rc)
         rc = upload_rope(m, err);

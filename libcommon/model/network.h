@@ -58,10 +58,11 @@ struct dlm_network_plan {
 /* Bytes on the device, before anything is allocated. */
 struct dlm_network_memory {
     size_t weights, gradients, packs, activations, head; /* optimizer state is run/'s */
+    size_t scratch; /* that the device's calls work in: the device's own, not in an arena */
 };
 struct dlm_network_memory dlm_network_memory_of(const struct dlm_backend *b, const struct dlm_config *c, const struct dlm_network_plan *p);
 
-/* Weights are zero until uploaded. DLM_ENOMEM says how much was needed. The backend outlives the network. */
+/* Weights are zero until uploaded. The device then has its scratch, too: no pass allocates. DLM_ENOMEM says how much was needed. The backend outlives the network. */
 int dlm_network_new(struct dlm_network **out, const struct dlm_backend *b, const struct dlm_config *c, const struct dlm_network_plan *p,
                     struct dlm_error *err);
 void dlm_network_free(struct dlm_network *m);

@@ -23,7 +23,7 @@ struct dlm_memory dlm_memory_of(const struct dlm_backend *b, const struct dlm_co
     const struct dlm_network_memory n = dlm_network_memory_of(b, c, plan);
     struct dlm_layout l;
     struct dlm_error ignored;
-    struct dlm_memory m = {.total = INFINITY, .device = INFINITY};
+    struct dlm_memory m = {.total = INFINITY, .device = INFINITY, .arena = INFINITY};
     if (n.weights == SIZE_MAX || dlm_layout_init(&l, c, &ignored))
         return m;
     const size_t n_short = dlm_network_short_of(&l, plan);
@@ -38,11 +38,14 @@ struct dlm_memory dlm_memory_of(const struct dlm_backend *b, const struct dlm_co
                             .average = ask->average ? part((to - from) * sizeof(float)) : 0,
                             .packed = part(n.packs),
                             .activations = part(n.activations),
-                            .head = part(n.head)};
+                            .head = part(n.head),
+                            .scratch = part(n.scratch),
+                            .group = ask->processes > 1 && b->k->group_bytes ? part(b->k->group_bytes(b->dev, ask->processes)) : 0};
     const size_t most = plan->batch > plan->eval_batch ? plan->batch : plan->eval_batch; /* of a pass, training or not */
     const double pass = dlm_pass_device_bytes(most, plan->seq_len);
-    m.device = m.weights + m.gradients + m.optimizer + m.average + m.packed + m.activations + m.head + pass;
-    m.batch = dlm_pass_host_bytes(most, plan->seq_len) + pass;
+    m.arena = m.weights + m.gradients + m.optimizer + m.average + m.packed + m.activations + m.head + pass;
+    m.device = m.arena + m.scratch + m.group;
+    m.batch = dlm_pass_host_bytes(most, plan->seq_len) + (double)b->k->stage_bytes + pass;
     m.checkpoint = 2.0 * DLM_ST_PIECE * sizeof(float) + (ask->processes > 1 ? DLM_GROUP_STAGE * sizeof(float) : 0);
     m.total = m.device + (m.batch - pass) + m.checkpoint;
     return m;
@@ -51,8 +54,9 @@ struct dlm_memory dlm_memory_of(const struct dlm_backend *b, const struct dlm_co
 struct dlm_room dlm_room_here(const struct dlm_backend *b, int sharers)
 {
     const double own = b->k->available ? (double)b->k->available(b->dev) : 0;
-    if (own > 0) /* a device's libraries take a little for themselves later on */
-        return (struct dlm_room){0.97 * own, true};
+    /* CUDA loads a kernel's code when it is first launched, its libraries' too, and rounds what it gives; a group's library connects at the first exchange. */
+    if (own > 0)
+        return (struct dlm_room){0.99 * own, true};
     return (struct dlm_room){(double)dlm_build_memory() / sharers, false};
 }
 

@@ -1,4 +1,5 @@
-/* What training takes, by kind, in bytes: the one sum that --plan prints, that a run checks before it allocates, and that its arena is cut to. */
+/* What training takes, by kind, in bytes: the one sum that --plan prints, that a run checks before it allocates, and that its arena is cut to. What a
+ * device takes when it is opened is not in it: its context, and room for matrix products, which is no longer free. */
 #ifndef DLM_RUN_MEMORY_H
 #define DLM_RUN_MEMORY_H
 
@@ -13,10 +14,13 @@ struct dlm_memory_ask {
 
 struct dlm_memory {
     double weights, gradients, optimizer, average, packed, activations, head; /* on the device; average: of --ema */
+    double scratch;     /* that the device's calls work in */
+    double group;       /* what comes from other processes' devices, where that is not on the device already */
     double batch;       /* ids, levels, rows of a pass, on the device and on the host */
     double checkpoint;  /* a piece of a checkpoint on its way, on the host */
     double total;       /* of all, since a CPU's memory is the host's */
-    double device;      /* of all on the device: the arena */
+    double device;      /* of all on the device */
+    double arena;       /* of it, what the run allocates at once and shares out itself: all but scratch and group */
 };
 
 /* INFINITY where a size cannot be counted. */

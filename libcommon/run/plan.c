@@ -84,7 +84,8 @@ static void print(FILE *f, const struct dlm_settings *s, const struct dlm_config
         const char *name;
         double bytes;
     } kinds[] = {{"memory_weights", m->weights}, {"memory_gradients", m->gradients}, {"memory_optimizer", m->optimizer}, {"memory_average", m->average},
-                 {"memory_packed", m->packed}, {"memory_activations", m->activations}, {"memory_head", m->head}, {"memory_batch", m->batch},
+                 {"memory_packed", m->packed}, {"memory_activations", m->activations}, {"memory_head", m->head},
+                 {"memory_scratch", m->scratch}, {"memory_group", m->group}, {"memory_batch", m->batch},
                  {"memory_checkpoint", m->checkpoint}, {"memory_total", m->total}, {"memory_device", m->device}, {"memory_free", room.bytes}};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         fprintf(f, "%s\t%.0f\tbytes\n", kinds[i].name, kinds[i].bytes);

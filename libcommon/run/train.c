@@ -790,10 +790,10 @@ static int allocate(struct trainer *t, struct dlm_error *err)
         return refuse_memory(t, &m, &ask, room, err);
     const struct dlm_network_plan plan = ask.plan;
     const size_t most = plan.batch > plan.eval_batch ? plan.batch : plan.eval_batch;
-    t->arena.size = (size_t)m.device;
+    t->arena.size = (size_t)m.arena;
     t->arena.at = t->backend.k->alloc(t->backend.dev, t->arena.size);
     if (!t->arena.at.at)
-        return dlm_fail(err, DLM_ENOMEM, "no memory for this model: %.2f GB in one piece were refused", m.device * 1e-9);
+        return dlm_fail(err, DLM_ENOMEM, "no memory for this model: %.2f GB in one piece were refused", m.arena * 1e-9);
     t->backend.arena = &t->arena;
     size_t from, to;
     rc = dlm_network_new(&t->network, &t->backend, &t->config, &plan, err);
