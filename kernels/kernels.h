@@ -266,9 +266,11 @@ struct dlm_kernels {
     /* z u32 (B, N): position p of row b draws w = philox(seed, example[b], p, purpose): keep x where w0 < keep[b,p]; else a uniform id
      * where w1 < uniform[b,p], namely u = ⌊w2·ids/2³²⌋, one more from the id `skip` on; else the mask. keep, uniform u64 (B, N) are
      * ⌊α·2³²⌋ and ⌊ρ·2³²⌋, 2³² meaning always; example u64 (B). A clean position has keep = 2³². Of V ids, q of method.md §1 is ids = V-1
-     * and skip = mask; the released code's draw, which may return the mask, is ids = V and skip = UINT32_MAX. */
-    void (*corrupt)(struct dlm_device *, dlm_ptr z, dlm_ptr x, dlm_ptr keep, dlm_ptr uniform, dlm_ptr example, size_t B, size_t N,
-                    uint64_t seed, uint32_t purpose, uint32_t ids, uint32_t skip, uint32_t mask);
+     * and skip = mask; the released code's draw, which may return the mask, is ids = V and skip = UINT32_MAX.
+     * All are arrays of the host, which chooses by z which rows are scored, and z is there on return. What is queued is not waited for: so the next pass
+     * is made ready while the device is still at this one. */
+    void (*corrupt)(struct dlm_device *, uint32_t *z, const uint32_t *x, const uint64_t *keep, const uint64_t *uniform, const uint64_t *example, size_t B,
+                    size_t N, uint64_t seed, uint32_t purpose, uint32_t ids, uint32_t skip, uint32_t mask);
 
     /* --- optimizer ----------------------------------------------------------------------------------------------------------- */
 

@@ -4,14 +4,11 @@
 
 #include "../philox.h"
 
-void dlm_cpu_corrupt(struct dlm_device *dev, dlm_ptr z_, dlm_ptr x_, dlm_ptr keep_, dlm_ptr uniform_, dlm_ptr example_, size_t B,
-                     size_t N, uint64_t seed, uint32_t purpose, uint32_t ids, uint32_t skip, uint32_t mask)
+void dlm_cpu_corrupt(struct dlm_device *dev, uint32_t *z, const uint32_t *x, const uint64_t *keep, const uint64_t *uniform, const uint64_t *example,
+                     size_t B, size_t N, uint64_t seed, uint32_t purpose, uint32_t ids, uint32_t skip, uint32_t mask)
 {
     if (dlm_device_failed(dev))
         return;
-    uint32_t *z = dlm_at(z_);
-    const uint32_t *x = dlm_at(x_);
-    const uint64_t *keep = dlm_at(keep_), *uniform = dlm_at(uniform_), *example = dlm_at(example_);
 #pragma omp parallel for num_threads(dev->threads) schedule(static)
     for (size_t b = 0; b < B; b++)
         for (size_t p = 0; p < N; p++) {

@@ -127,8 +127,8 @@ void dlm_cpu_cross_entropy(struct dlm_device *, dlm_ptr nll, dlm_ptr dlogits, dl
                            uint32_t mask, enum dlm_dtype act);
 void dlm_cpu_shares(struct dlm_device *, dlm_ptr p, dlm_ptr logits, size_t n, size_t V, uint32_t mask, float scale);
 void dlm_cpu_draw(struct dlm_device *, dlm_ptr drawn, dlm_ptr p, dlm_ptr draw, size_t n, size_t V, uint32_t mask);
-void dlm_cpu_corrupt(struct dlm_device *, dlm_ptr z, dlm_ptr x, dlm_ptr keep, dlm_ptr uniform, dlm_ptr example, size_t B,
-                     size_t N, uint64_t seed, uint32_t purpose, uint32_t ids, uint32_t skip, uint32_t mask);
+void dlm_cpu_corrupt(struct dlm_device *, uint32_t *z, const uint32_t *x, const uint64_t *keep, const uint64_t *uniform, const uint64_t *example,
+                     size_t B, size_t N, uint64_t seed, uint32_t purpose, uint32_t ids, uint32_t skip, uint32_t mask);
 void dlm_cpu_laprop(struct dlm_device *, dlm_ptr theta, dlm_ptr mu, dlm_ptr nu, dlm_ptr grad, size_t n, float lr, float b1,
                     float b2, float eps, float weight_decay, float grad_scale);
 void dlm_cpu_adamw(struct dlm_device *, dlm_ptr theta, dlm_ptr m, dlm_ptr v, dlm_ptr grad, size_t n, float lr, float b1, float b2,

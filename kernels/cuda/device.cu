@@ -79,6 +79,7 @@ static void device_close(struct dlm_device *dev)
     if (!dev)
         return;
     dlm_collective_close(dev);
+    dlm_aside_close(dev);
     if (dev->gemm)
         dlm_gemm_close(dev);
     cudaFree(dev->scratch);

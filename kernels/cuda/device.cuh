@@ -1,7 +1,7 @@
 /* The CUDA device: one stream, scratch and the sticky failure, and the launch that every kernel file goes through.
  *
- * Not for anything outside kernels/cuda. A dlm_ptr is an address of device memory. Everything is queued on one stream; only download,
- * sync, sum_squares, alloc and a growing scratch wait. Results depend on sizes alone, never on the number of multiprocessors: sums
+ * Not for anything outside kernels/cuda. A dlm_ptr is an address of device memory. Everything is queued on one stream but the
+ * corruption, which waits for itself alone; only download, sync, sum_squares, alloc and a growing scratch wait for that. Results depend on sizes alone, never on the number of multiprocessors: sums
  * over rows are cut into slices by shape, written to scratch and added in order, and no floating-point number is ever summed by atomics.
  */
 #ifndef DLM_CUDA_DEVICE_CUH
@@ -27,6 +27,7 @@ struct dlm_device {
     char *stage;       /* pinned host memory that uploads go through */
     size_t stage_used; /* of it, by copies that may still be queued */
     struct dlm_gemm *gemm;
+    struct dlm_aside *aside; /* what the corruption has of its own; corrupt.cu */
     bool meter_known; /* whether there is a meter: energy.cu */
     void *meter;
     int (*meter_read)(void *meter, unsigned long long *millijoules);
@@ -63,11 +64,11 @@ template <typename T> static __host__ __device__ inline T ceil_div(T n, T by)
     return (n + by - 1) / by;
 }
 
-/* kernel<<<blocks, threads, shared>>>(args) on the device's stream. Does nothing on a failed device or with no blocks. Kernels that want
+/* kernel<<<blocks, threads, shared>>>(args) on a stream. Does nothing on a failed device or with no blocks. Kernels that want
  * more than 48 KB of shared memory say so by asking for it. */
 template <typename... P, typename... A>
-static inline void dlm_launch(struct dlm_device *dev, const char *name, void (*kernel)(P...), dim3 blocks, unsigned threads, size_t shared,
-                              A... args)
+static inline void dlm_launch_on(struct dlm_device *dev, cudaStream_t stream, const char *name, void (*kernel)(P...), dim3 blocks, unsigned threads,
+                                 size_t shared, A... args)
 {
     if (dlm_device_failed(dev) || !blocks.x || !blocks.y || !blocks.z)
         return;
@@ -75,11 +76,19 @@ static inline void dlm_launch(struct dlm_device *dev, const char *name, void (*k
         !dlm_device_good(dev, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared), name))
         return;
 #ifdef __CUDACC__
-    kernel<<<blocks, threads, shared, dev->stream>>>(static_cast<P>(args)...);
+    kernel<<<blocks, threads, shared, stream>>>(static_cast<P>(args)...);
 #else
-    emulated_launch(dev->stream, blocks, dim3(threads), shared, [=] { kernel(static_cast<P>(args)...); });
+    emulated_launch(stream, blocks, dim3(threads), shared, [=] { kernel(static_cast<P>(args)...); });
 #endif
     dlm_device_good(dev, cudaGetLastError(), name);
+}
+
+/* On the device's stream, as all but the corruption is. */
+template <typename... P, typename... A>
+static inline void dlm_launch(struct dlm_device *dev, const char *name, void (*kernel)(P...), dim3 blocks, unsigned threads, size_t shared,
+                              A... args)
+{
+    dlm_launch_on(dev, dev->stream, name, kernel, blocks, threads, shared, args...);
 }
 
 /* Call `f<float>` or `f<bf16>`. */
@@ -123,8 +132,8 @@ void dlm_cuda_cross_entropy(struct dlm_device *, dlm_ptr nll, dlm_ptr dlogits, d
                            uint32_t mask, enum dlm_dtype act);
 void dlm_cuda_shares(struct dlm_device *, dlm_ptr p, dlm_ptr logits, size_t n, size_t V, uint32_t mask, float scale);
 void dlm_cuda_draw(struct dlm_device *, dlm_ptr drawn, dlm_ptr p, dlm_ptr draw, size_t n, size_t V, uint32_t mask);
-void dlm_cuda_corrupt(struct dlm_device *, dlm_ptr z, dlm_ptr x, dlm_ptr keep, dlm_ptr uniform, dlm_ptr example, size_t B,
-                     size_t N, uint64_t seed, uint32_t purpose, uint32_t ids, uint32_t skip, uint32_t mask);
+void dlm_cuda_corrupt(struct dlm_device *, uint32_t *z, const uint32_t *x, const uint64_t *keep, const uint64_t *uniform, const uint64_t *example,
+                      size_t B, size_t N, uint64_t seed, uint32_t purpose, uint32_t ids, uint32_t skip, uint32_t mask);
 void dlm_cuda_laprop(struct dlm_device *, dlm_ptr theta, dlm_ptr mu, dlm_ptr nu, dlm_ptr grad, size_t n, float lr, float b1,
                     float b2, float eps, float weight_decay, float grad_scale);
 void dlm_cuda_adamw(struct dlm_device *, dlm_ptr theta, dlm_ptr m, dlm_ptr v, dlm_ptr grad, size_t n, float lr, float b1, float b2,
@@ -145,6 +154,9 @@ size_t dlm_cuda_group_bytes(struct dlm_device *, int size);
 void dlm_cuda_group_reduce_scatter(struct dlm_device *, dlm_ptr x, enum dlm_dtype type, const size_t *bound);
 void dlm_cuda_group_all_gather(struct dlm_device *, dlm_ptr x, enum dlm_dtype type, const size_t *bound);
 void dlm_collective_close(struct dlm_device *);
+void dlm_aside_close(struct dlm_device *);
+/* Pinned memory of the host that it takes at its first call. */
+size_t dlm_aside_bytes(void);
 
 /* linear_pack.cu */
 size_t dlm_cuda_linear_pack_size(struct dlm_device *, size_t O, size_t I, enum dlm_dtype act);

@@ -147,10 +147,11 @@ static int score(struct dlm_network *m, struct dlm_pass *pass, const struct dlm_
             pass->example[b] = draw;
             pass->noise[b] = plan->noise;
         }
-        int rc = 0;
-        if (plan->autoregressive)
-            rc = dlm_pass_autoregressive(pass, m, B, false, err);
-        else if (!(rc = dlm_pass_corrupt(pass, B, plan->seed, DLM_RNG_EVAL_CORRUPT, err)))
+        int rc;
+        if (plan->autoregressive) {
+            if (!(rc = dlm_pass_shift(pass, B, err)))
+                rc = dlm_pass_autoregressive(pass, m, B, false, err);
+        } else if (!(rc = dlm_pass_corrupt(pass, B, plan->seed, DLM_RNG_EVAL_CORRUPT, err)))
             rc = dlm_pass_diffusion(pass, m, B, false, err);
         if (!rc)
             rc = dlm_network_sync(m, err);

@@ -24,13 +24,9 @@ int dlm_pass_new(struct dlm_pass *p, const struct dlm_backend *b, const struct d
     p->uniform = calloc(T, sizeof *p->uniform);
     bool host = p->x && p->log_snr && p->noisy && p->example && p->noise && p->z && p->terms && p->at && p->target && p->zs && p->row && p->keep &&
                 p->uniform;
-    p->d_x = dlm_backend_alloc(b, T * 4);
     p->d_z = dlm_backend_alloc(b, T * 4);
-    p->d_keep = dlm_backend_alloc(b, T * 8);
-    p->d_uniform = dlm_backend_alloc(b, T * 8);
-    p->d_example = dlm_backend_alloc(b, max_batch * 8);
     p->d_noisy = dlm_backend_alloc(b, T);
-    if (!host || !p->d_x.at || !p->d_z.at || !p->d_keep.at || !p->d_uniform.at || !p->d_example.at || !p->d_noisy.at) {
+    if (!host || !p->d_z.at || !p->d_noisy.at) {
         dlm_pass_release(p);
         return dlm_fail(err, DLM_ENOMEM, "no memory for a batch of %zu sequences of %zu tokens", max_batch, N);
     }
@@ -48,8 +44,7 @@ double dlm_pass_host_bytes(size_t max_batch, size_t N)
 double dlm_pass_device_bytes(size_t max_batch, size_t N)
 {
     const size_t T = max_batch * N;
-    return 2.0 * (double)dlm_arena_part(T * 4) + 2.0 * (double)dlm_arena_part(T * 8) + (double)dlm_arena_part(max_batch * 8) +
-           (double)dlm_arena_part(T);
+    return (double)dlm_arena_part(T * 4) + (double)dlm_arena_part(T);
 }
 
 void dlm_pass_release(struct dlm_pass *p)
@@ -57,7 +52,7 @@ void dlm_pass_release(struct dlm_pass *p)
     void *host[] = {p->x, p->log_snr, p->noisy, p->example, p->noise, p->z, p->terms, p->at, p->target, p->zs, p->row, p->keep, p->uniform};
     for (size_t i = 0; i < sizeof host / sizeof *host; i++)
         free(host[i]);
-    dlm_ptr device[] = {p->d_x, p->d_z, p->d_keep, p->d_uniform, p->d_example, p->d_noisy};
+    dlm_ptr device[] = {p->d_z, p->d_noisy};
     for (size_t i = 0; p->b.dev && i < sizeof device / sizeof *device; i++)
         if (device[i].at)
             dlm_backend_free(&p->b, device[i]);
@@ -74,7 +69,6 @@ static int check_ids(const struct dlm_pass *p, size_t T, struct dlm_error *err)
 
 int dlm_pass_corrupt_drawn(struct dlm_pass *p, size_t B, uint64_t seed, uint32_t purpose, bool any, struct dlm_error *err)
 {
-    const struct dlm_kernels *k = p->b.k;
     size_t N = p->N, T = B * N;
     uint32_t V = (uint32_t)p->V;
     int rc = check_ids(p, T, err);
@@ -93,15 +87,7 @@ int dlm_pass_corrupt_drawn(struct dlm_pass *p, size_t B, uint64_t seed, uint32_t
             dlm_noise_thresholds(n, p->log_snr[t], &p->keep[t], &p->uniform[t]);
         }
     }
-    struct dlm_device *dev = p->b.dev;
-    k->upload(dev, p->d_x, p->x, T * 4);
-    k->upload(dev, p->d_keep, p->keep, T * 8);
-    k->upload(dev, p->d_uniform, p->uniform, T * 8);
-    k->upload(dev, p->d_example, p->example, B * 8);
-    k->upload(dev, p->d_noisy, p->noisy, T);
-    k->corrupt(dev, p->d_z, p->d_x, p->d_keep, p->d_uniform, p->d_example, B, N, seed, purpose, any ? V : V - 1, any ? UINT32_MAX : p->mask,
-               p->mask);
-    k->download(dev, p->z, p->d_z, T * 4);
+    p->b.k->corrupt(p->b.dev, p->z, p->x, p->keep, p->uniform, p->example, B, N, seed, purpose, any ? V : V - 1, any ? UINT32_MAX : p->mask, p->mask);
     size_t n = 0;
     for (size_t t = 0; t < T; t++) {
         if (!p->noisy[t])
@@ -123,17 +109,7 @@ int dlm_pass_corrupt(struct dlm_pass *p, size_t B, uint64_t seed, uint32_t purpo
     return dlm_pass_corrupt_drawn(p, B, seed, purpose, false, err);
 }
 
-int dlm_pass_diffusion(struct dlm_pass *p, struct dlm_network *m, size_t B, bool gradient, struct dlm_error *err)
-{
-    /* The prefix rule equals full visibility where nothing is clean, so one rule serves every batch. */
-    dlm_network_forward(m, p->d_z, p->d_noisy, DLM_ATTEND_PREFIX, B);
-    int rc = dlm_network_diffusion_loss(m, &p->scored, gradient, p->terms, err);
-    if (!rc && gradient)
-        dlm_network_backward(m);
-    return rc;
-}
-
-int dlm_pass_autoregressive(struct dlm_pass *p, struct dlm_network *m, size_t B, bool gradient, struct dlm_error *err)
+int dlm_pass_shift(struct dlm_pass *p, size_t B, struct dlm_error *err)
 {
     size_t N = p->N, T = B * N;
     int rc = check_ids(p, T, err);
@@ -145,9 +121,27 @@ int dlm_pass_autoregressive(struct dlm_pass *p, struct dlm_network *m, size_t B,
         p->target[t] = p->x[t];
     }
     p->scored = (struct dlm_scored){.n = T, .at = p->at, .target = p->target};
-    p->b.k->upload(p->b.dev, p->d_z, p->z, T * 4);
+    return 0;
+}
+
+int dlm_pass_diffusion(struct dlm_pass *p, struct dlm_network *m, size_t B, bool gradient, struct dlm_error *err)
+{
+    const size_t T = B * p->N;
+    p->b.k->upload(p->b.dev, p->d_z, p->z, T * sizeof *p->z);
+    p->b.k->upload(p->b.dev, p->d_noisy, p->noisy, T);
+    /* The prefix rule equals full visibility where nothing is clean, so one rule serves every batch. */
+    dlm_network_forward(m, p->d_z, p->d_noisy, DLM_ATTEND_PREFIX, B);
+    int rc = dlm_network_diffusion_loss(m, &p->scored, gradient, p->terms, err);
+    if (!rc && gradient)
+        dlm_network_backward(m);
+    return rc;
+}
+
+int dlm_pass_autoregressive(struct dlm_pass *p, struct dlm_network *m, size_t B, bool gradient, struct dlm_error *err)
+{
+    p->b.k->upload(p->b.dev, p->d_z, p->z, B * p->N * sizeof *p->z);
     dlm_network_forward(m, p->d_z, (dlm_ptr){0}, DLM_ATTEND_CAUSAL, B);
-    rc = dlm_network_cross_entropy(m, &p->scored, gradient, p->terms, err);
+    int rc = dlm_network_cross_entropy(m, &p->scored, gradient, p->terms, err);
     if (!rc && gradient)
         dlm_network_backward(m);
     return rc;

@@ -29,6 +29,14 @@
 
 enum { VAL_LEVELS = 4, VAL_SEED = 0, PASS_TOKENS = 8192, CANONICAL = 160 };
 
+/* A pass that has been made ready, ahead of its turn: what went wrong is told when that comes. */
+struct ready {
+    uint64_t first; /* its first example */
+    size_t B;       /* 0: there is none */
+    int rc;
+    struct dlm_error err;
+};
+
 struct trainer {
     const struct dlm_train_job *job;
     struct dlm_state state;
@@ -46,6 +54,7 @@ struct trainer {
     struct dlm_energy meter;
     double metered;             /* joules of it that are in the state already */
     struct dlm_pass pass;
+    struct ready ready;         /* what the pass holds */
     struct dlm_journal journal;
     struct dlm_curriculum noise;
     size_t N, micro;
@@ -296,6 +305,7 @@ static int write_val_row(struct trainer *t, struct dlm_error *err)
     int rc = exchange_average(t, err);
     if (rc)
         return rc;
+    t->ready.B = 0; /* its passes are others */
     rc = dlm_evaluate(t->network, &t->pass, &plan, NULL, &e, err);
     if (rc && rc != DLM_ESTOPPED) /* the others may not have come so far */
         return rc;
@@ -407,6 +417,20 @@ static int fill_pass(struct trainer *t, uint64_t first, size_t B, struct dlm_noi
     return 0;
 }
 
+/* Make ready the pass that begins at example `at` of this rank's share of step k. */
+static void prepare(struct trainer *t, uint64_t k, uint64_t at)
+{
+    const struct dlm_settings *s = &t->state.settings;
+    struct ready *r = &t->ready;
+    uint64_t first, share = dlm_group_share(&t->group, s->batch, &first);
+    r->first = (k - 1) * s->batch + first + at;
+    r->B = share - at < t->micro ? share - at : t->micro;
+    r->rc = fill_pass(t, r->first, r->B, dlm_curriculum_at(&t->noise, (double)(k - 1) / (double)s->steps), &r->err);
+    if (!r->rc)
+        r->rc = t->config.causal ? dlm_pass_shift(&t->pass, r->B, &r->err)
+                                 : dlm_pass_corrupt_drawn(&t->pass, r->B, s->seed, DLM_RNG_CORRUPT, s->uniform_draw == DLM_UNIFORM_ANY, &r->err);
+}
+
 /* Add the pass's terms to the window, sequence by sequence. */
 static void add_terms(struct trainer *t, size_t B)
 {
@@ -497,27 +521,33 @@ static int step(struct trainer *t, struct dlm_error *err)
 {
     const struct dlm_settings *s = &t->state.settings;
     uint64_t k = t->state.step + 1; /* schedules count from 1 */
-    struct dlm_noise noise = dlm_curriculum_at(&t->noise, (double)(k - 1) / (double)s->steps);
     struct dlm_window before = t->state.window;
     dlm_network_zero_gradients(t->network);
     uint64_t first, share = dlm_group_share(&t->group, s->batch, &first);
     first += t->state.step * s->batch;
-    for (uint64_t at = 0; at < share; at += t->micro) {
-        size_t B = share - at < t->micro ? share - at : t->micro;
-        int rc = fill_pass(t, first + at, B, noise, err);
-        dlm_network_rounding(t->network, s->seed, (uint32_t)(first + at)); /* named by its first example: no pass of the run has the same */
-        if (!rc && t->config.causal)
-            rc = dlm_pass_autoregressive(&t->pass, t->network, B, true, err);
-        else if (!rc && !(rc = dlm_pass_corrupt_drawn(&t->pass, B, s->seed, DLM_RNG_CORRUPT, s->uniform_draw == DLM_UNIFORM_ANY, err)))
-            rc = dlm_pass_diffusion(&t->pass, t->network, B, true, err);
-        if (!rc)
-            rc = dlm_network_sync(t->network, err);
+    for (uint64_t at = 0; at < share;) {
+        const struct ready *r = &t->ready;
+        if (!r->B || r->first != first + at) /* the run's first one, or an evaluation took its place */
+            prepare(t, k, at);
+        if (r->rc) {
+            *err = r->err;
+            return r->rc;
+        }
+        dlm_network_rounding(t->network, s->seed, (uint32_t)r->first); /* named by its first example: no pass of the run has the same */
+        int rc = (t->config.causal ? dlm_pass_autoregressive : dlm_pass_diffusion)(&t->pass, t->network, r->B, true, err);
         if (rc)
             return rc;
-        add_terms(t, B);
+        add_terms(t, r->B);
+        at += r->B;
+        /* The next one while the device is at backward, and at the end of a step the next step's first. */
+        if (at < share)
+            prepare(t, k, at);
+        else if (k < s->steps)
+            prepare(t, k + 1, 0);
     }
     double squares;
     int rc = sum_gradients(t, &squares, err);
+    rc = rc ? rc : dlm_network_sync(t->network, err); /* whether backward went well */
     rc = rc ? rc : share_window(t, &before, &squares, err);
     if (rc)
         return rc;

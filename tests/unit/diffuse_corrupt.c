@@ -32,12 +32,7 @@ static void corrupt(const struct dlm_noise *n, const uint32_t *x, const double *
         dlm_noise_thresholds(n, log_snr[b], &keep[b], &uniform[b]);
         example[b] = b;
     }
-    dlm_ptr at = k->alloc(dev, B * 32), d_z = at, d_x = dlm_ptr_at(at, B * 4), d_words = dlm_ptr_at(at, B * 8);
-    k->upload(dev, d_x, x, B * 4);
-    k->upload(dev, d_words, words, 3 * B * 8);
-    k->corrupt(dev, d_z, d_x, d_words, dlm_ptr_at(d_words, B * 8), dlm_ptr_at(d_words, B * 16), B, 1, seed, DLM_RNG_TEST, V - 1, mask, mask);
-    k->download(dev, z, d_z, B * 4);
-    k->free(dev, at);
+    k->corrupt(dev, z, x, keep, uniform, example, B, 1, seed, DLM_RNG_TEST, V - 1, mask, mask);
     free(words);
 }
 
