@@ -13,20 +13,25 @@ struct work {
     struct dlm_folder *folder;
     struct dlm_findings *found;
     struct dlm_notes *notes;
+    size_t kept; /* notes before the analysis in hand */
 };
 
-static void say(const struct work *r, const char *what)
+static void say(struct work *r, const char *what)
 {
     if (r->how->say)
         r->how->say(r->how->say_ctx, what);
+    r->kept = r->notes->n;
 }
 
-/* What an analysis lacks is no failure of the study: name it and go on. */
+/* What an analysis lacks is no failure of the study: name it in place of what else it said, and go on. */
 static int allow(struct work *r, const char *analysis, int rc, struct dlm_error *err)
 {
-    if (rc != DLM_EDATA)
+    if (rc != DLM_EDATA) {
+        r->kept = r->notes->n;
         return rc;
+    }
     struct dlm_error why = *err;
+    dlm_notes_cut(r->notes, r->kept);
     *err = (struct dlm_error){{0}};
     return dlm_notes_add(&r->found->missing, err, "%s: %s", analysis, why.msg);
 }
@@ -58,11 +63,10 @@ static int do_isoflop(struct work *r, struct dlm_error *err)
     for (size_t g = 0; g < w.n && !rc; g++) {
         struct dlm_study one = dlm_subset_group(&w, g);
         struct dlm_isoflop found;
-        rc = dlm_isoflop_find(&one, &r->how->estimate, false, &found, r->notes, err);
-        if (rc) {
-            rc = allow(r, "isoflop", rc, err);
+        const int lacks = dlm_isoflop_find(&one, &r->how->estimate, false, &found, r->notes, err);
+        rc = allow(r, "isoflop", lacks, err);
+        if (lacks)
             continue;
-        }
         struct dlm_isoflop_row *more = realloc(all->rows, (all->n + found.n + 1) * sizeof *more);
         if (more) {
             all->rows = more;
@@ -262,8 +266,8 @@ static int do_annealing(struct work *r, struct dlm_error *err)
 int dlm_analyses_do(const struct dlm_study *s, const struct dlm_report_how *how, struct dlm_folder *folder,
                     struct dlm_findings *found, struct dlm_notes *notes, struct dlm_error *err)
 {
-    struct work r = {s, how, folder, found, notes};
-    *found = (struct dlm_findings){.study = s, .with_annealed = how->annealed};
+    struct work r = {s, how, folder, found, notes, 0};
+    *found = (struct dlm_findings){.study = s, .level = how->estimate.bootstrap.level, .with_annealed = how->annealed};
     int rc = 0;
     if (how->annealed) {
         rc = dlm_subset_take(s, 0, &found->constant, err);

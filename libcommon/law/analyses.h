@@ -12,6 +12,7 @@
 
 struct dlm_findings {
     const struct dlm_study *study; /* what they are of: read against compute, without annealed runs, which follow another law */
+    double level;                  /* of intervals */
     struct dlm_notes missing;      /* analyses that could not be done, and why */
     struct dlm_laws loss, by_tokens, sizes, surface, batch, lr, critical, epochs, annealed;
     struct dlm_isoflop profiles;

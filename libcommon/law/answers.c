@@ -14,30 +14,30 @@ struct text {
 
 static const char undetermined[] = "not determined by these runs";
 
-/* A number with its interval, in words where it has none or one too wide to say anything: a factor of 25 from end to end
- * for a ratio or a size; wider than twice itself for an exponent. */
-static void put_value(const struct text *r, const struct dlm_prediction *p, bool exponent, const char *format)
+enum kind { EXPONENT, RATIO, AMOUNT };
+
+enum { WIDE = 25 }; /* a factor from end to end that says nothing */
+
+/* A number with its interval, in words where it has none or one too wide to say anything: of an exponent wider than twice itself
+ * or at a bound of the fit. The best fit alone is told unless it is a ratio that nobody would believe. False: not determined. */
+static bool put_value(const struct text *r, const struct dlm_prediction *p, enum kind kind, const char *format)
 {
     char v[32], lo[32], hi[32];
-    bool known = isfinite(p->value) && isfinite(p->lo) && isfinite(p->hi);
-    bool wide = known && (exponent ? p->hi - p->lo > 2 * fabs(p->value) || p->lo <= 1.01e-4 || p->hi >= 9.9
-                                   : p->value > 0 && p->lo > 0 && p->hi / p->lo > 25);
-    if (!known || wide) {
-        fputs(undetermined, r->to);
-        if (wide) {
-            snprintf(lo, sizeof lo, format, p->lo);
-            snprintf(hi, sizeof hi, format, p->hi);
-            fprintf(r->to, " (%s to %s)", lo, hi);
-        } else if (isfinite(p->value)) {
-            snprintf(v, sizeof v, format, p->value);
-            fprintf(r->to, " (best fit %s, no interval)", v);
-        }
-        return;
-    }
+    const bool known = isfinite(p->value) && isfinite(p->lo) && isfinite(p->hi);
+    const bool wide = known && (kind == EXPONENT ? p->hi - p->lo > 2 * fabs(p->value) || p->lo <= 1.01e-4 || p->hi >= 9.9
+                                                 : p->value > 0 && p->lo > 0 && p->hi / p->lo > WIDE);
     snprintf(v, sizeof v, format, p->value);
-    snprintf(lo, sizeof lo, format, p->lo);
-    snprintf(hi, sizeof hi, format, p->hi);
-    fprintf(r->to, "%s [%s, %s]", v, lo, hi);
+    snprintf(lo, sizeof lo, wide ? "%.3g" : format, p->lo);
+    snprintf(hi, sizeof hi, wide ? "%.3g" : format, p->hi);
+    if (known && !wide)
+        fprintf(r->to, "%s [%s, %s]", v, lo, hi);
+    else if (wide)
+        fprintf(r->to, "%s (%s to %s)", undetermined, lo, hi);
+    else if (isfinite(p->value) && (kind != RATIO || fabs(log(p->value)) < log(WIDE)))
+        fprintf(r->to, "%s (best fit %s, no interval)", undetermined, v);
+    else
+        fputs(undetermined, r->to);
+    return known && !wide;
 }
 
 static bool term(const struct dlm_laws *l, const char *law, const char *group, const char *name, const char *y, const char *x,
@@ -86,7 +86,7 @@ static void put_term(const struct text *r, const struct dlm_laws *l, const char 
     struct dlm_prediction p;
     term(l, law, group, name, y, x, &p);
     fprintf(r->to, "  %-24s %-34s ", group, what);
-    put_value(r, &p, true, "%.4f");
+    put_value(r, &p, EXPONENT, "%.4f");
     fputc('\n', r->to);
 }
 
@@ -102,9 +102,16 @@ static void answer_steepness(const struct text *r)
         term(&r->found->sizes, "power", group, "k", "loss", "flops", &k);
         k = (struct dlm_prediction){-k.value, -k.hi, -k.lo};
         fprintf(r->to, "  %-24s %-34s ", group, "k of L* = A C^-k, within the data:");
-        put_value(r, &k, true, "%.4f");
+        put_value(r, &k, EXPONENT, "%.4f");
         fputc('\n', r->to);
     }
+}
+
+static void put_ratio(const struct text *r, const struct dlm_prediction *ratio)
+{
+    if (put_value(r, ratio, RATIO, "%.4f"))
+        fputs(ratio->lo > 1 ? "  more" : ratio->hi < 1 ? "  less" : "  (no difference is seen)", r->to);
+    fputc('\n', r->to);
 }
 
 static void put_comparison(const struct text *r, const struct dlm_laws *l, const char *law, const char *y, const char *a,
@@ -118,20 +125,7 @@ static void put_comparison(const struct text *r, const struct dlm_laws *l, const
     if (c > 0)
         fprintf(r->to, " at C = %.2e", c);
     fputs(": ", r->to);
-    put_value(r, &ratio, false, "%.4f");
-    if (isfinite(ratio.lo))
-        fputs(ratio.lo > 1 ? "  more" : ratio.hi < 1 ? "  less" : "  (no difference is seen)", r->to);
-    fputc('\n', r->to);
-}
-
-static void put_ratio(const struct text *r, const char *what, const struct dlm_prediction *a, const struct dlm_prediction *b)
-{
-    struct dlm_prediction ratio = dlm_compare_ratio(a, b);
-    fprintf(r->to, ", %s: ", what);
-    put_value(r, &ratio, false, "%.4f");
-    if (isfinite(ratio.lo) && isfinite(ratio.hi))
-        fputs(ratio.lo > 1 ? "  more" : ratio.hi < 1 ? "  less" : "  (no difference is seen)", r->to);
-    fputc('\n', r->to);
+    put_ratio(r, &ratio);
 }
 
 static void put_equal_loss(const struct text *r, const char *a, const char *b)
@@ -142,13 +136,13 @@ static void put_equal_loss(const struct text *r, const char *a, const char *b)
         return;
     }
     const char *by = e.on_surfaces ? "on the surfaces" : "by the power laws of the optima";
-    fprintf(r->to, "  %s over %s, for a loss of %.4f %s", a, b, e.loss, by);
-    put_ratio(r, "compute", &e.compute[0], &e.compute[1]);
-    fprintf(r->to, "  %s over %s, for a loss of %.4f %s", a, b, e.loss, by);
+    struct dlm_prediction compute = dlm_compare_ratio(&e.compute[0], &e.compute[1]), tokens = {NAN, NAN, NAN};
     if (e.has_tokens)
-        put_ratio(r, "tokens of the best split", &e.tokens[0], &e.tokens[1]);
-    else
-        fprintf(r->to, ", tokens: %s\n", undetermined);
+        tokens = dlm_compare_ratio(&e.tokens[0], &e.tokens[1]);
+    fprintf(r->to, "  %s over %s, for a loss of %.4f %s, compute: ", a, b, e.loss, by);
+    put_ratio(r, &compute);
+    fprintf(r->to, "  %s over %s, for a loss of %.4f %s, tokens of the best split: ", a, b, e.loss, by);
+    put_ratio(r, &tokens);
 }
 
 static void answer_sizes(const struct text *r, const char *ref)
@@ -225,7 +219,7 @@ static void answer_batch(const struct text *r)
         if (low)
             fprintf(r->to, " at a loss of %.3f", low->value);
         fputs(", tokens per step: ", r->to);
-        put_value(r, &p, false, "%.3g");
+        put_value(r, &p, AMOUNT, "%.3g");
         fputc('\n', r->to);
         put_term(r, &r->found->batch, "power", group, "k", "batch_tok", "tokens", "the best batch grows as D^k:");
     }
@@ -253,13 +247,13 @@ static void answer_crossover(const struct text *r)
                     p.lo, p.hi);
         else {
             fprintf(r->to, "%s is better below ", c->first->name);
-            put_value(r, &p, false, "%.3g");
+            put_value(r, &p, AMOUNT, "%.3g");
             fputs(" unique tokens\n", r->to);
         }
     }
 }
 
-/* FLOPs per joule: the geometric mean over runs, with the error of that mean. */
+/* FLOPs per joule: the geometric mean over runs, with Student's interval of that mean. */
 static void answer_joules(const struct text *r)
 {
     const struct dlm_study *s = r->found->study;
@@ -281,14 +275,15 @@ static void answer_joules(const struct text *r)
         if (!n)
             continue;
         any = true;
-        double mean = sum / (double)n, se = n > 1 ? sqrt(fmax(square - sum * mean, 0) / (double)(n - 1) / (double)n) : NAN;
-        struct dlm_prediction p = {exp(mean), exp(mean - 1.96 * se), exp(mean + 1.96 * se)}, k;
+        const double mean = sum / (double)n, se = sqrt(fmax(square - sum * mean, 0) / (double)(n - 1) / (double)n);
+        const double half = n > 1 ? dlm_student_quantile(0.5 * (1 + r->found->level), n - 1) * se : NAN;
+        struct dlm_prediction p = {exp(mean), exp(mean - half), exp(mean + half)}, k;
         fprintf(r->to, "  %s: FLOPs per joule, mean of %zu runs: ", s->groups[g].name, n);
-        put_value(r, &p, false, "%.4g");
+        put_value(r, &p, AMOUNT, "%.4g");
         term(&r->found->sizes, "power", s->groups[g].name, "k", "loss", "flops", &k);
         struct dlm_prediction twice = {pow(2, k.value), pow(2, k.lo), pow(2, k.hi)};
-        fputs("\n    twice the energy, well spent, multiplies the loss by ", r->to);
-        put_value(r, &twice, false, "%.4f");
+        fputs("\n    the loss after twice the energy, well spent, over that before: ", r->to);
+        put_value(r, &twice, RATIO, "%.4f");
         fputc('\n', r->to);
     }
     if (!any)
@@ -310,7 +305,7 @@ static void answer_annealing(const struct text *r)
         const struct dlm_annealing_row *row = &r->found->annealing.rows[i];
         struct dlm_prediction p = {row->factor, row->in.lo, row->in.hi};
         fprintf(r->to, "  %s: it multiplies the loss of %zu runs by ", row->name, row->pairs);
-        put_value(r, &p, false, "%.5f");
+        put_value(r, &p, RATIO, "%.5f");
         for (size_t k = 0; k < sizeof optima / sizeof *optima; k++) {
             const double slope = row->slope[optima[k].axis];
             const struct dlm_interval in = row->slope_in[optima[k].axis];

@@ -95,11 +95,11 @@ int dlm_chart_draw(const struct dlm_figure *v, FILE *f, const char *name, struct
 {
     struct canvas c = {.v = v};
     memset(c.at, ' ', sizeof c.at);
-    for (int laws = 0; laws < 3; laws++)
+    for (int layer = 0; layer < 4; layer++) /* curves of runs, laws, points, optima */
         for (size_t i = 0; i < v->n; i++) {
             const struct dlm_series *s = &v->series[i];
             bool line = s->form == DLM_SERIES_LINE || s->form == DLM_SERIES_DASHED, best = s->form == DLM_SERIES_BEST;
-            if (s->form == DLM_SERIES_BAND || (best ? 2 : line ? 1 : 0) != laws)
+            if (s->form == DLM_SERIES_BAND || (best ? 3 : line ? 1 : s->form == DLM_SERIES_POINTS ? 2 : 0) != layer)
                 continue;
             for (size_t k = 0; k < s->n && !line; k++)
                 put(&c, column(v, s->at[k][0]), row(v, s->at[k][1]), best ? '*' : (char)('a' + s->colour % 26));

@@ -222,41 +222,41 @@ static bool leave_out(void *ctx, size_t first, size_t last, void *scratch, doubl
     return fit_sample(s, &sample, out);
 }
 
-/* What the interval says about a term, in words. */
-static int note_term(const struct source *s, const struct dlm_fit *fit, const struct dlm_interval *in, int i, const char *what,
-                     struct dlm_notes *notes, struct dlm_error *err)
+/* What the intervals say about a term, in words. An amplitude is y at x = 1, far outside, and goes where its exponent goes. */
+static int note_term(const struct source *s, const struct dlm_fit *fit, const struct dlm_interval *intervals, int i,
+                     const char *what, struct dlm_notes *notes, struct dlm_error *err)
 {
     const struct dlm_form *form = s->form;
+    const struct dlm_interval *in = &intervals[i];
     const char *term = form->term[i], *group = s->group->name;
-    bool offset = form->offset && i == (form->powers == 2 ? 0 : form->n - 1);
-    bool exponent = form->powers == 2 ? i == 2 || i == 4 : i == 1;
+    const bool offset = form->offset && i == (form->powers == 2 ? 0 : form->n - 1);
+    const bool exponent = form->powers == 2 ? i == 2 || i == 4 : i == 1;
     double scale = exp(s->minima.centre_y), low = form->lowest, high = form->highest;
     double v = fit->value[i], lo = isnan(in->lo) ? v : in->lo, hi = isnan(in->hi) ? v : in->hi;
+    char with[32] = "";
     if (offset && v <= 1e-9 * scale && hi <= 1e-9 * scale)
         return dlm_notes_add(notes, err, "%s: %s: %s is 0: within these points no level is seen where the law flattens", group,
                              what, term);
     if (offset && lo <= 1e-9 * scale)
         return dlm_notes_add(notes, err, "%s: %s: %s is not determined by these runs: %s 0", group, what, term,
                              v <= 1e-9 * scale ? "the best fit has it at" : "its interval reaches");
+    if (exponent && in[-1].hi > 10 * in[-1].lo)
+        snprintf(with, sizeof with, ", and %s goes with it", form->term[i - 1]);
     if (exponent && (lo <= low * 1.0001 + 1e-12 || hi >= high * 0.9999) && low > -50)
-        return dlm_notes_add(notes, err, "%s: %s: %s is not determined by these runs: its %s reaches the bound %g", group, what,
-                             term, isnan(in->lo) ? "best fit" : "interval", hi >= high * 0.9999 ? high : low);
-    /* y at x = 1, far outside: it goes where the exponent goes */
-    if (!offset && !exponent && in->lo > 0 && in->hi > 1e6 * in->lo)
+        return dlm_notes_add(notes, err, "%s: %s: %s is not determined by these runs: its %s reaches the bound %g%s", group, what,
+                             term, isnan(in->lo) ? "best fit" : "interval", hi >= high * 0.9999 ? high : low, with);
+    if ((exponent || offset) && isfinite(in->lo) && in->hi - in->lo > fabs(v))
+        return dlm_notes_add(notes, err, "%s: %s: %s is weakly determined: %.3g, from %.3g to %.3g%s", group, what, term, v, in->lo,
+                             in->hi, with);
+    if (*with && in[-1].hi > 1e6 * in[-1].lo)
         return dlm_notes_add(notes, err,
-                             "%s: %s: %s is not determined by these runs: its interval spans more than six orders of magnitude, since it "
-                             "moves with the exponent; go by the band",
-                             group, what, term);
-    if (!offset && !exponent && in->lo > 0 && in->hi > 10 * in->lo)
-        return dlm_notes_add(notes, err,
-                             "%s: %s: %s is barely determined, from %.3g to %.3g: it moves with the exponent%s; go by the band", group,
-                             what, term, in->lo, in->hi, isnan(in->se) ? "" : ", and its standard error says little");
-    if (offset && isfinite(in->lo) && in->hi - in->lo > fabs(v))
-        return dlm_notes_add(notes, err, "%s: %s: %s is weakly determined: %.3g, from %.3g to %.3g", group, what, term, v, in->lo,
-                             in->hi);
-    if (exponent && isfinite(in->lo) && in->hi - in->lo > fabs(v))
-        return dlm_notes_add(notes, err, "%s: %s: %s is weakly determined: %.3g, from %.3g to %.3g", group, what, term, v, in->lo,
-                             in->hi);
+                             "%s: %s: %s is not determined by these runs: its interval spans more than six orders of magnitude, since "
+                             "it moves with %s; go by the band",
+                             group, what, form->term[i - 1], term);
+    if (*with)
+        return dlm_notes_add(notes, err, "%s: %s: %s is barely determined, from %.3g to %.3g: it moves with %s%s; go by the band",
+                             group, what, form->term[i - 1], in[-1].lo, in[-1].hi, term,
+                             isnan(in[-1].se) ? "" : ", and its standard error says little");
     return 0;
 }
 
@@ -440,19 +440,20 @@ static int estimate(struct source *s, const struct naming *name, struct dlm_laws
         rc = dlm_notes_add(notes, err,
                            "%s: %s: as many points as parameters (%d): the law passes through them and nothing checks it",
                            s->group->name, name->what, form->n);
+    struct dlm_interval in[DLM_FIT_TERMS];
     for (int i = 0; i < form->n && !rc; i++) {
-        struct dlm_interval in = {NAN, NAN, NAN};
+        in[i] = (struct dlm_interval){NAN, NAN, NAN};
         if (draws.at)
-            rc = dlm_draws_interval(&about, &draws, (size_t)i, &in, err);
-        if (!rc && isnan(in.lo) && 2 * draws.good >= b->n && draws.good && (s->what == WHAT_Y || s->what == WHAT_SIZE))
+            rc = dlm_draws_interval(&about, &draws, (size_t)i, &in[i], err);
+        if (!rc && isnan(in[i].lo) && 2 * draws.good >= b->n && draws.good && (s->what == WHAT_Y || s->what == WHAT_SIZE))
             rc = dlm_notes_add(notes, err, "%s: %s: %s has no interval: resamples hardly ever fall to one side of it", s->group->name,
                                name->what, form->term[i]);
         if (!rc)
-            rc = add_row(laws, s, name, form->law, form->term[i], fit.value[i], &in, (double)sample.n, fit.r2, fit.objective,
+            rc = add_row(laws, s, name, form->law, form->term[i], fit.value[i], &in[i], (double)sample.n, fit.r2, fit.objective,
                          err);
         if (!rc)
             /* the others say the same */
-            rc = s->what == WHAT_Y || s->what == WHAT_SIZE ? note_term(s, &fit, &in, i, name->what, notes, err) : 0;
+            rc = s->what == WHAT_Y || s->what == WHAT_SIZE ? note_term(s, &fit, in, i, name->what, notes, err) : 0;
     }
     double low, high;
     for (int p = 0; p < form->powers && !rc; p++) {

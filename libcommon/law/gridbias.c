@@ -50,5 +50,8 @@ double dlm_gridbias_at(const double *v, const double *lm, double *ly, size_t n, 
     struct dlm_parabola p;
     for (size_t i = 0; i < n; i++)
         ly[i] = log(dlm_form_at(&dlm_form_surface, v, exp(lm[i]), c / exp(lm[i])));
-    return dlm_parabola_fit(&p, lm, ly, NULL, n) ? exp(p.x) / dlm_gridbias_size(v, c) : NAN;
+    if (!dlm_parabola_fit(&p, lm, ly, NULL, n))
+        return NAN;
+    const double best = log(dlm_gridbias_size(v, c)), far = log(10);
+    return best > lm[0] - far && best < lm[n - 1] + far && p.x > lm[0] - far && p.x < lm[n - 1] + far ? exp(p.x - best) : NAN;
 }

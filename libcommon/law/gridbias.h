@@ -18,7 +18,7 @@ int dlm_gridbias_surface(const struct dlm_group *g, double huber, double *value,
 double dlm_gridbias_size(const double *value, double c);
 
 /* The parabola's size over the surface's, on the log sizes lm (n) at budget c; ly (n) is scratch. NAN: the parabola has no
- * lowest point. */
+ * lowest point, or that or the surface's lies more than ten times beyond the sizes. */
 double dlm_gridbias_at(const double *value, const double *lm, double *ly, size_t n, double c);
 
 #endif

@@ -12,85 +12,37 @@
 
 enum { PARABOLA = 3 }; /* parameters, and sizes needed */
 
-struct size {
-    double m, p, ly; /* log FLOPs per token, log params, log loss */
-};
-
 struct profile {
     const struct dlm_frontier *f;
     bool raw, by_run;
 };
 
-static int order_size(const void *a, const void *b)
-{
-    const struct size *x = a, *y = b;
-    return x->m != y->m ? (x->m < y->m ? -1 : 1) : x->ly < y->ly ? -1 : x->ly > y->ly;
-}
-
-/* The best run of each size at budget j among those drawn, by rising size; how many. */
-static size_t best_of_sizes(const struct profile *p, const uint32_t *counts, const double *value, size_t j, struct size *s)
-{
-    const struct dlm_frontier *f = p->f;
-    size_t n = 0, k = 0;
-    for (size_t e = f->start[j]; e < f->start[j + 1]; e++)
-        if (!counts || counts[f->run[e]]) {
-            const struct dlm_run *run = &f->group->runs[f->run[e]];
-            s[n++] = (struct size){log(run->flops_tok), log(run->params), value[e]};
-        }
-    qsort(s, n, sizeof *s, order_size);
-    for (size_t i = 0; i < n; i++)
-        if (!k || s[i].m - s[k - 1].m > 1e-6)
-            s[k++] = s[i];
-    return k;
-}
-
-/* P at M: the line between the sizes about it, or through the outermost two. */
-static double params_at(const struct size *s, size_t n, double m)
-{
-    size_t i = 1;
-    while (i + 1 < n && s[i].m < m)
-        i++;
-    return exp(s[i - 1].p + (s[i].p - s[i - 1].p) * (m - s[i - 1].m) / (s[i].m - s[i - 1].m));
-}
-
 /* The optimum at one budget. False: there is none (too few sizes, no lowest point). x and y (n) are scratch. */
-static bool optimum(const struct profile *p, const struct size *s, size_t n, double c, double *x, double *y, double *value)
+static bool optimum(const struct profile *p, const struct dlm_profile_size *s, size_t n, double c, double *x, double *y,
+                    double *value, bool *inside)
 {
+    struct dlm_parabola best;
     for (int i = 0; i < DLM_ISOFLOP_VALUES; i++)
         value[i] = NAN;
-    double m, l;
     if (p->raw) {
-        if (!n)
-            return false;
-        size_t best = 0;
+        size_t lowest = 0;
         for (size_t i = 1; i < n; i++)
-            if (s[i].ly < s[best].ly)
-                best = i;
-        m = s[best].m;
-        l = s[best].ly;
-        value[DLM_ISOFLOP_PARAMS] = exp(s[best].p);
-    } else {
-        if (n < PARABOLA)
-            return false;
-        struct dlm_parabola curve;
-        for (size_t i = 0; i < n; i++) {
-            x[i] = s[i].m;
-            y[i] = s[i].ly;
-        }
-        if (!dlm_parabola_fit(&curve, x, y, NULL, n))
-            return false;
-        m = curve.x;
-        l = curve.y;
-        value[DLM_ISOFLOP_PARAMS] = params_at(s, n, m);
+            if (s[i].ly < s[lowest].ly)
+                lowest = i;
+        *inside = lowest > 0 && lowest + 1 < n;
+        if (n)
+            best = (struct dlm_parabola){.x = s[lowest].m, .y = s[lowest].ly};
     }
-    value[DLM_ISOFLOP_SIZE] = exp(m);
-    value[DLM_ISOFLOP_TOKENS] = c / exp(m);
-    value[DLM_ISOFLOP_LOSS] = exp(l);
+    if (p->raw ? !n : !dlm_profile_parabola(s, n, x, y, &best, inside))
+        return false;
+    dlm_profile_values(s, n, log(c), best.x, best.y, value);
+    for (int i = 0; i < DLM_ISOFLOP_VALUES; i++)
+        value[i] = exp(value[i]);
     return isfinite(value[DLM_ISOFLOP_SIZE]);
 }
 
 struct arrays {
-    struct size *s;
+    struct dlm_profile_size *s;
     double *value, *ly, *x, *y;
     uint32_t *counts;
 };
@@ -110,13 +62,13 @@ static struct arrays lay_out(const struct dlm_frontier *f, void *scratch)
 static bool optima(const struct profile *p, const uint32_t *counts, const double *value, const struct arrays *a, double *out)
 {
     const struct dlm_frontier *f = p->f;
-    bool any = false;
+    bool any = false, inside;
     out[0] = 0;
     for (size_t j = 0; j < f->n; j++) {
-        size_t n = best_of_sizes(p, counts, value, j, a->s);
+        size_t n = dlm_profile_sizes(f, counts, value, j, a->s);
         if (counts && f->start[j + 1] - f->start[j] <= PARABOLA) /* they can only be drawn as they are: no interval */
             n = 0;
-        any |= optimum(p, a->s, n, f->budget[j], a->x, a->y, out + 1 + j * DLM_ISOFLOP_VALUES);
+        any |= optimum(p, a->s, n, f->budget[j], a->x, a->y, out + 1 + j * DLM_ISOFLOP_VALUES, &inside);
     }
     return any;
 }
@@ -143,14 +95,15 @@ static bool leave_out(void *ctx, size_t first, size_t last, void *scratch, doubl
     return optima(p, a.counts, p->f->value, &a, out);
 }
 
-/* How far the parabolas of these rows are off, in words: at each end, and what that does to the exponent. */
+/* How far the parabolas of these rows are off, in words: at each end, and what that does to the exponent. Optima outside of the
+ * sizes are said to be, and no law takes them. */
 static int note_bias(const struct dlm_group *g, const struct dlm_isoflop_row *row, size_t n, struct dlm_notes *notes,
                      struct dlm_error *err)
 {
     double lx = 0, ly = 0, xx = 0, xy = 0, low = INFINITY, high = -INFINITY;
     size_t k = 0;
     for (size_t i = 0; i < n; i++)
-        if (row[i].bias > 0) {
+        if (row[i].inside && row[i].bias > 0) {
             low = fmin(low, row[i].bias);
             high = fmax(high, row[i].bias);
             lx += log(row[i].flops);
@@ -160,14 +113,14 @@ static int note_bias(const struct dlm_group *g, const struct dlm_isoflop_row *ro
     if (!k)
         return 0;
     for (size_t i = 0; i < n; i++)
-        if (row[i].bias > 0) {
+        if (row[i].inside && row[i].bias > 0) {
             double d = log(row[i].flops) - lx / (double)k;
             xx += d * d;
             xy += d * (log(row[i].bias) - ly / (double)k);
         }
     char slope[96] = "";
     if (k > 1 && xx > 0)
-        snprintf(slope, sizeof slope, ", and their exponent by %+.3f", xy / xx);
+        snprintf(slope, sizeof slope, ", and their exponent by %+.3f", fabs(xy / xx) < 5e-4 ? 0 : xy / xx);
     return dlm_notes_add(notes, err,
                          "%s: on the surface that fits these runs, parabolas on this grid miss the best flops_tok by %+.1f%% to "
                          "%+.1f%%%s",
@@ -189,7 +142,7 @@ static int profile_group(const struct dlm_group *g, const struct dlm_estimate *h
 {
     const struct dlm_bootstrap kind = dlm_isoflop_bootstrap(&how->bootstrap, g, p->raw), *b = &kind;
     const size_t width = 1 + f->n * DLM_ISOFLOP_VALUES,
-                 size = g->n * sizeof(struct size) + (f->start[f->n] + g->n_points + 2 * g->n) * sizeof(double) +
+                 size = g->n * sizeof(struct dlm_profile_size) + (f->start[f->n] + g->n_points + 2 * g->n) * sizeof(double) +
                              g->n * sizeof(uint32_t);
     char outside[2][512] = {"", ""}; /* budgets whose optimum is at or beyond the smallest, the largest size */
     struct dlm_draws draws = {0};
@@ -204,7 +157,7 @@ static int profile_group(const struct dlm_group *g, const struct dlm_estimate *h
                  : dlm_notes_add(notes, err,
                                  "%s: no intervals: %zu runs are too few to resample, and the points have no standard errors",
                                  g->name, g->n);
-    struct size *s = malloc(size);
+    struct dlm_profile_size *s = malloc(size);
     double *estimate = malloc(width * sizeof *estimate);
     if (!s || !estimate) {
         free(s);
@@ -233,18 +186,17 @@ static int profile_group(const struct dlm_group *g, const struct dlm_estimate *h
     for (size_t j = 0; j < f->n && !rc; j++) {
         struct dlm_isoflop_row *row = &out->rows[out->n];
         *row = (struct dlm_isoflop_row){.group = g, .flops = f->budget[j]};
-        row->sizes = best_of_sizes(p, NULL, f->value, j, s);
+        row->sizes = dlm_profile_sizes(f, NULL, f->value, j, s);
         double *x = (double *)(s + g->n), *y = x + g->n;
-        if (!optimum(p, s, row->sizes, row->flops, x, y, row->value)) {
+        if (!optimum(p, s, row->sizes, row->flops, x, y, row->value, &row->inside)) {
             few += row->sizes < PARABOLA;
             flat += row->sizes >= PARABOLA;
             continue;
         }
         row->bias = curved ? dlm_gridbias_at(surface, x, y, row->sizes, row->flops) : NAN;
         double m = log(row->value[DLM_ISOFLOP_SIZE]);
-        bool small = p->raw ? row->sizes > 1 && m == s[0].m : m < s[0].m;
-        bool large = p->raw ? row->sizes > 1 && m == s[row->sizes - 1].m : m > s[row->sizes - 1].m;
-        if (small || large) {
+        if (!row->inside && row->sizes > 1) {
+            const bool large = 2 * m > s[0].m + s[row->sizes - 1].m;
             size_t n = strlen(outside[large]);
             snprintf(outside[large] + n, sizeof outside[large] - n, " %.3g", row->flops);
         }
@@ -273,8 +225,10 @@ static int profile_group(const struct dlm_group *g, const struct dlm_estimate *h
     if (!rc && curved)
         rc = note_bias(g, &out->rows[out->n - added], added, notes, err);
     if (!rc && !added)
-        rc = dlm_fail(err, DLM_EDATA, "group '%s': no budget has an optimum: a parabola needs at least %d sizes at one budget",
-                      g->name, PARABOLA);
+        rc = flat ? dlm_fail(err, DLM_EDATA, "group '%s': no budget has an optimum: the parabola has no lowest point", g->name)
+                  : dlm_fail(err, DLM_EDATA,
+                             "group '%s': no budget has an optimum: a parabola needs at least %d sizes at one budget", g->name,
+                             PARABOLA);
     dlm_draws_release(&draws);
     free(estimate);
     free(s);
@@ -304,13 +258,13 @@ int dlm_isoflop_find(const struct dlm_study *s, const struct dlm_estimate *how, 
 
 int dlm_isoflop_write(const struct dlm_isoflop *o, const struct dlm_study *s, FILE *f, const char *name, struct dlm_error *err)
 {
-    static const char *const names[] = {"params", "tokens", "flops_tok", "loss"};
+    const char *const *names = dlm_profile_names;
     errno = 0;
     dlm_columns_names(f, s->by);
     fputs("flops", f);
     for (int i = 0; i < DLM_ISOFLOP_VALUES; i++)
         fprintf(f, "\t%s\t%s_lo\t%s_hi\t%s_se", names[i], names[i], names[i], names[i]);
-    fputs("\tsizes\tflops_tok_bias\n", f);
+    fputs("\tsizes\tflops_tok_bias\tinside\n", f);
     for (size_t k = 0; k < o->n; k++) {
         const struct dlm_isoflop_row *r = &o->rows[k];
         dlm_columns_group(f, s->by, r->group->name);
@@ -323,7 +277,7 @@ int dlm_isoflop_write(const struct dlm_isoflop *o, const struct dlm_study *s, FI
         }
         fprintf(f, "\t%zu", r->sizes);
         dlm_columns_number(f, r->bias, 6);
-        fputc('\n', f);
+        fprintf(f, "\t%d\n", r->inside);
     }
     return ferror(f) ? dlm_fail_errno(err, DLM_EIO, "cannot write '%s'", name) : 0;
 }

@@ -7,10 +7,9 @@
 #define DLM_LAW_ISOFLOP_H
 
 #include "law/estimate.h"
+#include "law/profile.h"
 
 #include <stdio.h>
-
-enum { DLM_ISOFLOP_PARAMS, DLM_ISOFLOP_TOKENS, DLM_ISOFLOP_SIZE, DLM_ISOFLOP_LOSS, DLM_ISOFLOP_VALUES };
 
 struct dlm_isoflop_row {
     const struct dlm_group *group; /* of the study */
@@ -18,6 +17,7 @@ struct dlm_isoflop_row {
     struct dlm_interval interval[DLM_ISOFLOP_VALUES];
     double bias; /* of the parabola on this grid: its size over the true one, on the surface fitted to the group; NAN: unknown */
     size_t sizes;
+    bool inside; /* the optimum lies between the sizes */
 };
 
 struct dlm_isoflop {

@@ -25,10 +25,15 @@ int dlm_notes_add(struct dlm_notes *notes, struct dlm_error *err, const char *fm
     return 0;
 }
 
+void dlm_notes_cut(struct dlm_notes *notes, size_t n)
+{
+    while (notes->n > n)
+        free(notes->at[--notes->n]);
+}
+
 void dlm_notes_release(struct dlm_notes *notes)
 {
-    for (size_t i = 0; i < notes->n; i++)
-        free(notes->at[i]);
+    dlm_notes_cut(notes, 0);
     free(notes->at);
     *notes = (struct dlm_notes){0};
 }

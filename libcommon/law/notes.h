@@ -14,6 +14,8 @@ struct dlm_notes {
 
 /* A note that is there already is not added again. */
 int dlm_notes_add(struct dlm_notes *notes, struct dlm_error *err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* Forget all but the first n. */
+void dlm_notes_cut(struct dlm_notes *notes, size_t n);
 void dlm_notes_release(struct dlm_notes *notes);
 
 #endif

@@ -2,7 +2,6 @@
 #include "law/sizes.h"
 
 #include "law/fit.h"
-#include "law/parabola.h"
 #include "law/powerlaw.h"
 
 #include <math.h>
@@ -10,8 +9,6 @@
 #include <string.h>
 
 enum { WHATS = DLM_ISOFLOP_VALUES, WIDTH = 2 * WHATS };
-
-static const char *const columns[WHATS] = {"params", "tokens", "flops_tok", "loss"};
 
 struct source {
     const struct dlm_frontier *f;
@@ -21,57 +18,20 @@ struct source {
     const bool *used; /* (budgets) those whose optimum the point estimate has within the sizes */
 };
 
-struct size {
-    double m, p, ly;
-};
-
-static int order_size(const void *a, const void *b)
+/* The optimum of budget j among the runs drawn. `inside`: between the sizes. */
+static bool optimum(const struct source *src, const uint32_t *counts, const double *value, size_t j,
+                    struct dlm_profile_size *s, double *x, double *y, double *out, bool *inside)
 {
-    const struct size *x = a, *y = b;
-    return x->m != y->m ? (x->m < y->m ? -1 : 1) : x->ly < y->ly ? -1 : x->ly > y->ly;
-}
-
-/* Log P at log M: the line between the sizes about it, or through the outermost two. */
-static double params_at(const struct size *s, size_t n, double m)
-{
-    size_t i = 1;
-    while (i + 1 < n && s[i].m < m)
-        i++;
-    return s[i - 1].p + (s[i].p - s[i - 1].p) * (m - s[i - 1].m) / (s[i].m - s[i - 1].m);
-}
-
-/* The optima of budget j among the runs drawn: log params, tokens, flops_tok, loss. `inside`: between the sizes. */
-static bool optimum(const struct source *src, const uint32_t *counts, const double *value, size_t j, struct size *s, double *x,
-                    double *y, double *out, bool *inside)
-{
-    const struct dlm_frontier *f = src->f;
     struct dlm_parabola p;
-    size_t n = 0, k = 0;
-    for (size_t e = f->start[j]; e < f->start[j + 1]; e++)
-        if (!counts || counts[f->run[e]]) {
-            const struct dlm_run *r = &f->group->runs[f->run[e]];
-            s[n++] = (struct size){log(r->flops_tok), log(r->params), value[e]};
-        }
-    qsort(s, n, sizeof *s, order_size);
-    for (size_t i = 0; i < n; i++)
-        if (!k || s[i].m - s[k - 1].m > 1e-6)
-            s[k++] = s[i];
-    for (size_t i = 0; i < k; i++) {
-        x[i] = s[i].m;
-        y[i] = s[i].ly;
-    }
-    if (k < 3 || !dlm_parabola_fit(&p, x, y, NULL, k))
+    const size_t n = dlm_profile_sizes(src->f, counts, value, j, s);
+    if (!dlm_profile_parabola(s, n, x, y, &p, inside))
         return false;
-    *inside = p.x >= x[0] && p.x <= x[k - 1];
-    out[DLM_ISOFLOP_PARAMS] = params_at(s, k, p.x);
-    out[DLM_ISOFLOP_SIZE] = p.x;
-    out[DLM_ISOFLOP_TOKENS] = log(f->budget[j]) - p.x;
-    out[DLM_ISOFLOP_LOSS] = p.y;
+    dlm_profile_values(s, n, log(src->f->budget[j]), p.x, p.y, out);
     return isfinite(p.x);
 }
 
 struct arrays {
-    struct size *s;
+    struct dlm_profile_size *s;
     double *x, *y, *value, *ly, *lx, *w, *at[WHATS];
     uint32_t *counts;
 };
@@ -79,7 +39,7 @@ struct arrays {
 static size_t lay_out(const struct dlm_frontier *f, void *scratch, struct arrays *a)
 {
     const size_t runs = f->group->n, entries = f->start[f->n];
-    struct size *s = scratch;
+    struct dlm_profile_size *s = scratch;
     double *p = (double *)(s + runs);
     *a = (struct arrays){.s = s, .x = p, .y = p + runs};
     p += 2 * runs;
@@ -199,7 +159,7 @@ static int fit_group(const struct dlm_group *g, const char *by, const struct dlm
                                    "%s: laws of the optima: too few runs to resample: intervals are of measurement only",
                                    g->name);
             for (int k = 0; k < WHATS && !rc; k++)
-                rc = dlm_powerlaw_rows(&(struct dlm_powerlaw){g->name, columns[k], "flops", by, &sample[k], &fit[k], b,
+                rc = dlm_powerlaw_rows(&(struct dlm_powerlaw){g->name, dlm_profile_names[k], "flops", by, &sample[k], &fit[k], b,
                                                               draws.at ? &draws : NULL, (size_t)(2 * k)},
                                        laws, bands, notes, err);
         }

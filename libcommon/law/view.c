@@ -2,7 +2,6 @@
 #include "law/view.h"
 
 #include "law/lawfile.h"
-#include "law/parabola.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -67,7 +66,8 @@ static int put_runs(struct dlm_figure *f, const struct dlm_group *g, unsigned co
 {
     int rc = 0;
     for (size_t i = 0; i < g->n && !rc; i++) {
-        rc = dlm_figure_series(f, DLM_SERIES_RUN, colour, err, label && !i ? "%s" : NULL, label);
+        rc = dlm_figure_series(f, g->runs[i].n > 1 ? DLM_SERIES_RUN : DLM_SERIES_POINTS, colour, err, label && !i ? "%s" : NULL,
+                               label);
         for (size_t k = 0; k < g->runs[i].n && !rc; k++)
             rc = dlm_figure_point(f, g->runs[i].points[k].x, g->runs[i].points[k].y, NAN, NAN, err);
     }
@@ -92,11 +92,13 @@ static void caption_loss(const struct drawn *d, char *to, size_t size)
     const struct dlm_law_row *a = dlm_laws_find(d->laws, "loss", d->group, "A", d->y, d->x),
                              *beta = dlm_laws_find(d->laws, "loss", d->group, "beta", d->y, d->x),
                              *b = dlm_laws_find(d->laws, "loss", d->group, "B", d->y, d->x);
-    char in[64];
+    char in[64], level[32] = "";
     interval_text(in, sizeof in, beta);
+    if (b && b->value > 0)
+        snprintf(level, sizeof level, "%.3g + ", b->value);
     if (a && beta && b)
-        snprintf(to, size, "%s: L = %.3g + %.3g %s^-%.3g %s", d->group, b->value, a->value, strcmp(d->x, "tokens") ? "C" : "D",
-                 beta->value, in);
+        snprintf(to, size, "%s: L = %s%.3g %s^-%.3g%s%s", d->group, level, a->value, strcmp(d->x, "tokens") ? "C" : "D", beta->value,
+                 *in ? ", beta" : "", in);
     else
         snprintf(to, size, "%s", d->group);
 }
@@ -164,40 +166,25 @@ int dlm_view_curves(struct dlm_figure *f, const struct dlm_study *s, const char 
     return rc ? rc : dlm_figure_window(f, err);
 }
 
-static int order_x(const void *a, const void *b)
+/* One budget: the sizes' best losses. */
+static int put_profile(struct dlm_figure *f, const struct dlm_frontier *fr, size_t j, struct dlm_profile_size *s, double *x,
+                       double *y, unsigned colour, struct dlm_error *err)
 {
-    const double *x = a, *y = b;
-    return x[0] != y[0] ? (x[0] < y[0] ? -1 : 1) : x[1] < y[1] ? -1 : x[1] > y[1];
-}
-
-/* One budget: the sizes' best losses, in logs. */
-static int put_profile(struct dlm_figure *f, const struct dlm_frontier *fr, size_t j, double (*at)[2], double *lx, double *ly,
-                       unsigned colour, struct dlm_error *err)
-{
-    size_t n = 0, k = 0;
-    for (size_t e = fr->start[j]; e < fr->start[j + 1]; e++) {
-        at[n][0] = log(fr->group->runs[fr->run[e]].flops_tok);
-        at[n++][1] = fr->value[e];
-    }
-    qsort(at, n, sizeof *at, order_x);
-    for (size_t i = 0; i < n; i++)
-        if (!k || at[i][0] - lx[k - 1] > 1e-6) {
-            lx[k] = at[i][0];
-            ly[k++] = at[i][1];
-        }
+    const size_t n = dlm_profile_sizes(fr, NULL, fr->value, j, s);
     struct dlm_parabola p;
-    if (k < 3)
+    bool inside;
+    if (n < 3)
         return 0;
     int rc = dlm_figure_series(f, DLM_SERIES_POINTS, colour, err, "%.1e FLOPs", fr->budget[j]);
-    for (size_t i = 0; i < k && !rc; i++)
-        rc = dlm_figure_point(f, exp(lx[i]), exp(ly[i]), NAN, NAN, err);
-    if (rc || !dlm_parabola_fit(&p, lx, ly, NULL, k))
+    for (size_t i = 0; i < n && !rc; i++)
+        rc = dlm_figure_point(f, exp(s[i].m), exp(s[i].ly), NAN, NAN, err);
+    if (rc || !dlm_profile_parabola(s, n, x, y, &p, &inside))
         return rc;
-    double from = fmin(lx[0], fmax(p.x, lx[0] - 1)), to = fmax(lx[k - 1], fmin(p.x, lx[k - 1] + 1));
+    double from = fmin(x[0], fmax(p.x, x[0] - 1)), to = fmax(x[n - 1], fmin(p.x, x[n - 1] + 1));
     rc = dlm_figure_series(f, DLM_SERIES_LINE, colour, err, NULL);
     for (int i = 0; i <= STEPS / 3 && !rc; i++) {
-        double x = from + (to - from) * i / (STEPS / 3);
-        rc = dlm_figure_point(f, exp(x), exp(dlm_parabola_at(&p, x)), NAN, NAN, err);
+        double at = from + (to - from) * i / (STEPS / 3);
+        rc = dlm_figure_point(f, exp(at), exp(dlm_parabola_at(&p, at)), NAN, NAN, err);
     }
     if (!rc && p.x >= from && p.x <= to)
         rc = dlm_figure_series(f, DLM_SERIES_BEST, colour, err, NULL);
@@ -212,14 +199,14 @@ int dlm_view_isoflop(struct dlm_figure *f, const struct dlm_group *g, const stru
     int rc = dlm_frontier_fill(&fr, g, &how->budgets, 3, err);
     if (rc == DLM_EDATA)
         rc = dlm_fail_in(err, rc, "group '%s'", g->name);
-    double(*at)[2] = malloc((g->n + 1) * sizeof *at), *lx = malloc((g->n + 1) * sizeof *lx), *ly = malloc((g->n + 1) * sizeof *ly);
-    if (!rc && (!at || !lx || !ly))
+    struct dlm_profile_size *s = malloc((g->n + 1) * sizeof *s);
+    double *x = malloc(2 * (g->n + 1) * sizeof *x);
+    if (!rc && (!s || !x))
         rc = dlm_fail(err, DLM_ENOMEM, "out of memory");
     for (size_t j = 0; j < fr.n && !rc; j++)
-        rc = put_profile(f, &fr, j, at, lx, ly, (unsigned)j, err);
-    free(at);
-    free(lx);
-    free(ly);
+        rc = put_profile(f, &fr, j, s, x, x + g->n, (unsigned)j, err);
+    free(s);
+    free(x);
     dlm_frontier_release(&fr);
     return rc ? rc : dlm_figure_window(f, err);
 }
@@ -260,20 +247,21 @@ static double apart(const struct dlm_study *s, unsigned place) { return pow(1.05
 int dlm_view_sizes(struct dlm_figure *f, const struct dlm_study *s, const struct dlm_isoflop *o, int what,
                    const struct dlm_laws *l, struct dlm_error *err)
 {
-    static const char *const columns[] = {"params", "tokens", "flops_tok", "loss"}, *const signs[] = {"P*", "D*", "M*", "L*"};
+    static const char *const signs[] = {"P*", "D*", "M*", "L*"};
     static const char *const names[] = {"P*, non-embedding parameters", "D*, training tokens", "M*, FLOPs per token",
                                         "L*, nats per token"};
     int rc = 0;
     *f = (struct dlm_figure){.x_label = "C, training FLOPs", .y_label = names[what]};
     for (size_t i = 0; i < o->n && !rc; i++) {
         const struct dlm_isoflop_row *r = &o->rows[i];
-        if (!i || strcmp(r->group->name, o->rows[i - 1].group->name))
-            rc = dlm_figure_series(f, DLM_SERIES_POINTS, place_of(s, r->group->name), err, NULL);
+        if (!r->inside)
+            continue;
+        rc = dlm_figure_series(f, DLM_SERIES_POINTS, place_of(s, r->group->name), err, NULL);
         if (!rc)
             rc = dlm_figure_point(f, r->flops * apart(s, place_of(s, r->group->name)), r->value[what], r->interval[what].lo,
                                   r->interval[what].hi, err);
     }
-    return rc ? rc : put_power_laws(f, s, l, columns[what], "flops", signs[what], "C", err);
+    return rc ? rc : put_power_laws(f, s, l, dlm_profile_names[what], "flops", signs[what], "C", err);
 }
 
 int dlm_view_optima(struct dlm_figure *f, const struct dlm_study *s, const struct dlm_optima *o, const struct dlm_laws *l,
