@@ -106,8 +106,8 @@ spills: $(CUOBJ)
 	@tests/spills $(CUOBJ:%=%.log)
 
 # The same sources over the emulation in tests/emulate.
-EMUOBJ   = $(CUSRC:%.cu=$B/emulated/%.o) $B/emulated/cuda.o $B/emulated/streams.o $B/emulated/cublasLt.o $B/emulated/nccl.o
-EMUFLAGS = -std=c++17 -O2 -g -Wall -Wextra -Werror -Wno-unknown-pragmas -fPIC -fvisibility=hidden -MMD -MP -Itests/emulate
+EMUOBJ   = $(CUSRC:%.cu=$B/emulated/%.o) $B/emulated/cuda.o $B/emulated/hopper.o $B/emulated/streams.o $B/emulated/cublasLt.o $B/emulated/nccl.o
+EMUFLAGS = -std=c++17 -O2 -g -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-psabi -fPIC -fvisibility=hidden -MMD -MP -Itests/emulate
 EMULATED = $B/emulated/dlm-cuda.so
 $B/emulated/kernels/cuda/%.o: kernels/cuda/%.cu
 	@mkdir -p $(@D)

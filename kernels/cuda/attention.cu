@@ -1,13 +1,16 @@
 /* Soft-capped attention with a sink, as kernels/cpu/attention.c has it: the entries, a cache's rows, and backward's pass over rows.
  *
- * bf16 goes to the tensor cores (attention_mma.cu) where h is at most 128 and rows are aligned to pairs; the rest, float32 first of all,
- * is attention_plain.cu. No sum is shared between blocks, so that nothing depends on their order. Backward knows each query's lse and
+ * bf16 goes to the tensor cores (attention_mma.cu; attention_wgmma.cu on request) where h is at most 128 and rows are aligned to pairs; the
+ * rest, float32 first of all, is attention_plain.cu. No sum is shared between blocks, so that nothing depends on their order. Backward knows each query's lse and
  * D = do·o, and is three passes: over rows for D and the sink; over tiles of keys for dk and dv; over tiles of queries for dq. The last two
  * compute the scores and do·v each for themselves: seven products instead of five, which is what it takes to add up dq without atomics
  * and without a copy of it for each tile of keys. The sink's gradients are summed a slice of 128 rows, and the slices added in order of
  * sequence and position.
  */
 #include "attention_sight.cuh"
+
+#include <stdlib.h>
+#include <string.h>
 
 static const unsigned SLICE = 128;
 static const float PLAIN_CAP = 40.0f; /* e⁴⁰·N fits in float32, and so does e⁻⁴⁰ */
@@ -109,9 +112,29 @@ static struct attention_problem problem(dlm_ptr q, dlm_ptr k, dlm_ptr v, size_t 
     return p;
 }
 
+/* Which of the three: DLM_CUDA_ATTENTION names the first to be asked, mma if it does not; what that does not take goes to the next. Hopper's own
+ * becomes the first there when a recorded run has it right and faster. */
+enum form { WGMMA, MMA, PLAIN };
+
+static enum form form_for(struct dlm_device *dev, const struct attention_problem &p, enum dlm_dtype act)
+{
+    static const char *const names[] = {"wgmma", "mma", "plain"}, *const said = getenv("DLM_CUDA_ATTENTION");
+    int first = said && *said ? WGMMA : MMA;
+    while (said && *said && first <= PLAIN && strcmp(said, names[first]))
+        first++;
+    if (first > PLAIN)
+        dlm_device_fail(dev, "DLM_CUDA_ATTENTION is '%.40s', which is none of wgmma, mma and plain", said);
+    if (act == DLM_BF16 && first == WGMMA && dlm_attention_wgmma_takes(dev, p))
+        return WGMMA;
+    return act == DLM_BF16 && first <= MMA && dlm_attention_mma_takes(p) ? MMA : PLAIN;
+}
+
 static void forward(struct dlm_device *dev, const struct attention_problem &p, size_t B, enum dlm_dtype act)
 {
-    if (act == DLM_BF16 && dlm_attention_mma_takes(p))
+    const enum form form = form_for(dev, p, act);
+    if (form == WGMMA)
+        dlm_attention_wgmma(dev, p, B);
+    else if (form == MMA)
         dlm_attention_mma(dev, p, B);
     else
         dlm_attention_plain(dev, p, B, act);
@@ -179,7 +202,7 @@ void dlm_cuda_attention_backward(struct dlm_device *dev, dlm_ptr dq, dlm_ptr dk,
         dlm_launch(dev, "attention_backward", backward_rows<float>, dim3((unsigned)slices), 128, 2 * SLICE * sizeof(float), p, part);
     dlm_launch(dev, "attention_backward", backward_sink, dim3((unsigned)ceil_div(2 * H * h, (size_t)128)), 128, 0, dlm_at<float>(dsink_k),
                dlm_at<float>(dsink_v), part, B, p.H, p.h, p.tiles, p.factor);
-    if (act == DLM_BF16 && dlm_attention_mma_takes(p))
+    if (form_for(dev, p, act) != PLAIN)
         dlm_attention_mma_backward(dev, p, B);
     else
         dlm_attention_plain_backward(dev, p, B, act);

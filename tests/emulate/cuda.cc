@@ -117,6 +117,8 @@ struct fiber {
     bool done;
     const meeting *waits; /* until its generation is not this: */
     unsigned generation;
+    const std::function<bool()> *until; /* or until this is so */
+    const char *what;
     std::vector<copy> copies;
     unsigned group;
 };
@@ -133,6 +135,8 @@ static struct {
     char *shared_room; /* MOST_SHARED and a page that cannot be touched */
     bool running;
 } B;
+
+void (*emulated_block_begins)(void), (*emulated_block_ends)(void);
 
 static void yield(void)
 {
@@ -181,6 +185,14 @@ int __syncthreads_or(int predicate)
     return *any;
 }
 
+void emulated_wait_until(const char *what, const std::function<bool()> &so)
+{
+    B.self->until = &so;
+    B.self->what = what;
+    yield();
+    B.self->until = NULL;
+}
+
 emulated_meeting emulated_meet(const char *kind, const void *bring, size_t bytes)
 {
     meeting *m = &B.warps[B.self->index / 32];
@@ -210,17 +222,20 @@ static void run_block(dim3 block, unsigned threads)
         f.index = i;
         f.done = false;
         f.waits = NULL;
+        f.until = NULL;
         f.copies.clear();
         f.group = 0;
         context_make(&f.at, f.stack, body);
         order[i] = i;
     }
+    if (emulated_block_begins)
+        emulated_block_begins();
     for (unsigned left = threads; left;) {
         bool moved = false;
         shuffle(order);
         for (unsigned i : order) {
             fiber &f = B.fibers[i];
-            if (f.done || (f.waits && f.waits->generation == f.generation))
+            if (f.done || (f.waits && f.waits->generation == f.generation) || (f.until && !(*f.until)()))
                 continue;
             moved = true;
             B.self = &f;
@@ -235,8 +250,11 @@ static void run_block(dim3 block, unsigned threads)
         if (!moved)
             for (unsigned i = 0; i < threads; i++)
                 if (!B.fibers[i].done)
-                    emulated_fault("thread %u waits in %s for threads that never come", i, B.fibers[i].waits->kind);
+                    emulated_fault("thread %u waits in %s for what never comes", i,
+                                   B.fibers[i].until ? B.fibers[i].what : B.fibers[i].waits->kind);
     }
+    if (emulated_block_ends)
+        emulated_block_ends();
 }
 
 static char *pages(size_t bytes, char **whole, size_t *whole_size)
@@ -306,6 +324,11 @@ void emulated_launch(cudaStream_t stream, dim3 blocks, dim3 threads, size_t shar
 void *emulated_shared(void)
 {
     return B.shared;
+}
+
+size_t emulated_shared_size(void)
+{
+    return B.shared_size;
 }
 
 static void in_shared(const void *p, size_t bytes, size_t align, const char *what)

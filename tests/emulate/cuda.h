@@ -277,5 +277,9 @@ void emulated_wait_all(void);
 /* Some stream records a graph: what would wait, or allocate, is an error. */
 bool emulated_recording(void);
 uint32_t emulated_draw(uint32_t below);
+/* The thread waits until `so` is so: asked in between, by any thread. */
+void emulated_wait_until(const char *what, const std::function<bool()> &so);
+size_t emulated_shared_size(void);
+extern void (*emulated_block_begins)(void), (*emulated_block_ends)(void); /* hopper.cc */
 
 #endif

@@ -1,0 +1,367 @@
+/* Attention on Hopper's tensor cores, for bf16 heads of up to 128 in whole eights: formulas in attention_sight.cuh, products, copies and
+ * barriers in hopper.cuh, passes and orders in attention.cu.
+ *
+ * A block takes 128 rows of one side, 64 for each of two warpgroups, whose sums stay in registers, and walks over the other side in tiles. A
+ * third warpgroup gives up its registers; a warp of it has the copy engine bring the tiles, two on their way or in use, permuted as products
+ * read them and filled up with zeros beyond the last row and beyond h. Tensor maps were chosen over copies by the threads: they need one thread,
+ * no registers and no addresses, and do the tails. Weights go from one product's sums to the next one's left operand in registers, so that no
+ * thread writes what a product reads. While one product's scores become weights, the product of the tile before goes on. A tile of which the
+ * block sees nothing is not read; to go through it would leave the same bits. What a row comes to depends on no other row of its block.
+ *
+ * What bounds it at h = 128: ESTIMATED, not measured; the file has not run on a GPU. In cycles of a multiprocessor for 16 × 16 scores, products at
+ * the peak:
+ *
+ *                     tensor cores   special functions   instructions   shared memory
+ *     forward                   32                  32             29              20
+ *
+ * Forward would spend 48 on special functions (two powers and a reciprocal a score, 16 a cycle), which would bound it to two thirds of the
+ * peak; so it computes one of the powers in multiplications (power_by_series). If all four overlapped, the bound would be the peak; 65 to 75 % of
+ * it is what one may hope for.
+ */
+#include "attention_sight.cuh"
+
+#include "hopper.cuh"
+
+/* Threads: two warpgroups that multiply, of 64 rows of the block each, and one of which a warp has tiles of the other side brought and that
+ * gives its registers to the others: of the 168 a thread that 384 may have. */
+static const unsigned ROWS = 128, TILE = 128, MULTIPLIERS = 256, THREADS = MULTIPLIERS + 128, STAGES = 2;
+
+/* A head in panels of 64 columns: their number, and the bytes of 128 rows of one and of all. */
+template <unsigned HP> struct panels {
+    static const unsigned MANY = HP / 64, ONE = TILE * PANEL_ROW, ALL = MANY * ONE;
+};
+
+/* Where a block is: its first row, head and sequence. */
+struct place {
+    unsigned first, head, b;
+};
+
+#if DLM_HOPPER
+
+static const unsigned MORE_REGISTERS = 240, FEWER_REGISTERS = 24;
+
+/* The last rows first: under CAUSAL they see most, and none of them is left to the end. */
+DLM_DEVICE struct place place_from_end(const attention_problem &p)
+{
+    return place{(gridDim.x - 1 - blockIdx.x) * ROWS, blockIdx.y, p.sequence + blockIdx.z};
+}
+
+/* The block's shared memory from the first multiple of 1024 on. */
+DLM_DEVICE unsigned char *shared_patterns(void)
+{
+    DLM_SHARED(unsigned char, all);
+    return all + (PANEL_PATTERN - shared_address(all) % PANEL_PATTERN) % PANEL_PATTERN;
+}
+
+/* 128 rows of a head from `row` on, all panels of them, which is what `bar` gets to expect. By one thread. */
+template <unsigned HP>
+DLM_DEVICE void bring(unsigned char *to, const CUtensorMap *map, uint64_t *bar, unsigned row, const struct place &at)
+{
+    barrier_expect(bar, panels<HP>::ALL);
+#pragma unroll
+    for (unsigned i = 0; i < panels<HP>::MANY; i++)
+        copy_box(to + i * panels<HP>::ONE, map, bar, i * 64, at.head, row, at.b);
+}
+
+/* A ring's next place: which, and the parity of its turn. */
+struct turn {
+    unsigned stage, parity;
+};
+
+DLM_DEVICE struct turn turn_after(struct turn t)
+{
+    return turn{(t.stage + 1) % STAGES, t.parity ^ (t.stage + 1 == STAGES ? 1u : 0u)};
+}
+
+/* The first tile of keys from j on that a block of queries sees something of, or `end` or more: as sight_next_keys, by 128. */
+DLM_DEVICE unsigned next_keys(const uint8_t *noisy, unsigned j, unsigned end, bool clean)
+{
+    for (; clean && j < end; j += TILE) {
+        const struct sight low = sight_of(noisy, j, end), high = sight_of(noisy, j + 64, end);
+        if ((low.open & ~low.noisy) | (high.open & ~high.noisy))
+            break;
+    }
+    return j;
+}
+
+/* 2^x, |x| < 100, in additions and multiplications, which have time to spare where the special function unit has not: an error of 2⁻¹⁸, where
+ * the tensor cores take the result in 2⁻⁹. */
+DLM_DEVICE float power_by_series(float x)
+{
+    const float shift = 12582912.0f; /* 1.5·2²³: the sum's last bits are the nearest whole number */
+    const float whole = x + shift, f = x - (whole - shift);
+    float y = fmaf(0.009570102207362652f, f, 0.05591785907745361f);
+    y = fmaf(y, f, 0.240247443318367f);
+    y = fmaf(y, f, 0.6931217908859253f);
+    y = fmaf(y, f, 0.9999992847442627f);
+    return __uint_as_float(__float_as_uint(y) + (__float_as_uint(whole) << 23));
+}
+
+/* What a thread's two rows see of a tile of 128, from its own first column on: bit 8j + i of column 8j + 2t + i. */
+struct view {
+    uint64_t half[2][2]; /* of each row: of the first 64, of the others */
+    bool mixed;          /* the warp's rows do not see all */
+};
+
+DLM_DEVICE struct view view_of(const attention_problem &p, const uint8_t *noisy, unsigned row, unsigned j, unsigned loud)
+{
+    struct view v;
+    uint64_t every = ~0ull;
+    const unsigned t = threadIdx.x % 4;
+#pragma unroll
+    for (unsigned i = 0; i < 2; i++) {
+        const struct sight seen = sight_of(noisy, j + 64 * i, p.N);
+#pragma unroll
+        for (unsigned half = 0; half < 2; half++) {
+            const uint64_t one = sight_keys(p.rule, seen, row + 8 * half, j + 64 * i, loud >> half & 1);
+            every &= one;
+            v.half[half][i] = one >> (2 * t);
+        }
+    }
+    v.mixed = __any_sync(DLM_WARP, ~every != 0);
+    return v;
+}
+
+/* Scores (64, 128) to weights, and their sums over the thread's columns. */
+DLM_DEVICE void weights_of(float (&s)[64], float (&total)[2], const struct view &v, const attention_problem &p)
+{
+#pragma unroll
+    for (unsigned i = 0; i < 64; i++)
+        s[i] = power_by_series(cap_score(cap_rest(s[i], p), 0, p));
+    if (v.mixed) {
+#pragma unroll
+        for (unsigned i = 0; i < 64; i++)
+            if (!(v.half[i / 2 % 2][i / 32] >> (i % 32 / 4 * 8 + i % 2) & 1))
+                s[i] = 0;
+    }
+#pragma unroll
+    for (unsigned i = 0; i < 64; i++)
+        total[i / 2 % 2] += s[i];
+}
+
+/* As the left operands of products over 16 columns each. */
+template <unsigned R> DLM_DEVICE void weights_pack(uint32_t (&w)[R / 8][4], const float (&s)[R])
+{
+#pragma unroll
+    for (unsigned i = 0; i < R / 2; i++)
+        w[i / 4][i % 4] = pack_bf16(s[2 * i], s[2 * i + 1]);
+}
+
+/* s (64, 2R) = a (64, HP) · b (2R, HP)ᵀ: `a` and `b` at rows of panels that lie a_one and b_one bytes apart. */
+template <unsigned HP, unsigned R> DLM_DEVICE void scores(float (&s)[R], uint32_t a, unsigned a_one, uint32_t b, unsigned b_one)
+{
+#pragma unroll
+    for (unsigned k = 0; k < HP / 16; k++)
+        wgmma<false>(s, matrix_at(a + k / 4 * a_one + k % 4 * 32, 0), matrix_at(b + k / 4 * b_one + k % 4 * 32, 0), k > 0);
+}
+
+/* o (64, HP) += w (64, 16·K) · b (16·K, HP) */
+template <unsigned K, unsigned R> DLM_DEVICE void weigh(float (&o)[R], const uint32_t (&w)[K][4], uint32_t b, unsigned b_one)
+{
+#pragma unroll
+    for (unsigned k = 0; k < K; k++)
+        wgmma<true>(o, w[k], matrix_at(b + k * 16 * PANEL_ROW, b_one));
+}
+
+/* Row g (half 0) or g + 8 of a warp's 16, times `factor`, to a row of device memory. */
+template <unsigned R> DLM_DEVICE void row_store(uint32_t *row, const float (&o)[R], unsigned half, unsigned h, float factor)
+{
+    const unsigned t = threadIdx.x % 4;
+#pragma unroll
+    for (unsigned c = 0; c < R / 4; c++)
+        if (c * 8 + t * 2 < h)
+            row[c * 4 + t] = pack_bf16(o[c * 4 + half * 2] * factor, o[c * 4 + half * 2 + 1] * factor);
+}
+
+#endif
+
+/* --- forward ------------------------------------------------------------------------------------------------------------------------ */
+
+/* A block 128 queries, over the keys that they see. Shared: the queries, two tiles of keys and two of values, and the barriers. */
+template <unsigned HP>
+static __global__ void __launch_bounds__(THREADS, 1)
+    wgmma_forward(const attention_problem p, const __grid_constant__ CUtensorMap q_map, const __grid_constant__ CUtensorMap k_map,
+                  const __grid_constant__ CUtensorMap v_map)
+{
+#if DLM_HOPPER
+    const unsigned ALL = panels<HP>::ALL, ONE = panels<HP>::ONE;
+    unsigned char *queries = shared_patterns(), *keys = queries + ALL, *values = keys + STAGES * ALL;
+    uint64_t *q_here = reinterpret_cast<uint64_t *>(values + STAGES * ALL);
+    uint64_t *k_here = q_here + 1, *v_here = k_here + STAGES, *k_free = v_here + STAGES, *v_free = k_free + STAGES;
+    const struct place at = place_from_end(p);
+    const unsigned rows = p.n - at.first < ROWS ? p.n - at.first : ROWS, group = threadIdx.x / 128;
+    const uint8_t *noisy = p.noisy ? p.noisy + (size_t)at.b * p.N : nullptr;
+    if (threadIdx.x == 0) {
+        const unsigned warps = rows > 64 ? 8 : 4;
+        barrier_init(q_here, 1);
+        for (unsigned i = 0; i < STAGES; i++) {
+            barrier_init(k_here + i, 1);
+            barrier_init(v_here + i, 1);
+            barrier_init(k_free + i, warps);
+            barrier_init(v_free + i, warps);
+        }
+        barrier_made();
+    }
+    const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    const unsigned row0 = threadIdx.x / 32 * 16 + g; /* and row0 + 8 */
+    unsigned loud = 0;
+    if (noisy && threadIdx.x < MULTIPLIERS)
+        for (unsigned i = 0; i < 2; i++)
+            loud |= (row0 + 8 * i < rows && noisy[at.first + row0 + 8 * i] ? 1u : 0u) << i;
+    const bool clean = !__syncthreads_or((int)loud) && noisy;
+    const unsigned end = p.rule == DLM_ATTEND_CAUSAL ? p.at + at.first + rows : p.N;
+    unsigned j0 = next_keys(noisy, 0, end, clean);
+
+    if (threadIdx.x >= MULTIPLIERS) {
+        registers_fewer<FEWER_REGISTERS>();
+        if (threadIdx.x >= MULTIPLIERS + 32)
+            return;
+        if (lane == 0)
+            bring<HP>(queries, &q_map, q_here, at.first, at);
+        for (struct turn turn = {0, 0}; j0 < end; turn = turn_after(turn)) {
+            barrier_wait(k_free + turn.stage, turn.parity ^ 1);
+            if (lane == 0)
+                bring<HP>(keys + turn.stage * ALL, &k_map, k_here + turn.stage, j0, at);
+            barrier_wait(v_free + turn.stage, turn.parity ^ 1);
+            if (lane == 0)
+                bring<HP>(values + turn.stage * ALL, &v_map, v_here + turn.stage, j0, at);
+            j0 = next_keys(noisy, j0 + TILE, end, clean);
+        }
+        return;
+    }
+    registers_more<MORE_REGISTERS>();
+    if (group * 64 >= rows)
+        return;
+
+    const float *sink_k = p.sink_k + at.head * p.h, *sink_v = p.sink_v + at.head * p.h;
+    const uint32_t own = shared_address(queries) + group * 64 * PANEL_ROW, k_at = shared_address(keys), v_at = shared_address(values);
+    const unsigned i0 = p.at + at.first + row0;
+    float s[64], o[HP / 2], total[2];
+    uint32_t w[8][4];
+    struct turn turn = {0, 0};
+    barrier_wait(q_here, 0);
+    float x[2] = {0, 0};
+    for (unsigned e = 2 * t; e < p.h; e += 8) {
+        const float key[2] = {sink_k[e], sink_k[e + 1]};
+#pragma unroll
+        for (unsigned half = 0; half < 2; half++) {
+            const uint32_t pair =
+                *reinterpret_cast<const uint32_t *>(queries + e / 64 * ONE + panel_at(row0 + 8 * half, e % 64 * 2));
+            x[half] = fmaf(__uint_as_float(pair << 16), key[0], x[half]);
+            x[half] = fmaf(__uint_as_float(pair & 0xffff0000u), key[1], x[half]);
+        }
+    }
+#pragma unroll
+    for (unsigned half = 0; half < 2; half++) {
+        x[half] += __shfl_xor_sync(DLM_WARP, x[half], 1);
+        x[half] += __shfl_xor_sync(DLM_WARP, x[half], 2);
+        const float weight = power_of_two(cap_score(cap_rest(x[half], p), 0, p));
+        total[half] = t ? 0 : weight;
+#pragma unroll
+        for (unsigned c = 0; c < HP / 8; c++)
+#pragma unroll
+            for (unsigned i = 0; i < 2; i++)
+                o[c * 4 + half * 2 + i] = c * 8 + 2 * t < p.h ? weight * sink_v[c * 8 + 2 * t + i] : 0;
+    }
+
+    if (j0 < end) {
+        struct view view = view_of(p, noisy, i0, j0, loud);
+        barrier_wait(k_here, 0);
+        wgmma_begin();
+        scores<HP>(s, own, ONE, k_at, ONE);
+        wgmma_commit();
+        wgmma_wait<0>(s);
+        if (lane == 0)
+            barrier_arrive(k_free);
+        weights_of(s, total, view, p);
+        weights_pack(w, s);
+        for (;;) {
+            j0 = next_keys(noisy, j0 + TILE, end, clean);
+            const struct turn next = turn_after(turn);
+            if (j0 >= end)
+                break;
+            barrier_wait(k_here + next.stage, next.parity);
+            wgmma_begin();
+            scores<HP>(s, own, ONE, k_at + next.stage * ALL, ONE);
+            wgmma_commit();
+            barrier_wait(v_here + turn.stage, turn.parity);
+            wgmma_begin();
+            weigh(o, w, v_at + turn.stage * ALL, ONE);
+            wgmma_commit();
+            view = view_of(p, noisy, i0, j0, loud);
+            wgmma_wait<1>(s);
+            if (lane == 0)
+                barrier_arrive(k_free + next.stage);
+            weights_of(s, total, view, p);
+            wgmma_wait<0>(o);
+            if (lane == 0)
+                barrier_arrive(v_free + turn.stage);
+            weights_pack(w, s);
+            turn = next;
+        }
+        barrier_wait(v_here + turn.stage, turn.parity);
+        wgmma_begin();
+        weigh(o, w, v_at + turn.stage * ALL, ONE);
+        wgmma_commit();
+        wgmma_wait<0>(o);
+    }
+
+#pragma unroll
+    for (unsigned half = 0; half < 2; half++) {
+        total[half] += __shfl_xor_sync(DLM_WARP, total[half], 1);
+        total[half] += __shfl_xor_sync(DLM_WARP, total[half], 2);
+        const unsigned row = row0 + half * 8, i = at.first + row;
+        if (row >= rows)
+            continue;
+        if (p.lse && !t)
+            p.lse[((size_t)at.b * p.H + at.head) * p.n + i] = logf(total[half]);
+        row_store(static_cast<uint32_t *>(p.o) + (((size_t)at.b * p.n + i) * p.d + at.head * p.h) / 2, o, half, p.h, 1.0f / total[half]);
+    }
+#endif
+}
+
+/* --- launches ----------------------------------------------------------------------------------------------------------------------- */
+
+/* Queries, and two tiles each of two things; what the first multiple of 1024 may cost; barriers. */
+template <unsigned HP> static size_t shared_size()
+{
+    return (1 + 2 * STAGES) * panels<HP>::ALL + PANEL_PATTERN + (1 + 4 * STAGES) * sizeof(uint64_t);
+}
+
+/* Rows of a head of (B, n, H, h), ld apart. */
+static bool map_of(struct dlm_device *dev, CUtensorMap *map, const void *x, size_t ld, size_t n, size_t B, const struct attention_problem &p)
+{
+    if (tensor_map(map, x, {p.h, p.H, n, B}, {p.h * 2, ld * 2, n * ld * 2}, TILE))
+        return true;
+    dlm_device_fail(dev, "attention: the driver makes no tensor map of %zu sequences of %zu rows, %zu apart", B, n, ld);
+    return false;
+}
+
+/* The grid has a block each tile, head and sequence, of which it takes so many. */
+static const size_t SEQUENCES = 65535;
+
+template <unsigned HP> static void forward(struct dlm_device *dev, struct attention_problem p, size_t B)
+{
+    CUtensorMap q, k, v;
+    if (!map_of(dev, &q, p.q, p.d, p.n, B, p) || !map_of(dev, &k, p.k, p.d, p.N, B, p) || !map_of(dev, &v, p.v, p.ldv, p.N, B, p))
+        return;
+    for (size_t b = 0; b < B; b += SEQUENCES) {
+        p.sequence = (unsigned)b;
+        const dim3 blocks(ceil_div(p.n, ROWS), p.H, (unsigned)(B - b < SEQUENCES ? B - b : SEQUENCES));
+        dlm_launch(dev, "attention", wgmma_forward<HP>, blocks, THREADS, shared_size<HP>(), p, q, k, v);
+    }
+}
+
+/* The capped scores need no running maximum; rows of a head are whole pieces of 16 bytes. */
+bool dlm_attention_wgmma_takes(const struct dlm_device *dev, const struct attention_problem &p)
+{
+    size_t all = (p.h | p.d | p.ldv | p.lddv) * 2;
+    for (const void *each : {p.q, p.k, p.v, p.dout, (const void *)p.o, (const void *)p.dq, (const void *)p.dk, (const void *)p.dv})
+        all |= (size_t)(uintptr_t)each;
+    return dev->capability == 90 && p.h <= 128 && !p.running && all % 16 == 0;
+}
+
+void dlm_attention_wgmma(struct dlm_device *dev, struct attention_problem p, size_t B)
+{
+    (p.h <= 64 ? forward<64> : forward<128>)(dev, p, B);
+}
