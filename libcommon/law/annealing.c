@@ -1,6 +1,8 @@
 /* What annealing does to the loss; see annealing.h. */
 #include "law/annealing.h"
 
+#include "law/sorted.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,12 +24,6 @@ struct source {
 /* Two figures agree; unknown ones (NAN) do not speak against it. */
 static bool agree(double a, double b) { return isnan(a) || isnan(b) || fabs(log(a / b)) <= same; }
 
-static int order_number(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
 /* The lowest Σ w·h(y - c), h Huber's function: reweighted means from the median, which the sorted `room` gives. */
 static double centre(const double *y, const double *w, size_t n, double huber, double *room)
 {
@@ -35,7 +31,7 @@ static double centre(const double *y, const double *w, size_t n, double huber, d
     for (size_t i = 0; i < n; i++)
         for (double times = w[i]; times > 0; times--)
             room[k++] = y[i];
-    qsort(room, k, sizeof *room, order_number);
+    qsort(room, k, sizeof *room, dlm_order_rising);
     double c = 0.5 * (room[(k - 1) / 2] + room[k / 2]);
     for (int step = 0; step < 200; step++) {
         double sum = 0, weight = 0;

@@ -4,6 +4,8 @@
 #include "law/columns.h"
 #include "law/fit.h"
 #include "law/smooth.h"
+#include "law/sorted.h"
+#include "metric/grow.h"
 
 #include <errno.h>
 #include <math.h>
@@ -213,14 +215,10 @@ static double between(const struct dlm_run *r, size_t offset, double x)
 
 static int add_row(struct dlm_curves *out, size_t *room, const struct dlm_curve_row *row, struct dlm_error *err)
 {
-    if (out->n == *room) {
-        size_t more_room = *room ? 2 * *room : 256;
-        struct dlm_curve_row *more = realloc(out->rows, more_room * sizeof *more);
-        if (!more)
-            return dlm_fail(err, DLM_ENOMEM, "out of memory");
-        out->rows = more;
-        *room = more_room;
-    }
+    struct dlm_curve_row *more = dlm_grow(out->rows, sizeof *more, room, out->n + 1);
+    if (!more)
+        return dlm_fail(err, DLM_ENOMEM, "out of memory");
+    out->rows = more;
     out->rows[out->n++] = *row;
     return 0;
 }
@@ -242,12 +240,6 @@ static struct dlm_curve_row row_at(const struct dlm_group *g, const struct dlm_c
     return row;
 }
 
-static int order_number(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
 /* Levels of a group where none are asked for: evenly in log, from where half of the runs have a thirtieth of their course
  * behind them to the lowest end of a run. */
 static int group_levels(const struct dlm_curve *c, size_t n, size_t wanted, double *level, struct dlm_error *err)
@@ -260,7 +252,7 @@ static int group_levels(const struct dlm_curve *c, size_t n, size_t wanted, doub
         early[i] = dlm_curve_loss(&c[i], fmax(c[i].kx[last] - log(30), c[i].kx[0]), NULL, NULL);
         low = fmin(low, c[i].ky[last]);
     }
-    qsort(early, n, sizeof *early, order_number);
+    qsort(early, n, sizeof *early, dlm_order_rising);
     const double high = early[n / 2];
     free(early);
     for (size_t i = 0; i < wanted; i++)

@@ -290,7 +290,7 @@ static double fit_from_starts(const struct problem *p, double huber, double *q, 
 {
     static const double alpha[] = {0.25, 0.4}, beta[] = {0.15, 0.35}, worth[] = {1, 3, 6}, level[] = {0.05, 0.6};
     const struct dlm_robust f = search(p, NULL, huber);
-    double best = INFINITY, mean = 0, at[TERMS], start[TERMS];
+    double best = INFINITY, mean = 0, start[TERMS];
     for (size_t i = 0; i < p->n; i++)
         mean += exp(p->ly[i]) / (double)p->n;
     for (int i = 0; i < 24; i++) {
@@ -306,14 +306,8 @@ static double fit_from_starts(const struct problem *p, double huber, double *q, 
             start[Q] = 0.5;
             start[R] += params_power * p->centre_p - unique_power * p->centre_t;
         }
-        const double v = dlm_robust_descend(&f, start, scratch);
-        if (v < best) {
-            best = v;
-            memcpy(at, start, sizeof at);
-        }
+        dlm_robust_try(&f, start, q, &best, scratch);
     }
-    if (best < INFINITY)
-        memcpy(q, at, sizeof at);
     return best;
 }
 
@@ -549,9 +543,7 @@ int dlm_epochs_find(const struct dlm_study *s, const struct dlm_estimate *asked,
     for (size_t i = 0; i < s->n && draws; i++)
         dlm_draws_release(&draws[i]);
     free(draws);
-    for (size_t i = 0; i < bands.n && !rc; i++)
-        rc = dlm_laws_add(laws, &bands.at[i], err);
-    dlm_laws_release(&bands);
+    rc = dlm_laws_append(laws, &bands, rc, err);
     if (rc)
         dlm_epochs_release(out);
     return rc;

@@ -1,6 +1,7 @@
 /* From the points of a study to laws with intervals; see estimate.h. */
 #include "law/estimate.h"
 
+#include "law/band.h"
 #include "law/fit.h"
 #include "law/horizons.h"
 #include "law/residuals.h"
@@ -12,7 +13,7 @@
 /* What of a point or of the frontier is fitted. */
 enum what { WHAT_Y, WHAT_SIZE, WHAT_PARAMS, WHAT_TOKENS };
 
-enum { BAND_MAX = 200, HORIZONS = 50, MANY_RUNS = 20 };
+enum { HORIZONS = 50, MANY_RUNS = 20 };
 
 /* One law of one group: where its points come from. */
 struct source {
@@ -289,43 +290,32 @@ static double surface_loss(const double *v, double c)
     return dlm_form_at(&dlm_form_surface, v, m, c / m);
 }
 
-struct band {
+/* A band of the form over x·scale. */
+struct scaled {
     const struct dlm_form *form;
+    const double *value; /* of the law */
     double (*at)(const struct dlm_form *, const double *, double);
-    double scale, x[BAND_MAX + 9];
+    double scale;
 };
 
-static double band_value(const void *ctx, const double *row, size_t i)
+static double scaled_at(const void *ctx, const double *row, double x)
 {
-    const struct band *b = ctx;
-    return b->at(b->form, row, b->x[i] * b->scale);
+    const struct scaled *s = ctx;
+    return s->at(s->form, row ? row : s->value, x * s->scale);
 }
 
-/* The band of one quantity: what the law and its resamples give at x·scale, x from low up to 10^4 times high. */
 static int add_band(struct dlm_laws *bands, const struct source *s, const struct naming *name, const double *value,
                     const struct dlm_draws *draws, double (*at)(const struct dlm_form *, const double *, double), double scale,
                     double low, double high, struct dlm_error *err)
 {
     struct dlm_bootstrap b = s->how->bootstrap;
+    const struct scaled scaled = {s->form, value, at, scale};
     if (!b.n || !draws->at)
         return 0;
     if (is_minimum(s->frontier))
         b.kind = s->by_error ? DLM_INTERVAL_STUDENT : DLM_INTERVAL_PERCENTILE;
-    char law[64], term[BAND_MAX + 9][32];
-    struct dlm_interval in[BAND_MAX + 9];
-    struct band band = {.form = s->form, .at = at, .scale = scale};
-    snprintf(law, sizeof law, "%s.band", s->form->law);
-    const int inner = (int)fmin(ceil(4 * log10(high / low)), BAND_MAX) + 1;
-    for (int i = 0; i < inner + 8; i++) { /* about four a decade within the data, two beyond */
-        double part = inner > 1 ? fmin((double)i / (inner - 1), 1) : 1;
-        snprintf(term[i], sizeof term[i], "%.9g", low * pow(high / low, part) * pow(10, i < inner ? 0 : 0.5 * (i - inner + 1)));
-        band.x[i] = strtod(term[i], NULL);
-    }
-    int rc = dlm_draws_intervals_of(&b, draws, band_value, &band, (size_t)inner + 8, in, err);
-    for (int i = 0; i < inner + 8 && !rc; i++)
-        if (isfinite(in[i].lo))
-            rc = add_row(bands, s, name, law, term[i], at(s->form, value, band.x[i] * scale), &in[i], NAN, NAN, NAN, err);
-    return rc;
+    return dlm_band_add(&(struct dlm_band){s->form->law, s->group->name, name->y, name->x, name->by, &b, draws, scaled_at, &scaled},
+                        low, high, bands, err);
 }
 
 static double band_curve(const struct dlm_form *form, const double *v, double x)
@@ -483,15 +473,6 @@ static int estimate(struct source *s, const struct naming *name, struct dlm_laws
     return rc;
 }
 
-/* Put the bands behind everything else. */
-static int append(struct dlm_laws *laws, struct dlm_laws *bands, int rc, struct dlm_error *err)
-{
-    for (size_t i = 0; i < bands->n && !rc; i++)
-        rc = dlm_laws_add(laws, &bands->at[i], err);
-    dlm_laws_release(bands);
-    return rc;
-}
-
 int dlm_estimate_power(const struct dlm_study *s, const struct dlm_estimate *how, const char *x, const char *y, bool offset,
                        struct dlm_laws *laws, struct dlm_notes *notes, struct dlm_error *err)
 {
@@ -503,7 +484,7 @@ int dlm_estimate_power(const struct dlm_study *s, const struct dlm_estimate *how
         struct source from = {.form = offset ? &dlm_form_power_offset : &dlm_form_power, .how = how, .group = &s->groups[i]};
         rc = estimate(&from, &(struct naming){y, x, s->by, what}, laws, &bands, notes, err);
     }
-    return append(laws, &bands, rc, err);
+    return dlm_laws_append(laws, &bands, rc, err);
 }
 
 int dlm_estimate_surface(const struct dlm_study *s, const struct dlm_estimate *how, bool params, struct dlm_laws *laws,
@@ -525,7 +506,7 @@ int dlm_estimate_surface(const struct dlm_study *s, const struct dlm_estimate *h
                           err);
         dlm_horizons_release(&h);
     }
-    return append(laws, &bands, rc, err);
+    return dlm_laws_append(laws, &bands, rc, err);
 }
 
 /* Do the best runs of the frontier have several sizes, and several in the quantity asked for? */
@@ -583,6 +564,6 @@ int dlm_estimate_loss(const struct dlm_study *s, const struct dlm_estimate *how,
         }
         dlm_frontier_release(&f);
     }
-    rc = append(laws, &more, rc, err);
-    return append(laws, &bands, rc, err);
+    rc = dlm_laws_append(laws, &more, rc, err);
+    return dlm_laws_append(laws, &bands, rc, err);
 }

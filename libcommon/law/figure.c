@@ -1,6 +1,8 @@
 /* What a drawing shows; see figure.h. */
 #include "law/figure.h"
 
+#include "metric/grow.h"
+
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,14 +12,10 @@
 int dlm_figure_series(struct dlm_figure *f, enum dlm_series_form form, unsigned colour, struct dlm_error *err,
                       const char *label, ...)
 {
-    if (f->n == f->room) {
-        size_t room = f->room ? 2 * f->room : 16;
-        struct dlm_series *more = realloc(f->series, room * sizeof *more);
-        if (!more)
-            return dlm_fail(err, DLM_ENOMEM, "out of memory");
-        f->series = more;
-        f->room = room;
-    }
+    struct dlm_series *more = dlm_grow(f->series, sizeof *more, &f->room, f->n + 1);
+    if (!more)
+        return dlm_fail(err, DLM_ENOMEM, "out of memory");
+    f->series = more;
     struct dlm_series *s = &f->series[f->n];
     *s = (struct dlm_series){.form = form, .colour = colour};
     if (label) {
@@ -38,14 +36,10 @@ int dlm_figure_point(struct dlm_figure *f, double x, double y, double lo, double
     struct dlm_series *s = &f->series[f->n - 1];
     if (!(x > 0) || !(y > 0) || !isfinite(x) || !isfinite(y))
         return 0;
-    if (s->n == s->room) {
-        size_t room = s->room ? 2 * s->room : 32;
-        double(*more)[4] = realloc(s->at, room * sizeof *more);
-        if (!more)
-            return dlm_fail(err, DLM_ENOMEM, "out of memory");
-        s->at = more;
-        s->room = room;
-    }
+    double(*more)[4] = dlm_grow(s->at, sizeof *more, &s->room, s->n + 1);
+    if (!more)
+        return dlm_fail(err, DLM_ENOMEM, "out of memory");
+    s->at = more;
     bool known = lo > 0 && isfinite(lo) && isfinite(hi) && hi >= lo;
     double *p = s->at[s->n++];
     p[0] = x;

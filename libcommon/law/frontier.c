@@ -3,6 +3,7 @@
 
 #include "base/number.h"
 #include "law/smooth.h"
+#include "law/sorted.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -49,12 +50,6 @@ struct size {
     double at, first, last;
 };
 
-static int order_number(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
 static int order_size(const void *a, const void *b)
 {
     const struct size *x = a, *y = b;
@@ -78,7 +73,7 @@ static bool spread(const double *first, const double *last, size_t n, size_t cov
         return false;
     memcpy(at, first, n * sizeof *at);
     memcpy(at + n, last, n * sizeof *at);
-    qsort(at, 2 * n, sizeof *at, order_number);
+    qsort(at, 2 * n, sizeof *at, dlm_order_rising);
     for (size_t i = 0; i + 1 < 2 * n; i++)
         if (covered(first, last, n, sqrt(at[i] * at[i + 1])) >= cover)
             total += log(at[i + 1] / at[i]);
@@ -129,8 +124,8 @@ static int choose_budgets(const struct dlm_group *g, size_t cover, double *budge
     if (!rc && n < cover && cover > 2)
         rc = dlm_fail(err, DLM_EDATA, "%zu size%s: a parabola needs at least %zu at each budget", n, n == 1 ? "" : "s", cover);
     if (!rc) {
-        qsort(first, n, sizeof *first, order_number);
-        qsort(last, n, sizeof *last, order_number);
+        qsort(first, n, sizeof *first, dlm_order_rising);
+        qsort(last, n, sizeof *last, dlm_order_rising);
         double high = last[n - 1], low = fmax(first[n < 2 ? 0 : 1], fmin(last[0], high / 10));
         for (size_t j = 0; j < n_budgets; j++)
             budget[j] = low * pow(high / low, (double)j / (double)(n_budgets - 1));

@@ -98,7 +98,7 @@ static double fit_alone(const struct points *p, double huber, double *q, bool ag
 {
     static const double below[] = {0.05, 0.5, 2, 6}, c[] = {-1, 1, 2.5};
     struct dlm_robust f = problem(p, huber, false);
-    double best = INFINITY, at[CURVE], start[CURVE];
+    double best = INFINITY, start[CURVE];
     f.warm = again;
     if (again)
         return dlm_robust_descend(&f, q, scratch);
@@ -107,14 +107,8 @@ static double fit_alone(const struct points *p, double huber, double *q, bool ag
             start[LOG_S] = p->ls[p->n - 1];
             start[LOG_B] = p->lb[0] - below[i];
             start[LOG_C] = p->lb[0] + c[k];
-            const double v = dlm_robust_descend(&f, start, scratch);
-            if (v < best) {
-                best = v;
-                memcpy(at, start, sizeof at);
-            }
+            dlm_robust_try(&f, start, q, &best, scratch);
         }
-    if (best < INFINITY)
-        memcpy(q, at, sizeof at);
     return best;
 }
 
@@ -349,17 +343,14 @@ static int fill_cell(struct cell *c, const struct dlm_reach_size *size, double h
     return 0;
 }
 
-static void free_cells(struct cell *c, size_t n)
+static void free_cell(struct cell *c)
 {
-    for (size_t i = 0; i < n; i++) {
-        free(c[i].lb);
-        free(c[i].b);
-        free(c[i].ls);
-        free(c[i].steep);
-        free(c[i].residual);
-        free(c[i].value);
-    }
-    free(c);
+    free(c->lb);
+    free(c->b);
+    free(c->ls);
+    free(c->steep);
+    free(c->residual);
+    free(c->value);
 }
 
 /* Rows and points of the cells of one group. */
@@ -524,12 +515,7 @@ int dlm_isoloss_find(const struct dlm_study *s, const struct dlm_estimate *how, 
                 cells[n] = (struct cell){.size = k, .level = l};
                 rc = fill_cell(&cells[n], &reach.sizes[k], how->huber, scratch, err);
                 if (!rc && cells[n].n < LEAST) {
-                    free(cells[n].lb);
-                    free(cells[n].b);
-                    free(cells[n].ls);
-                    free(cells[n].steep);
-                    free(cells[n].residual);
-                    free(cells[n].value);
+                    free_cell(&cells[n]);
                     few++;
                 } else {
                     n++;
@@ -542,12 +528,14 @@ int dlm_isoloss_find(const struct dlm_study *s, const struct dlm_estimate *how, 
         struct source group = {.how = how, .sizes = reach.sizes, .cells = cells, .n = n, .most = most};
         if (!rc && n)
             rc = find_group(&group, s->by, out, laws, &bands, notes, err);
-        free_cells(cells, cells ? n : 0);
+        for (size_t k = 0; k < n; k++)
+            free_cell(&cells[k]);
+        free(cells);
     }
     if (!rc && !out->n)
         rc = dlm_fail(err, DLM_EDATA, "no iso-loss curve: at least %d batches of one size must reach a loss", LEAST);
     dlm_reach_release(&reach);
-    rc = dlm_powerlaw_append(laws, &bands, rc, err);
+    rc = dlm_laws_append(laws, &bands, rc, err);
     if (rc)
         dlm_isoloss_release(out);
     return rc;

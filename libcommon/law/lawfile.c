@@ -2,7 +2,9 @@
 #include "law/lawfile.h"
 
 #include "base/number.h"
+#include "law/columns.h"
 #include "law/fit.h"
+#include "metric/grow.h"
 #include "metric/table.h"
 
 #include <errno.h>
@@ -17,14 +19,10 @@ static char *copy_text(const char *s)
 
 int dlm_laws_add(struct dlm_laws *l, const struct dlm_law_row *row, struct dlm_error *err)
 {
-    if (l->n == l->room) {
-        size_t room = l->room ? 2 * l->room : 64;
-        struct dlm_law_row *more = realloc(l->at, room * sizeof *more);
-        if (!more)
-            return dlm_fail(err, DLM_ENOMEM, "out of memory");
-        l->at = more;
-        l->room = room;
-    }
+    struct dlm_law_row *more = dlm_grow(l->at, sizeof *more, &l->room, l->n + 1);
+    if (!more)
+        return dlm_fail(err, DLM_ENOMEM, "out of memory");
+    l->at = more;
     struct dlm_law_row *r = &l->at[l->n];
     *r = *row;
     r->law = copy_text(row->law);
@@ -37,6 +35,14 @@ int dlm_laws_add(struct dlm_laws *l, const struct dlm_law_row *row, struct dlm_e
     if (!r->law || !r->group || !r->term || !r->y || !r->x || !r->by)
         return dlm_fail(err, DLM_ENOMEM, "out of memory");
     return 0;
+}
+
+int dlm_laws_append(struct dlm_laws *l, struct dlm_laws *more, int rc, struct dlm_error *err)
+{
+    for (size_t i = 0; i < more->n && !rc; i++)
+        rc = dlm_laws_add(l, &more->at[i], err);
+    dlm_laws_release(more);
+    return rc;
 }
 
 void dlm_laws_release(struct dlm_laws *l)
@@ -54,14 +60,6 @@ void dlm_laws_release(struct dlm_laws *l)
     *l = (struct dlm_laws){0};
 }
 
-static void put_number(FILE *f, double v, int digits)
-{
-    if (isfinite(v))
-        fprintf(f, "\t%.*g", digits, v);
-    else
-        fputs("\tNA", f);
-}
-
 int dlm_laws_write(const struct dlm_laws *l, FILE *f, const char *name, struct dlm_error *err)
 {
     errno = 0;
@@ -69,13 +67,13 @@ int dlm_laws_write(const struct dlm_laws *l, FILE *f, const char *name, struct d
     for (size_t i = 0; i < l->n; i++) {
         const struct dlm_law_row *r = &l->at[i];
         fprintf(f, "%s\t%s\t%s", r->law, r->group, r->term);
-        put_number(f, r->value, 9);
-        put_number(f, r->lo, 6);
-        put_number(f, r->hi, 6);
-        put_number(f, r->se, 6);
-        put_number(f, r->n, 9);
-        put_number(f, r->r2, 6);
-        put_number(f, r->objective, 6);
+        dlm_columns_number(f, r->value, 9);
+        dlm_columns_number(f, r->lo, 6);
+        dlm_columns_number(f, r->hi, 6);
+        dlm_columns_number(f, r->se, 6);
+        dlm_columns_number(f, r->n, 9);
+        dlm_columns_number(f, r->r2, 6);
+        dlm_columns_number(f, r->objective, 6);
         fprintf(f, "\t%s\t%s\t%s\n", r->y, r->x, r->by);
     }
     return ferror(f) ? dlm_fail_errno(err, DLM_EIO, "cannot write '%s'", name) : 0;

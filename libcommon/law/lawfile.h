@@ -27,6 +27,8 @@ struct dlm_laws {
 
 /* The texts of `row` are copied. */
 int dlm_laws_add(struct dlm_laws *l, const struct dlm_law_row *row, struct dlm_error *err);
+/* Puts the rows of `more` behind, unless rc says that something failed, and releases them; rc is passed on. */
+int dlm_laws_append(struct dlm_laws *l, struct dlm_laws *more, int rc, struct dlm_error *err);
 void dlm_laws_release(struct dlm_laws *l);
 
 int dlm_laws_write(const struct dlm_laws *l, FILE *f, const char *name, struct dlm_error *err);

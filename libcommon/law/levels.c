@@ -2,17 +2,12 @@
 #include "law/levels.h"
 
 #include "base/number.h"
+#include "law/sorted.h"
 
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-
-static int order_falling(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x > y ? -1 : x < y;
-}
 
 int dlm_levels_parse(const char *text, struct dlm_levels *l, struct dlm_error *err)
 {
@@ -51,7 +46,7 @@ int dlm_levels_parse(const char *text, struct dlm_levels *l, struct dlm_error *e
         return dlm_fail(err, DLM_ENOMEM, "out of memory");
     memcpy(l->at, part, n * sizeof *part);
     l->n = n;
-    qsort(l->at, n, sizeof *l->at, order_falling);
+    qsort(l->at, n, sizeof *l->at, dlm_order_falling);
     return 0;
 bad:
     return dlm_fail(err, DLM_EUSAGE, "--losses takes a number, HIGH:LOW:NUMBER or levels with commas between, not '%s'", text);

@@ -5,6 +5,7 @@
 #include "law/powerlaw.h"
 #include "law/reach.h"
 #include "law/residuals.h"
+#include "law/sorted.h"
 
 #include <errno.h>
 #include <math.h>
@@ -12,7 +13,6 @@
 #include <string.h>
 
 enum { PARABOLA = 3, SETS = 10 };
-static const double same = 1e-6;
 
 /* The runs that share parabolas: those of a size, or of a size and batch. All in logs. */
 struct set {
@@ -126,34 +126,11 @@ static int batch_sets(const struct dlm_study *s, const struct dlm_optimum_how *h
     return rc;
 }
 
-struct entry {
-    double size, batch, rate; /* logs */
-    const struct dlm_curve *curve;
-};
-
-static int order_entries(const void *pa, const void *pb)
-{
-    const struct entry *a = pa, *b = pb;
-    if (fabs(a->size - b->size) > same)
-        return a->size < b->size ? -1 : 1;
-    if (fabs(a->batch - b->batch) > same)
-        return a->batch < b->batch ? -1 : 1;
-    if (fabs(a->rate - b->rate) > same)
-        return a->rate < b->rate ? -1 : 1;
-    return a->curve < b->curve ? -1 : a->curve > b->curve;
-}
-
-static int order_falling(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x > y ? -1 : x < y;
-}
-
 /* Is another batch of the size lower than `loss` at these tokens? */
-static bool beaten(const struct entry *e, size_t n, const struct entry *own, double tokens, double loss)
+static bool beaten(const struct dlm_sorted_curve *e, size_t n, const struct dlm_sorted_curve *own, double tokens, double loss)
 {
     for (size_t i = 0; i < n; i++)
-        if (fabs(e[i].size - own->size) <= same && fabs(e[i].batch - own->batch) > same &&
+        if (fabs(e[i].size - own->size) <= DLM_SAME && fabs(e[i].batch - own->batch) > DLM_SAME &&
             dlm_curve_loss(e[i].curve, tokens, NULL, NULL) < loss)
             return true;
     return false;
@@ -161,7 +138,7 @@ static bool beaten(const struct entry *e, size_t n, const struct entry *own, dou
 
 /* One set: the runs e[0, n_own) of a size and batch, among e_all of the group. Horizons that were not asked for lie evenly in
  * log over the last decade that three rates have in common. */
-static int fill_rates(struct set *set, const struct entry *e, size_t n_own, const struct entry *all, size_t n_all,
+static int fill_rates(struct set *set, const struct dlm_sorted_curve *e, size_t n_own, const struct dlm_sorted_curve *all, size_t n_all,
                       const struct dlm_optimum_how *how, struct dlm_error *err)
 {
     const struct dlm_budgets *b = &how->estimate.budgets;
@@ -173,19 +150,19 @@ static int fill_rates(struct set *set, const struct entry *e, size_t n_own, cons
     }
     for (size_t i = 0, r = 0; i < n_own; i++) {
         const struct dlm_curve *c = e[i].curve;
-        bool first = !i || e[i].rate - e[i - 1].rate > same;
+        bool first = !i || e[i].rate - e[i - 1].rate > DLM_SAME;
         r += first && i;
         end[r] = first ? c->kx[c->n_knots - 1] : fmax(end[r], c->kx[c->n_knots - 1]);
         set->x[r] = first ? e[i].rate : set->x[r];
     }
-    qsort(end, set->n, sizeof *end, order_falling);
+    qsort(end, set->n, sizeof *end, dlm_order_falling);
     const double high = b->low > 0 ? log(b->high) : end[PARABOLA - 1], low = b->low > 0 ? log(b->low) : high - log(10);
     for (size_t l = 0; l < set->n_levels; l++) {
         const double t = set->level[l] = low + (high - low) * (double)l / (double)(set->n_levels - 1);
         double *y = &set->y[l * set->n], least = INFINITY;
         memset(count, 0, set->n * sizeof *count);
         for (size_t i = 0, r = 0; i < n_own; i++) { /* runs of equal rate, as seeds make them, count by their mean */
-            r += i && e[i].rate - e[i - 1].rate > same;
+            r += i && e[i].rate - e[i - 1].rate > DLM_SAME;
             const double v = dlm_curve_loss(e[i].curve, t, NULL, NULL);
             if (isnan(v))
                 continue;
@@ -206,24 +183,15 @@ static int fill_rates(struct set *set, const struct entry *e, size_t n_own, cons
 static int rate_sets_of_group(const struct dlm_group *g, const struct dlm_optimum_how *how, struct set **sets, size_t *n,
                               struct dlm_notes *notes, struct dlm_error *err)
 {
-    struct dlm_curve *curve = calloc(g->n, sizeof *curve);
-    struct entry *e = malloc(g->n * sizeof *e);
-    size_t n_curves = 0, few = 0;
-    int rc = curve && e ? 0 : dlm_fail(err, DLM_ENOMEM, "out of memory");
-    for (size_t i = 0; i < g->n && !rc; i++) {
-        const struct dlm_run *r = &g->runs[i];
-        rc = dlm_curve_init(&curve[n_curves], r, how->smooth, err);
-        if (rc == DLM_EDATA) /* too short for a power curve */
-            rc = 0;
-        else if (!rc)
-            e[n_curves] = (struct entry){log(r->flops_tok), log(r->batch_tok), log(r->lr), &curve[n_curves]}, n_curves++;
-    }
-    if (!rc)
-        qsort(e, n_curves, sizeof *e, order_entries);
+    struct dlm_sorted sorted;
+    size_t few = 0;
+    int rc = dlm_sorted_fill(&sorted, g, how->smooth, err);
+    const struct dlm_sorted_curve *e = sorted.at;
+    const size_t n_curves = sorted.n;
     for (size_t i = 0, end; i < n_curves && !rc; i = end) {
         size_t rates = 1;
-        for (end = i + 1; end < n_curves && e[end].size - e[i].size <= same && e[end].batch - e[i].batch <= same; end++)
-            rates += e[end].rate - e[end - 1].rate > same;
+        for (end = i + 1; end < n_curves && e[end].size - e[i].size <= DLM_SAME && e[end].batch - e[i].batch <= DLM_SAME; end++)
+            rates += e[end].rate - e[end - 1].rate > DLM_SAME;
         if (rates < PARABOLA) {
             few++;
             continue;
@@ -247,10 +215,7 @@ static int rate_sets_of_group(const struct dlm_group *g, const struct dlm_optimu
     if (!rc && few)
         rc = dlm_notes_add(notes, err, "%s: %zu pair%s of size and batch left out: fewer than %d learning rates", g->name, few,
                            few == 1 ? "" : "s", PARABOLA);
-    for (size_t i = 0; i < n_curves; i++)
-        dlm_curve_release(&curve[i]);
-    free(curve);
-    free(e);
+    dlm_sorted_release(&sorted);
     return rc;
 }
 
@@ -352,7 +317,7 @@ static struct scratch lay_out(const struct source *s, void *memory)
 static bool two_x(const struct dlm_sample *s)
 {
     for (size_t i = 1; i < s->n; i++)
-        if (fabs(s->lx[0][i] - s->lx[0][0]) > same)
+        if (fabs(s->lx[0][i] - s->lx[0][0]) > DLM_SAME)
             return true;
     return false;
 }
@@ -725,7 +690,7 @@ int dlm_optimum_find(const struct dlm_study *s, const struct dlm_optimum_how *ho
         rc = find_law(&all, "pooled", s->by, NULL, laws, &bands, notes, err);
     }
     free_sets(sets, n);
-    rc = dlm_powerlaw_append(laws, &bands, rc, err);
+    rc = dlm_laws_append(laws, &bands, rc, err);
     if (rc)
         dlm_optimum_release(out);
     return rc;

@@ -1,6 +1,8 @@
 /* A power law and its rows; see powerlaw.h. */
 #include "law/powerlaw.h"
 
+#include "law/band.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,36 +27,11 @@ static int add(struct dlm_laws *to, const struct dlm_powerlaw *p, const char *la
                         err);
 }
 
-enum { PLACES = 209 };
-
-struct places {
-    size_t at;
-    const double *x;
-};
-
-static double value_at(const void *ctx, const double *row, size_t i)
+static double value_at(const void *ctx, const double *row, double x)
 {
-    const struct places *p = ctx;
-    return row[p->at] * pow(p->x[i], row[p->at + 1]);
-}
-
-static int add_band(const struct dlm_powerlaw *p, double low, double high, struct dlm_laws *bands, struct dlm_error *err)
-{
-    const int inner = (int)fmin(ceil(4 * log10(high / low)), 200) + 1;
-    char term[PLACES][32];
-    double x[PLACES];
-    struct dlm_interval in[PLACES];
-    for (int i = 0; i < inner + 8; i++) { /* about four a decade within the data, two beyond */
-        const double part = inner > 1 ? fmin((double)i / (inner - 1), 1) : 1;
-        snprintf(term[i], sizeof *term, "%.9g", low * pow(high / low, part) * pow(10, i < inner ? 0 : 0.5 * (i - inner + 1)));
-        x[i] = strtod(term[i], NULL);
-    }
-    const struct places places = {p->at, x};
-    int rc = dlm_draws_intervals_of(p->bootstrap, p->draws, value_at, &places, (size_t)inner + 8, in, err);
-    for (int i = 0; i < inner + 8 && !rc; i++)
-        if (isfinite(in[i].lo))
-            rc = add(bands, p, "power.band", term[i], dlm_form_at(&dlm_form_power, p->fit->value, x[i], 1), &in[i], false, err);
-    return rc;
+    const struct dlm_powerlaw *p = ctx;
+    const double *v = row ? row + p->at : p->fit->value;
+    return v[0] * pow(x, v[1]);
 }
 
 int dlm_powerlaw_rows(const struct dlm_powerlaw *p, struct dlm_laws *laws, struct dlm_laws *bands, struct dlm_notes *notes,
@@ -79,7 +56,8 @@ int dlm_powerlaw_rows(const struct dlm_powerlaw *p, struct dlm_laws *laws, struc
     if (!rc)
         rc = add(laws, p, "power", "x_max", high, &none, false, err);
     if (!rc && p->draws)
-        rc = add_band(p, low, high, bands, err);
+        rc = dlm_band_add(&(struct dlm_band){"power", p->group, p->y, p->x, p->by, p->bootstrap, p->draws, value_at, p}, low,
+                          high, bands, err);
     const double k = p->fit->value[1];
     if (!rc && p->draws && isnan(in[1].lo))
         rc = dlm_notes_add(notes, err,
@@ -93,13 +71,5 @@ int dlm_powerlaw_rows(const struct dlm_powerlaw *p, struct dlm_laws *laws, struc
     else if (!rc && in[1].hi - in[1].lo > fabs(k))
         rc = dlm_notes_add(notes, err, "%s: %s against %s: the exponent is weakly determined: %.3g, from %.3g to %.3g",
                            p->group, p->y, p->x, k, in[1].lo, in[1].hi);
-    return rc;
-}
-
-int dlm_powerlaw_append(struct dlm_laws *laws, struct dlm_laws *bands, int rc, struct dlm_error *err)
-{
-    for (size_t i = 0; i < bands->n && !rc; i++)
-        rc = dlm_laws_add(laws, &bands->at[i], err);
-    dlm_laws_release(bands);
     return rc;
 }

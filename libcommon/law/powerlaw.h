@@ -21,7 +21,4 @@ struct dlm_powerlaw {
 int dlm_powerlaw_rows(const struct dlm_powerlaw *p, struct dlm_laws *laws, struct dlm_laws *bands, struct dlm_notes *notes,
                       struct dlm_error *err);
 
-/* Moves what bands hold behind the laws, and releases them; rc is passed on. */
-int dlm_powerlaw_append(struct dlm_laws *laws, struct dlm_laws *bands, int rc, struct dlm_error *err);
-
 #endif

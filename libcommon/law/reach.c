@@ -1,41 +1,19 @@
 /* Tokens needed to reach a loss; see reach.h. */
 #include "law/reach.h"
 
+#include "law/sorted.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Sizes and batches written in two ways are the same to this. */
-static const double same = 1e-6;
-
-struct entry {
-    double size, batch; /* logs */
-    const struct dlm_curve *curve;
-};
-
-static int order_entries(const void *pa, const void *pb)
-{
-    const struct entry *a = pa, *b = pb;
-    if (fabs(a->size - b->size) > same)
-        return a->size < b->size ? -1 : 1;
-    if (fabs(a->batch - b->batch) > same)
-        return a->batch < b->batch ? -1 : 1;
-    return a->curve < b->curve ? -1 : a->curve > b->curve;
-}
-
-static int order_number(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
 
 /* Where the levels of a size lie: `early` and `end` (n) are the least losses of each batch a thirtieth of its course and at its
  * end. */
 static void choose_levels(struct dlm_reach_size *size, double *early, double *end, size_t least)
 {
     const size_t n = size->n;
-    qsort(early, n, sizeof *early, order_number);
-    qsort(end, n, sizeof *end, order_number);
+    qsort(early, n, sizeof *early, dlm_order_rising);
+    qsort(end, n, sizeof *end, dlm_order_rising);
     const double high = early[n / 2], low = end[n > least ? least : least - 1];
     for (size_t l = 0; l < size->n_levels; l++)
         size->loss[l] = size->n_levels > 1 ? high + (low - high) * (double)l / (double)(size->n_levels - 1) : low;
@@ -49,7 +27,7 @@ static double steepness(const struct dlm_curve *c, double lx)
     return b > a && fall > 0 ? fall / (b - a) : NAN;
 }
 
-static int fill_size(struct dlm_reach_size *size, const struct entry *e, size_t n_entries, const struct dlm_levels *levels,
+static int fill_size(struct dlm_reach_size *size, const struct dlm_sorted_curve *e, size_t n_entries, const struct dlm_levels *levels,
                      size_t least, struct dlm_error *err)
 {
     size->n_levels = levels->n;
@@ -66,7 +44,7 @@ static int fill_size(struct dlm_reach_size *size, const struct entry *e, size_t 
     for (size_t i = 0, b = 0; i < n_entries; i++) {
         const struct dlm_curve *c = e[i].curve;
         const size_t last = c->n_knots - 1;
-        bool first = !i || e[i].batch - e[i - 1].batch > same;
+        bool first = !i || e[i].batch - e[i - 1].batch > DLM_SAME;
         b += first && i;
         double at_early = dlm_curve_loss(c, fmax(c->kx[0], c->kx[last] - log(30)), NULL, NULL);
         early[b] = first ? at_early : fmin(early[b], at_early);
@@ -82,7 +60,7 @@ static int fill_size(struct dlm_reach_size *size, const struct entry *e, size_t 
     for (size_t k = 0; k < levels->n * size->n; k++)
         size->tokens[k] = size->steep[k] = NAN;
     for (size_t i = 0, b = 0; i < n_entries; i++) {
-        b += i && e[i].batch - e[i - 1].batch > same;
+        b += i && e[i].batch - e[i - 1].batch > DLM_SAME;
         for (size_t l = 0; l < levels->n; l++) {
             double t = dlm_curve_reach(e[i].curve, size->loss[l]), *best = &size->tokens[l * size->n + b];
             if (!isnan(t) && !(*best <= t)) {
@@ -98,29 +76,23 @@ static int fill_size(struct dlm_reach_size *size, const struct entry *e, size_t 
 static int find_in_group(const struct dlm_group *g, const struct dlm_levels *levels, enum dlm_smooth smooth, size_t least,
                          struct dlm_reach *out, struct dlm_notes *notes, struct dlm_error *err)
 {
-    struct dlm_curve *curve = calloc(g->n, sizeof *curve);
-    struct entry *e = malloc(g->n * sizeof *e);
-    size_t n = 0, few = 0, single = 0;
-    int rc = curve && e ? 0 : dlm_fail(err, DLM_ENOMEM, "out of memory");
-    for (size_t i = 0; i < g->n && !rc; i++) {
-        const struct dlm_run *r = &g->runs[i];
-        single += r->n == 1;
-        rc = dlm_curve_init(&curve[n], r, smooth, err);
-        if (rc == DLM_EDATA) /* too short for a power curve */
-            rc = 0;
-        else if (!rc && !(rc = dlm_curve_sharpen(&curve[n], err)))
-            e[n] = (struct entry){log(r->flops_tok), log(r->batch_tok), &curve[n]}, n++;
-    }
+    struct dlm_sorted sorted;
+    size_t few = 0, single = 0;
+    int rc = dlm_sorted_fill(&sorted, g, smooth, err);
+    const struct dlm_sorted_curve *e = sorted.at;
+    const size_t n = sorted.n;
+    for (size_t i = 0; i < n && !rc; i++)
+        rc = dlm_curve_sharpen(&sorted.curves[i], err);
+    for (size_t i = 0; i < g->n; i++)
+        single += g->runs[i].n == 1;
     if (!rc && single == g->n)
         rc = dlm_notes_add(notes, err, "%s: each run is a single point: a loss is only ever reached where it was measured",
                            g->name);
-    if (!rc)
-        qsort(e, n, sizeof *e, order_entries);
     for (size_t i = 0, end; i < n && !rc; i = end) {
         struct dlm_reach_size size = {
             .group = g, .flops_tok = e[i].curve->run->flops_tok, .params = e[i].curve->run->params, .n = 1};
-        for (end = i + 1; end < n && e[end].size - e[i].size <= same; end++)
-            size.n += e[end].batch - e[end - 1].batch > same;
+        for (end = i + 1; end < n && e[end].size - e[i].size <= DLM_SAME; end++)
+            size.n += e[end].batch - e[end - 1].batch > DLM_SAME;
         if (size.n < least) {
             few++;
             continue;
@@ -137,10 +109,7 @@ static int find_in_group(const struct dlm_group *g, const struct dlm_levels *lev
     if (!rc && few)
         rc = dlm_notes_add(notes, err, "%s: %zu size%s left out: fewer than %zu batches", g->name, few,
                            few == 1 ? " is" : "s are", least);
-    for (size_t i = 0; i < g->n && curve; i++)
-        dlm_curve_release(&curve[i]);
-    free(curve);
-    free(e);
+    dlm_sorted_release(&sorted);
     return rc;
 }
 

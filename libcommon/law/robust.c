@@ -96,3 +96,12 @@ double dlm_robust_descend(const struct dlm_robust *p, double *q, void *scratch)
         descend(p, wide * p->huber, q, buffers);
     return descend(p, p->huber, q, buffers);
 }
+
+void dlm_robust_try(const struct dlm_robust *p, double *start, double *q, double *best, void *scratch)
+{
+    const double v = dlm_robust_descend(p, start, scratch);
+    if (!(v < *best))
+        return;
+    *best = v;
+    memcpy(q, start, (size_t)p->n * sizeof *q);
+}

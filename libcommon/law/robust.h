@@ -26,5 +26,7 @@ size_t dlm_robust_scratch(int n, size_t m);
 
 /* From q (within its bounds) to the lowest point near; the objective there, INFINITY where q has none. */
 double dlm_robust_descend(const struct dlm_robust *p, double *q, void *scratch);
+/* The same from `start`, which moves; q takes what is lower than *best. */
+void dlm_robust_try(const struct dlm_robust *p, double *start, double *q, double *best, void *scratch);
 
 #endif

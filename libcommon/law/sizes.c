@@ -183,5 +183,5 @@ int dlm_sizes_fit(const struct dlm_study *s, const struct dlm_isoflop *o, const 
         if (any)
             rc = fit_group(&s->groups[i], s->by, how, laws, &bands, notes, err);
     }
-    return dlm_powerlaw_append(laws, &bands, rc, err);
+    return dlm_laws_append(laws, &bands, rc, err);
 }

@@ -2,7 +2,8 @@
 #include "law/study.h"
 
 #include "law/where.h"
-#include "metric/fnv.h"
+#include "metric/grow.h"
+#include "metric/names.h"
 #include "metric/table.h"
 
 #include <math.h>
@@ -11,14 +12,6 @@
 #include <string.h>
 
 enum { MAX_BY = 16 };
-
-/* Names met so far, numbered in that order; found by hash. */
-struct names {
-    char **at;
-    size_t n, room;
-    size_t *place; /* 1 + index, 0 free */
-    size_t n_place;
-};
 
 struct row {
     struct dlm_point point;
@@ -57,7 +50,7 @@ struct reader {
     struct kept *kept; /* (n_kept) by number of the run */
     size_t n_kept;
     int known; /* slots below are columns of the study itself */
-    struct names groups, runs; /* a run's name begins with its group's number */
+    struct dlm_names groups, runs; /* a run's name begins with its group's number */
     struct row *rows;
     size_t n, room;
     int by[MAX_BY], n_by;
@@ -68,50 +61,6 @@ struct reader {
 static int no_memory(struct dlm_error *err)
 {
     return dlm_fail(err, DLM_ENOMEM, "out of memory");
-}
-
-/* The number of a name, given one when it is new. */
-static int number_of(struct names *s, const char *name, size_t *out, struct dlm_error *err)
-{
-    if (2 * (s->n + 1) > s->n_place) {
-        size_t room = s->n_place ? 2 * s->n_place : 256;
-        size_t *place = calloc(room, sizeof *place);
-        char **at = realloc(s->at, room * sizeof *at);
-        if (at)
-            s->at = at;
-        if (!place || !at) {
-            free(place);
-            return no_memory(err);
-        }
-        for (size_t i = 0; i < s->n; i++) {
-            size_t h = dlm_fnv_hash(s->at[i], strlen(s->at[i])) & (room - 1);
-            while (place[h])
-                h = (h + 1) & (room - 1);
-            place[h] = i + 1;
-        }
-        free(s->place);
-        s->place = place;
-        s->n_place = room;
-    }
-    size_t h = dlm_fnv_hash(name, strlen(name)) & (s->n_place - 1);
-    for (; s->place[h]; h = (h + 1) & (s->n_place - 1))
-        if (!strcmp(s->at[s->place[h] - 1], name)) {
-            *out = s->place[h] - 1;
-            return 0;
-        }
-    if (!(s->at[s->n] = strdup(name)))
-        return no_memory(err);
-    *out = s->n;
-    s->place[h] = ++s->n;
-    return 0;
-}
-
-static void free_names(struct names *s)
-{
-    for (size_t i = 0; i < s->n; i++)
-        free(s->at[i]);
-    free(s->at);
-    free(s->place);
 }
 
 static int ask(struct dlm_table *t, const char *name, bool required, int *slot, struct dlm_error *err)
@@ -176,15 +125,10 @@ static int keep_row(struct reader *r, size_t run, struct dlm_error *err)
 {
     struct dlm_table *t = r->table;
     const size_t n = (size_t)(dlm_table_slots(t) - r->known);
-    if (run >= r->n_kept) {
-        size_t room = 2 * run + 64;
-        struct kept *more = realloc(r->kept, room * sizeof *more);
-        if (!more)
-            return no_memory(err);
-        memset(more + r->n_kept, 0, (room - r->n_kept) * sizeof *more);
-        r->kept = more;
-        r->n_kept = room;
-    }
+    struct kept *more = dlm_grow(r->kept, sizeof *more, &r->n_kept, run + 1);
+    if (!more)
+        return no_memory(err);
+    r->kept = more;
     struct kept *k = &r->kept[run];
     if (k->n < n) {
         char **text = realloc(k->text, n * sizeof *text);
@@ -255,14 +199,10 @@ static int add_to_bins(struct curve *c, const struct dlm_point *p, struct dlm_er
         add_point(&c->at[low].sum, p);
         return 0;
     }
-    if (c->n == c->room) {
-        size_t room = c->room ? 2 * c->room : 64;
-        struct bin *more = realloc(c->at, room * sizeof *more);
-        if (!more)
-            return no_memory(err);
-        c->at = more;
-        c->room = room;
-    }
+    struct bin *more = dlm_grow(c->at, sizeof *more, &c->room, c->n + 1);
+    if (!more)
+        return no_memory(err);
+    c->at = more;
     memmove(&c->at[low + 1], &c->at[low], (c->n++ - low) * sizeof *c->at);
     c->at[low] = (struct bin){key, 1, *p};
     return 0;
@@ -287,16 +227,13 @@ static int absorb(struct reader *r, struct dlm_error *err)
 static int push_row(struct reader *r, const struct row *row, struct dlm_error *err)
 {
     int rc;
-    const bool full = r->n == r->room;
-    if (full && (rc = absorb(r, err)))
-        return rc;
-    if (full && 2 * r->n >= r->room) {
-        size_t room = r->room ? 2 * r->room : 1024;
-        struct row *more = realloc(r->rows, room * sizeof *more);
+    if (r->n == r->room) {
+        if ((rc = absorb(r, err)))
+            return rc;
+        struct row *more = 2 * r->n >= r->room ? dlm_grow(r->rows, sizeof *more, &r->room, r->room + 1) : r->rows;
         if (!more)
             return no_memory(err);
         r->rows = more;
-        r->room = room;
     }
     r->rows[r->n++] = *row;
     return 0;
@@ -306,15 +243,10 @@ static int push_row(struct reader *r, const struct row *row, struct dlm_error *e
 static int keep_point(struct reader *r, const struct row *row, struct dlm_error *err)
 {
     const size_t at = 2 * row->run + row->val;
-    if (at >= r->n_curves) {
-        size_t n = 2 * at + 64;
-        struct curve *more = realloc(r->curves, n * sizeof *more);
-        if (!more)
-            return no_memory(err);
-        memset(more + r->n_curves, 0, (n - r->n_curves) * sizeof *more);
-        r->curves = more;
-        r->n_curves = n;
-    }
+    struct curve *more = dlm_grow(r->curves, sizeof *more, &r->n_curves, at + 1);
+    if (!more)
+        return no_memory(err);
+    r->curves = more;
     struct curve *c = &r->curves[at];
     c->group = row->group;
     return ++c->count > DLM_STUDY_ROWS ? add_to_bins(c, &row->point, err) : push_row(r, row, err);
@@ -387,7 +319,7 @@ static int read_row(struct reader *r, const struct dlm_study_request *q, struct 
             n = put_text(name, n ? put_text(name, n, "/", 1) : 0, dlm_table_text(t, r->by[i]), 120);
     if (!n)
         strcpy(name, "all");
-    if ((rc = number_of(&r->groups, name, &row.group, err)))
+    if ((rc = dlm_names_number(&r->groups, name, &row.group, err)))
         return rc;
     bool named = dlm_table_has(t, r->run) && strcmp(dlm_table_text(t, r->run), "NA");
     char number[24], *digit = number + sizeof number - 1;
@@ -399,7 +331,7 @@ static int read_row(struct reader *r, const struct dlm_study_request *q, struct 
     else /* each row is its own run; zeros in front sort them as they came */
         snprintf(run, sizeof run, "%zu %020zu", row.group, r->serial++);
     s->has_runs |= named;
-    if ((rc = number_of(&r->runs, run, &row.run, err)))
+    if ((rc = dlm_names_number(&r->runs, run, &row.run, err)))
         return rc;
     if (r->mark) {
         if ((rc = dlm_where_test(r->mark, err)) < 0)
@@ -596,8 +528,8 @@ int dlm_study_read(struct dlm_study *s, const struct dlm_study_request *q, struc
     dlm_where_free(r.mark);
     free_kept(&r);
     dlm_table_free(r.table);
-    free_names(&r.groups);
-    free_names(&r.runs);
+    dlm_names_release(&r.groups);
+    dlm_names_release(&r.runs);
     free(r.rows);
     for (size_t i = 0; i < r.n_curves; i++)
         free(r.curves[i].at);

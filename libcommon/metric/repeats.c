@@ -1,6 +1,8 @@
 /* Which steps of which curve were read before; see repeats.h. */
 #include "metric/repeats.h"
 
+#include "metric/grow.h"
+
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -90,14 +92,10 @@ static int open_file(void)
 /* Put the full chunk away. */
 static int close_chunk(struct dlm_repeats *r, struct curve *c, struct dlm_error *err)
 {
-    if (c->n_chunks == c->room) {
-        size_t room = c->room ? 2 * c->room : 8;
-        struct chunk *more = realloc(c->chunks, room * sizeof *more);
-        if (!more)
-            return no_memory(err);
-        c->chunks = more;
-        c->room = room;
-    }
+    struct chunk *more = dlm_grow(c->chunks, sizeof *more, &c->room, c->n_chunks + 1);
+    if (!more)
+        return no_memory(err);
+    c->chunks = more;
     struct chunk *to = &c->chunks[c->n_chunks];
     *to = (struct chunk){c->open[0].step, c->open[CHUNK - 1].step, NULL, r->end};
     const size_t size = CHUNK * sizeof *c->open;
@@ -205,15 +203,10 @@ static int find_late(struct dlm_repeats *r, size_t curve, const struct dlm_seen 
 int dlm_repeats_row(struct dlm_repeats *r, size_t curve, const struct dlm_seen *row, struct dlm_seen *before, struct dlm_error *err)
 {
     int rc;
-    if (curve >= r->n_curves) {
-        size_t n = curve < 16 ? 32 : 2 * curve;
-        struct curve *more = realloc(r->curves, n * sizeof *more);
-        if (!more)
-            return no_memory(err);
-        memset(more + r->n_curves, 0, (n - r->n_curves) * sizeof *more);
-        r->curves = more;
-        r->n_curves = n;
-    }
+    struct curve *more = dlm_grow(r->curves, sizeof *more, &r->n_curves, curve + 1);
+    if (!more)
+        return no_memory(err);
+    r->curves = more;
     struct curve *c = &r->curves[curve];
     const double highest = c->n ? c->open[c->n - 1].step : c->n_chunks ? c->chunks[c->n_chunks - 1].last : -INFINITY;
     if (row->step <= highest) {
@@ -221,14 +214,10 @@ int dlm_repeats_row(struct dlm_repeats *r, size_t curve, const struct dlm_seen *
             return rc < 0 ? rc : 0;
         return find_late(r, curve, row, before, err);
     }
-    if (c->n == c->room_open) {
-        size_t room = c->room_open ? 2 * c->room_open : 16;
-        struct dlm_seen *more = realloc(c->open, room * sizeof *more);
-        if (!more)
-            return no_memory(err);
-        c->open = more;
-        c->room_open = room;
-    }
+    struct dlm_seen *open = dlm_grow(c->open, sizeof *open, &c->room_open, c->n + 1);
+    if (!open)
+        return no_memory(err);
+    c->open = open;
     c->open[c->n++] = *row;
     return c->n == CHUNK && (rc = close_chunk(r, c, err)) ? rc : 1;
 }

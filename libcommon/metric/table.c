@@ -3,7 +3,8 @@
 
 #include "base/number.h"
 #include "base/stop.h"
-#include "metric/fnv.h"
+#include "metric/grow.h"
+#include "metric/names.h"
 #include "metric/repeats.h"
 
 #include <assert.h>
@@ -32,7 +33,6 @@ static const char *const fact_names[FACTS] = {"noise", "objective", "params", "b
 
 /* A run of the input: what every row of it says, and where it was said first. */
 struct facts {
-    char *run;         /* owned; found by hash */
     char *fact[FACTS]; /* owned; NULL: not said yet */
     uint64_t place[FACTS];
     char **kind; /* owned: the kinds of rows it has, each a curve of repeats.h */
@@ -60,8 +60,9 @@ struct dlm_table {
     int n_columns, run, kind, step, loss;
     int fact[FACTS]; /* their fields in the present header, -1: absent; slots are the caller's */
     bool all;        /* columns are asked for as headers name them */
-    struct facts *runs;
-    size_t n_runs, room_runs, *place_run, n_place, n_curves, last_run;
+    struct dlm_names run_names;
+    struct facts *runs; /* (room_runs) by the number of their name; unused ones are zero */
+    size_t room_runs, n_curves, last_run;
     struct dlm_repeats *repeated;
     uint64_t rows, repeats, skipped;
     bool skip_bad;
@@ -120,8 +121,7 @@ void dlm_table_free(struct dlm_table *t)
     close_input(t);
     for (int i = 0; i < t->n_columns; i++)
         free(t->column[i].name);
-    for (size_t i = 0; i < t->n_runs; i++) {
-        free(t->runs[i].run);
+    for (size_t i = 0; i < t->room_runs; i++) {
         for (int k = 0; k < FACTS; k++)
             free(t->runs[i].fact[k]);
         for (int k = 0; k < t->runs[i].n_kinds; k++)
@@ -130,7 +130,7 @@ void dlm_table_free(struct dlm_table *t)
         free(t->runs[i].curve);
     }
     free(t->runs);
-    free(t->place_run);
+    dlm_names_release(&t->run_names);
     dlm_repeats_free(t->repeated);
     free(t->buffer);
     free(t->header);
@@ -348,42 +348,19 @@ static const char *path_of(const struct dlm_table *t, uint64_t place)
 }
 
 /* The run of the present row, made where it is new; NULL: no memory. */
-static struct facts *run_of(struct dlm_table *t, const char *run)
+static struct facts *run_of(struct dlm_table *t, const char *run, struct dlm_error *err)
 {
-    if (t->n_runs && !strcmp(t->runs[t->last_run].run, run))
+    if (t->run_names.n && !strcmp(t->run_names.at[t->last_run], run))
         return &t->runs[t->last_run];
-    if (2 * (t->n_runs + 1) > t->n_place) {
-        size_t room = t->n_place ? 2 * t->n_place : 256, *place = calloc(room, sizeof *place);
-        struct facts *more = realloc(t->runs, room * sizeof *more);
-        if (more)
-            t->runs = more;
-        if (!place || !more) {
-            free(place);
-            return NULL;
-        }
-        for (size_t i = 0; i < t->n_runs; i++) {
-            size_t h = dlm_fnv_hash(t->runs[i].run, strlen(t->runs[i].run)) & (room - 1);
-            while (place[h])
-                h = (h + 1) & (room - 1);
-            place[h] = i + 1;
-        }
-        free(t->place_run);
-        t->place_run = place;
-        t->n_place = room;
-    }
-    size_t h = dlm_fnv_hash(run, strlen(run)) & (t->n_place - 1);
-    for (; t->place_run[h]; h = (h + 1) & (t->n_place - 1))
-        if (!strcmp(t->runs[t->place_run[h] - 1].run, run)) {
-            t->last_run = t->place_run[h] - 1;
-            return &t->runs[t->last_run];
-        }
-    struct facts *f = &t->runs[t->n_runs];
-    *f = (struct facts){.run = strdup(run)};
-    if (!f->run)
+    if (dlm_names_number(&t->run_names, run, &t->last_run, err))
         return NULL;
-    t->place_run[h] = t->n_runs + 1;
-    t->last_run = t->n_runs++;
-    return f;
+    struct facts *more = dlm_grow(t->runs, sizeof *more, &t->room_runs, t->last_run + 1);
+    if (!more) {
+        no_memory(err);
+        return NULL;
+    }
+    t->runs = more;
+    return &t->runs[t->last_run];
 }
 
 /* Two spellings of one number are one fact. */
@@ -403,7 +380,7 @@ static int check_facts(struct dlm_table *t, struct facts *f, struct dlm_error *e
             return dlm_fail(err, DLM_EDATA,
                             "'%s': line %llu, column '%s': %.60s, but line %llu of '%s' has %.60s for the same run '%.60s'",
                             path_name(t->paths[t->at_path]), (unsigned long long)t->line, fact_names[i], s,
-                            line_of(f->place[i]), path_of(t, f->place[i]), f->fact[i], f->run);
+                            line_of(f->place[i]), path_of(t, f->place[i]), f->fact[i], t->run_names.at[t->last_run]);
         if (!(f->fact[i] = strdup(s)))
             return no_memory(err);
         f->place[i] = place_now(t);
@@ -444,10 +421,10 @@ static int check_row(struct dlm_table *t, bool *bad, struct dlm_error *err)
     if (curve && ((rc = dlm_table_number(t, t->step, &seen.step, err)) || (rc = dlm_table_number(t, t->loss, &seen.loss, err))))
         return rc;
     *bad = false;
-    struct facts *f = run_of(t, run);
+    struct facts *f = run_of(t, run, err);
     size_t number = 0;
     if (!f)
-        return no_memory(err);
+        return DLM_ENOMEM;
     if ((rc = check_facts(t, f, err)))
         return rc;
     if (!curve)

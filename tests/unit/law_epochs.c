@@ -198,29 +198,7 @@ static void check_words(struct dlm_rng *rng)
  */
 static void make_annealed(struct dlm_study *s, double factor, double slope, double noise, struct dlm_rng *rng)
 {
-    static struct synthetic_grid g = {.groups = 2,
-                                      .sizes = 4,
-                                      .batches = 3,
-                                      .rates = 3,
-                                      .points = 20,
-                                      .first_size = 1.5e8,
-                                      .size_step = 2,
-                                      .first_batch = 65536,
-                                      .batch_step = 2,
-                                      .rate_step = 2,
-                                      .first_tokens = 2e8,
-                                      .tokens_of_run = 2e10,
-                                      .E = 2.17,
-                                      .a = 222,
-                                      .alpha = 0.292,
-                                      .b = 1920,
-                                      .beta = 0.367,
-                                      .c_batch = 0.05,
-                                      .a_batch = 0.0117,
-                                      .k_batch = 0.7759,
-                                      .c_lr = 0.01,
-                                      .a_lr = 0.0104,
-                                      .k_lr = 0.3295};
+    const struct synthetic_grid g = synthetic_paper(2, 4, 3, 3, 20, 65536);
     struct dlm_study c;
     synthetic_make(&c, &g, rng);
     *s = c;

@@ -11,31 +11,7 @@
 enum { TERMS = 3 };
 static const char *const terms[TERMS] = {"A", "beta", "B"};
 
-static struct synthetic_grid grid(size_t sizes, size_t batches)
-{
-    return (struct synthetic_grid){.groups = 1,
-                                   .sizes = sizes,
-                                   .batches = batches,
-                                   .rates = 1,
-                                   .points = 30,
-                                   .first_size = 1.5e8,
-                                   .size_step = 2,
-                                   .first_batch = 65536,
-                                   .batch_step = 2,
-                                   .rate_step = 2,
-                                   .first_tokens = 2e8,
-                                   .tokens_of_run = 2e10,
-                                   .E = 2.17,
-                                   .a = 222,
-                                   .alpha = 0.292,
-                                   .b = 1920,
-                                   .beta = 0.367,
-                                   .c_batch = batches > 1 ? 0.05 : 0,
-                                   .a_batch = 0.0117,
-                                   .k_batch = 0.7759,
-                                   .a_lr = 0.0104,
-                                   .k_lr = 0.3295};
-}
+static struct synthetic_grid grid(size_t sizes, size_t batches) { return synthetic_paper(1, sizes, batches, 1, 30, 65536); }
 
 struct found {
     double value[TERMS];

@@ -8,53 +8,8 @@
 
 #include <string.h>
 
-/* Of one size in 5, batches from 16 K to 1 M tokens; curves of 30 points from 0.2 G to 20 G tokens. */
-static const struct synthetic_grid batch_grid = {.groups = 1,
-                                                 .sizes = 5,
-                                                 .batches = 7,
-                                                 .rates = 1,
-                                                 .points = 30,
-                                                 .first_size = 1.5e8,
-                                                 .size_step = 2,
-                                                 .first_batch = 16384,
-                                                 .batch_step = 2,
-                                                 .rate_step = 2,
-                                                 .first_tokens = 2e8,
-                                                 .tokens_of_run = 2e10,
-                                                 .E = 2.17,
-                                                 .a = 222,
-                                                 .alpha = 0.292,
-                                                 .b = 1920,
-                                                 .beta = 0.367,
-                                                 .c_batch = 0.05,
-                                                 .a_batch = 0.0117,
-                                                 .k_batch = 0.7759,
-                                                 .a_lr = 0.0104,
-                                                 .k_lr = 0.3295};
-
-static const struct synthetic_grid rate_grid = {.groups = 1,
-                                                .sizes = 5,
-                                                .batches = 7,
-                                                .rates = 3,
-                                                .points = 30,
-                                                .first_size = 1.5e8,
-                                                .size_step = 2,
-                                                .first_batch = 16384,
-                                                .batch_step = 2,
-                                                .rate_step = 2,
-                                                .first_tokens = 2e8,
-                                                .tokens_of_run = 2e10,
-                                                .E = 2.17,
-                                                .a = 222,
-                                                .alpha = 0.292,
-                                                .b = 1920,
-                                                .beta = 0.367,
-                                                .c_batch = 0.05,
-                                                .a_batch = 0.0117,
-                                                .k_batch = 0.7759,
-                                                .c_lr = 0.01,
-                                                .a_lr = 0.0104,
-                                                .k_lr = 0.3295};
+/* Five sizes, seven batches from 16 K to 1 M tokens, `rates` learning rates about the best of each. */
+static struct synthetic_grid grid(size_t groups, size_t rates) { return synthetic_paper(groups, 5, 7, rates, 30, 16384); }
 
 static const struct dlm_law_row *find(const struct dlm_laws *l, const char *group, const char *term)
 {
@@ -108,7 +63,8 @@ static void check_exact(void)
     struct dlm_laws laws = {0};
     struct dlm_notes notes = {0};
     dlm_rng_init(&rng, tap_seed(), 1, DLM_RNG_TEST);
-    synthetic_make(&s, &batch_grid, &rng);
+    const struct synthetic_grid batches = grid(1, 1), rates = grid(1, 3);
+    synthetic_make(&s, &batches, &rng);
     struct dlm_optimum_how h = how(0, 0, 1);
     if (!fit(&s, &h, DLM_OPTIMUM_BATCH, &o, &laws, &notes)) {
         double worst = 0;
@@ -121,7 +77,7 @@ static void check_exact(void)
     }
     dlm_laws_release(&laws);
     synthetic_free(&s);
-    synthetic_make(&s, &rate_grid, &rng);
+    synthetic_make(&s, &rates, &rng);
     if (!fit(&s, &h, DLM_OPTIMUM_LR, &o, &laws, &notes)) {
         tap_near(find(&laws, "balanced", "k")->value, 0.3295, 1e-6, "k of the best rate without errors");
         tap_near(find(&laws, "balanced", "A")->value, 0.0104, 1e-6, "A of the best rate");
@@ -209,13 +165,13 @@ int main(void)
     check_parabolas();
     check_limits();
     check_exact();
-    struct synthetic_grid g = batch_grid;
+    struct synthetic_grid g = grid(1, 1);
     g.of_run = 0.003;
     g.of_point = 0.002;
     check_coverage(DLM_OPTIMUM_BATCH, &g, "balanced", g.k_batch, &rng);
     g.groups = 3;
     check_coverage(DLM_OPTIMUM_BATCH, &g, "pooled", g.k_batch, &rng);
-    g = rate_grid;
+    g = grid(1, 3);
     g.of_run = 0.0005;
     g.of_point = 0.001;
     check_coverage(DLM_OPTIMUM_LR, &g, "balanced", g.k_lr, &rng);

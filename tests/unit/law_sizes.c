@@ -15,25 +15,15 @@ static const char *const columns[EXPONENTS] = {"flops_tok", "tokens", "loss"};
 
 static struct synthetic_grid grid(size_t repeats)
 {
-    return (struct synthetic_grid){.groups = 1,
-                                   .sizes = 9,
-                                   .batches = repeats,
-                                   .rates = 1,
-                                   .points = 40,
-                                   .first_size = 3e7,
-                                   .size_step = 1.8,
-                                   .first_batch = 65536,
-                                   .batch_step = 1,
-                                   .rate_step = 2,
-                                   .first_tokens = 1e8,
-                                   .tokens_of_run = 1e11,
-                                   .E = 1.7,
-                                   .a = 222,
-                                   .alpha = 0.292,
-                                   .b = 1920,
-                                   .beta = 0.367,
-                                   .a_batch = 65536,
-                                   .a_lr = 0.5};
+    struct synthetic_grid g = synthetic_paper(1, 9, repeats, 1, 40, 65536);
+    g.first_size = 3e7;
+    g.size_step = 1.8;
+    g.batch_step = 1;
+    g.first_tokens = 1e8;
+    g.tokens_of_run = 1e11;
+    g.E = 1.7;
+    g.c_batch = 0;
+    return g;
 }
 
 static void make(struct dlm_study *s, const struct synthetic_grid *g, struct dlm_rng *rng)

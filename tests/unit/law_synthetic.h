@@ -26,6 +26,35 @@ struct synthetic_grid {
     double of_run, of_point; /* standard deviations of errors in log loss */
 };
 
+/* Sizes from 1.5e8 FLOPs per token, runs from 0.2 to 20 G tokens, and the laws of the paper's figures; no errors. */
+__attribute__((unused)) static struct synthetic_grid synthetic_paper(size_t groups, size_t sizes, size_t batches, size_t rates,
+                                                                     size_t points, double first_batch)
+{
+    return (struct synthetic_grid){.groups = groups,
+                                   .sizes = sizes,
+                                   .batches = batches,
+                                   .rates = rates,
+                                   .points = points,
+                                   .first_size = 1.5e8,
+                                   .size_step = 2,
+                                   .first_batch = first_batch,
+                                   .batch_step = 2,
+                                   .rate_step = 2,
+                                   .first_tokens = 2e8,
+                                   .tokens_of_run = 2e10,
+                                   .E = 2.17,
+                                   .a = 222,
+                                   .alpha = 0.292,
+                                   .b = 1920,
+                                   .beta = 0.367,
+                                   .c_batch = batches > 1 ? 0.05 : 0,
+                                   .a_batch = 0.0117,
+                                   .k_batch = 0.7759,
+                                   .c_lr = rates > 1 ? 0.01 : 0,
+                                   .a_lr = 0.0104,
+                                   .k_lr = 0.3295};
+}
+
 __attribute__((unused)) static double synthetic_tokens(const struct synthetic_grid *g, double tokens, double batch)
 {
     double u = log(tokens), want = u;
