@@ -202,7 +202,10 @@ void dlm_cuda_attention_backward(struct dlm_device *dev, dlm_ptr dq, dlm_ptr dk,
         dlm_launch(dev, "attention_backward", backward_rows<float>, dim3((unsigned)slices), 128, 2 * SLICE * sizeof(float), p, part);
     dlm_launch(dev, "attention_backward", backward_sink, dim3((unsigned)ceil_div(2 * H * h, (size_t)128)), 128, 0, dlm_at<float>(dsink_k),
                dlm_at<float>(dsink_v), part, B, p.H, p.h, p.tiles, p.factor);
-    if (form_for(dev, p, act) != PLAIN)
+    const enum form form = form_for(dev, p, act);
+    if (form == WGMMA)
+        dlm_attention_wgmma_backward(dev, p, B);
+    else if (form == MMA)
         dlm_attention_mma_backward(dev, p, B);
     else
         dlm_attention_plain_backward(dev, p, B, act);

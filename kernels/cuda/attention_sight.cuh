@@ -51,6 +51,7 @@ void dlm_attention_mma_backward(struct dlm_device *, struct attention_problem p,
 /* The same on Hopper's: attention_wgmma.cu. */
 bool dlm_attention_wgmma_takes(const struct dlm_device *, const struct attention_problem &p);
 void dlm_attention_wgmma(struct dlm_device *, struct attention_problem p, size_t B);
+void dlm_attention_wgmma_backward(struct dlm_device *, struct attention_problem p, size_t B);
 
 /* Of 64 positions from `first` on: which there are, and which are noisy. */
 struct sight {

@@ -1,34 +1,43 @@
 /* Attention on Hopper's tensor cores, for bf16 heads of up to 128 in whole eights: formulas in attention_sight.cuh, products, copies and
  * barriers in hopper.cuh, passes and orders in attention.cu.
  *
- * A block takes 128 rows of one side, 64 for each of two warpgroups, whose sums stay in registers, and walks over the other side in tiles. A
- * third warpgroup gives up its registers; a warp of it has the copy engine bring the tiles, two on their way or in use, permuted as products
- * read them and filled up with zeros beyond the last row and beyond h. Tensor maps were chosen over copies by the threads: they need one thread,
- * no registers and no addresses, and do the tails. Weights go from one product's sums to the next one's left operand in registers, so that no
- * thread writes what a product reads. While one product's scores become weights, the product of the tile before goes on. A tile of which the
- * block sees nothing is not read; to go through it would leave the same bits. What a row comes to depends on no other row of its block.
+ * A block takes 128 rows of one side, 64 for each of two warpgroups, whose sums stay in registers, and walks over the other side in tiles of
+ * 128 rows (forward) or 64 (backward). A third warpgroup gives up its registers; a warp of it has the copy engine bring the tiles, two on their
+ * way or in use, permuted as products read them and filled up with zeros beyond the last row and beyond h. Tensor maps were chosen over copies by
+ * the threads: they need one thread, no registers and no addresses, and do the tails. Weights go from one product's sums to the next one's left
+ * operand in registers, so that no thread writes what a product reads. While one warpgroup, or the special function unit, makes weights, products
+ * of the other, or of the tile before, go on. A tile of which the block sees nothing is not read; to go through it would leave the same bits.
+ * What a row comes to depends on no other row of its block.
+ *
+ * By ptxas 13.0 for sm_90a: 168 registers at the launch, 240 where there are products, nothing spilled, no products serialized. KiB of shared
+ * memory at h up to 64 and 128: forward 81 and 161, backward 66 and 130.
  *
  * What bounds it at h = 128: ESTIMATED, not measured; the file has not run on a GPU. In cycles of a multiprocessor for 16 × 16 scores, products at
- * the peak:
+ * the peak (2048 multiplications a cycle), 16 special functions and 128 instructions' lanes a cycle, 128 bytes of shared memory:
  *
  *                     tensor cores   special functions   instructions   shared memory
  *     forward                   32                  32             29              20
+ *     backward, keys            64                  32             36              48
+ *     backward, queries         48                  32             35              40
  *
- * Forward would spend 48 on special functions (two powers and a reciprocal a score, 16 a cycle), which would bound it to two thirds of the
- * peak; so it computes one of the powers in multiplications (power_by_series). If all four overlapped, the bound would be the peak; 65 to 75 % of
- * it is what one may hope for.
+ * Forward would spend 48 on special functions (two powers and a reciprocal a score), which would bound it to two thirds of the peak; so one of the
+ * powers is made of multiplications (power_by_series), and if all overlapped, the bound would be the peak; 65 to 75 % of it is what one may hope
+ * for. Backward's seven products instead of five bound it to 71 % of the peak in the usual count of five; 50 to 55 % is what one may hope for.
  */
 #include "attention_sight.cuh"
 
 #include "hopper.cuh"
 
-/* Threads: two warpgroups that multiply, of 64 rows of the block each, and one of which a warp has tiles of the other side brought and that
- * gives its registers to the others: of the 168 a thread that 384 may have. */
-static const unsigned ROWS = 128, TILE = 128, MULTIPLIERS = 256, THREADS = MULTIPLIERS + 128, STAGES = 2;
+/* Of cap·log₂e. Weights then lie in 2^±(2·50 + log₂N), which power_by_series makes. */
+static const float MOST_TOP = 50;
 
-/* A head in panels of 64 columns: their number, and the bytes of 128 rows of one and of all. */
-template <unsigned HP> struct panels {
-    static const unsigned MANY = HP / 64, ONE = TILE * PANEL_ROW, ALL = MANY * ONE;
+/* Rows a block, and of the other side a step, in forward and in backward. Threads: two warpgroups that multiply, of 64 rows of the block each, and one of which a warp has tiles of the other side brought and that
+ * gives its registers to the others: of the 168 a thread that 384 may have. */
+static const unsigned ROWS = 128, TILE = 128, STEP = 64, MULTIPLIERS = 256, THREADS = MULTIPLIERS + 128, STAGES = 2;
+
+/* So many rows of a head in panels of 64 columns: their number, and the bytes of one and of all. */
+template <unsigned HP, unsigned N = TILE> struct panels {
+    static const unsigned MANY = HP / 64, ONE = N * PANEL_ROW, ALL = MANY * ONE;
 };
 
 /* Where a block is: its first row, head and sequence. */
@@ -39,6 +48,11 @@ struct place {
 #if DLM_HOPPER
 
 static const unsigned MORE_REGISTERS = 240, FEWER_REGISTERS = 24;
+
+DLM_DEVICE struct place place_of(const attention_problem &p)
+{
+    return place{blockIdx.x * ROWS, blockIdx.y, p.sequence + blockIdx.z};
+}
 
 /* The last rows first: under CAUSAL they see most, and none of them is left to the end. */
 DLM_DEVICE struct place place_from_end(const attention_problem &p)
@@ -53,14 +67,13 @@ DLM_DEVICE unsigned char *shared_patterns(void)
     return all + (PANEL_PATTERN - shared_address(all) % PANEL_PATTERN) % PANEL_PATTERN;
 }
 
-/* 128 rows of a head from `row` on, all panels of them, which is what `bar` gets to expect. By one thread. */
+/* Rows of a head from `row` on, as many as the map's boxes have, to panels that lie `one` bytes apart. By one thread; `bar` expects them. */
 template <unsigned HP>
-DLM_DEVICE void bring(unsigned char *to, const CUtensorMap *map, uint64_t *bar, unsigned row, const struct place &at)
+DLM_DEVICE void bring(unsigned char *to, unsigned one, const CUtensorMap *map, uint64_t *bar, unsigned row, const struct place &at)
 {
-    barrier_expect(bar, panels<HP>::ALL);
 #pragma unroll
-    for (unsigned i = 0; i < panels<HP>::MANY; i++)
-        copy_box(to + i * panels<HP>::ONE, map, bar, i * 64, at.head, row, at.b);
+    for (unsigned i = 0; i < HP / 64; i++)
+        copy_box(to + i * one, map, bar, i * 64, at.head, row, at.b);
 }
 
 /* A ring's next place: which, and the parity of its turn. */
@@ -84,7 +97,7 @@ DLM_DEVICE unsigned next_keys(const uint8_t *noisy, unsigned j, unsigned end, bo
     return j;
 }
 
-/* 2^x, |x| < 100, in additions and multiplications, which have time to spare where the special function unit has not: an error of 2⁻¹⁸, where
+/* 2^x, |x| < 126, in additions and multiplications, which have time to spare where the special function unit has not: an error of 2⁻¹⁸, where
  * the tensor cores take the result in 2⁻⁹. */
 DLM_DEVICE float power_by_series(float x)
 {
@@ -97,43 +110,59 @@ DLM_DEVICE float power_by_series(float x)
     return __uint_as_float(__float_as_uint(y) + (__float_as_uint(whole) << 23));
 }
 
-/* What a thread's two rows see of a tile of 128, from its own first column on: bit 8j + i of column 8j + 2t + i. */
-struct view {
-    uint64_t half[2][2]; /* of each row: of the first 64, of the others */
-    bool mixed;          /* the warp's rows do not see all */
+/* What a thread's two rows see of N times 64 positions, from its own first column on: bit 8j + i of column 8j + 2t + i. */
+template <unsigned N> struct view {
+    uint64_t part[2][N];
+    bool mixed; /* the warp's rows do not see all */
 };
 
-DLM_DEVICE struct view view_of(const attention_problem &p, const uint8_t *noisy, unsigned row, unsigned j, unsigned loud)
+template <unsigned N>
+DLM_DEVICE struct view<N> view_of(uint64_t (*sees)(enum dlm_attend, struct sight, unsigned, unsigned, bool), enum dlm_attend rule,
+                                  const uint8_t *noisy, unsigned row, unsigned first, unsigned end, unsigned loud)
 {
-    struct view v;
+    struct view<N> v;
     uint64_t every = ~0ull;
-    const unsigned t = threadIdx.x % 4;
 #pragma unroll
-    for (unsigned i = 0; i < 2; i++) {
-        const struct sight seen = sight_of(noisy, j + 64 * i, p.N);
+    for (unsigned i = 0; i < N; i++) {
+        const struct sight seen = sight_of(noisy, first + 64 * i, end);
 #pragma unroll
         for (unsigned half = 0; half < 2; half++) {
-            const uint64_t one = sight_keys(p.rule, seen, row + 8 * half, j + 64 * i, loud >> half & 1);
+            const uint64_t one = sees(rule, seen, row + 8 * half, first + 64 * i, loud >> half & 1);
             every &= one;
-            v.half[half][i] = one >> (2 * t);
+            v.part[half][i] = one >> (threadIdx.x % 4 * 2);
         }
     }
     v.mixed = __any_sync(DLM_WARP, ~every != 0);
     return v;
 }
 
+/* The weights of what is not seen become 0. */
+template <unsigned N> DLM_DEVICE void hide(float (&s)[32 * N], const struct view<N> &v)
+{
+#pragma unroll
+    for (unsigned i = 0; i < 32 * N; i++)
+        if (!(v.part[i / 2 % 2][i / 32] >> (i % 32 / 4 * 8 + i % 2) & 1))
+            s[i] = 0;
+}
+
+/* The same of 64 columns in pairs, as weights_pack leaves them. */
+DLM_DEVICE void hide(uint32_t (&w)[4][4], const struct view<1> &v)
+{
+#pragma unroll
+    for (unsigned i = 0; i < 16; i++) {
+        const uint32_t two = (uint32_t)(v.part[i % 2][0] >> (i / 2 * 8));
+        w[i / 4][i % 4] &= (two & 1 ? 0xffffu : 0) | (two & 2 ? 0xffff0000u : 0);
+    }
+}
+
 /* Scores (64, 128) to weights, and their sums over the thread's columns. */
-DLM_DEVICE void weights_of(float (&s)[64], float (&total)[2], const struct view &v, const attention_problem &p)
+DLM_DEVICE void weights_of(float (&s)[64], float (&total)[2], const struct view<2> &v, const attention_problem &p)
 {
 #pragma unroll
     for (unsigned i = 0; i < 64; i++)
         s[i] = power_by_series(cap_score(cap_rest(s[i], p), 0, p));
-    if (v.mixed) {
-#pragma unroll
-        for (unsigned i = 0; i < 64; i++)
-            if (!(v.half[i / 2 % 2][i / 32] >> (i % 32 / 4 * 8 + i % 2) & 1))
-                s[i] = 0;
-    }
+    if (v.mixed)
+        hide(s, v);
 #pragma unroll
     for (unsigned i = 0; i < 64; i++)
         total[i / 2 % 2] += s[i];
@@ -216,15 +245,21 @@ static __global__ void __launch_bounds__(THREADS, 1)
         registers_fewer<FEWER_REGISTERS>();
         if (threadIdx.x >= MULTIPLIERS + 32)
             return;
-        if (lane == 0)
-            bring<HP>(queries, &q_map, q_here, at.first, at);
+        if (lane == 0) {
+            barrier_expect(q_here, ALL);
+            bring<HP>(queries, ONE, &q_map, q_here, at.first, at);
+        }
         for (struct turn turn = {0, 0}; j0 < end; turn = turn_after(turn)) {
             barrier_wait(k_free + turn.stage, turn.parity ^ 1);
-            if (lane == 0)
-                bring<HP>(keys + turn.stage * ALL, &k_map, k_here + turn.stage, j0, at);
+            if (lane == 0) {
+                barrier_expect(k_here + turn.stage, ALL);
+                bring<HP>(keys + turn.stage * ALL, ONE, &k_map, k_here + turn.stage, j0, at);
+            }
             barrier_wait(v_free + turn.stage, turn.parity ^ 1);
-            if (lane == 0)
-                bring<HP>(values + turn.stage * ALL, &v_map, v_here + turn.stage, j0, at);
+            if (lane == 0) {
+                barrier_expect(v_here + turn.stage, ALL);
+                bring<HP>(values + turn.stage * ALL, ONE, &v_map, v_here + turn.stage, j0, at);
+            }
             j0 = next_keys(noisy, j0 + TILE, end, clean);
         }
         return;
@@ -265,7 +300,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
     }
 
     if (j0 < end) {
-        struct view view = view_of(p, noisy, i0, j0, loud);
+        struct view<2> view = view_of<2>(sight_keys, p.rule, noisy, i0, j0, p.N, loud);
         barrier_wait(k_here, 0);
         wgmma_begin();
         scores<HP>(s, own, ONE, k_at, ONE);
@@ -288,7 +323,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
             wgmma_begin();
             weigh(o, w, v_at + turn.stage * ALL, ONE);
             wgmma_commit();
-            view = view_of(p, noisy, i0, j0, loud);
+            view = view_of<2>(sight_keys, p.rule, noisy, i0, j0, p.N, loud);
             wgmma_wait<1>(s);
             if (lane == 0)
                 barrier_arrive(k_free + next.stage);
@@ -320,18 +355,299 @@ static __global__ void __launch_bounds__(THREADS, 1)
 #endif
 }
 
-/* --- launches ----------------------------------------------------------------------------------------------------------------------- */
+/* --- backward ----------------------------------------------------------------------------------------------------------------------- */
 
-/* Queries, and two tiles each of two things; what the first multiple of 1024 may cost; barriers. */
-template <unsigned HP> static size_t shared_size()
+#if DLM_HOPPER
+
+/* The block's shared memory in backward: two operands of its own 128 rows, a ring of steps of the other side's two, what goes `beside` them,
+ * and the barriers. */
+template <unsigned HP> struct backward_shared {
+    static const unsigned OWN = panels<HP>::ALL, OWN_ONE = panels<HP>::ONE, STEP_ALL = panels<HP, STEP>::ALL, STEP_ONE = panels<HP, STEP>::ONE;
+    unsigned char *own, *steps;
+    float *beside; /* lse·log₂e and D of each query of a step */
+    uint64_t *own_here, *here, *free;
+    __device__ backward_shared()
+        : own(shared_patterns()), steps(own + 2 * OWN), beside(reinterpret_cast<float *>(steps + STAGES * 2 * STEP_ALL)),
+          own_here(reinterpret_cast<uint64_t *>(beside + STAGES * 2 * STEP)), here(own_here + 1), free(here + STAGES)
+    {
+    }
+
+    /* By thread 0, before a barrier. */
+    __device__ void begin(unsigned arrivals, unsigned rows) const
+    {
+        barrier_init(own_here, 1);
+        for (unsigned i = 0; i < STAGES; i++) {
+            barrier_init(here + i, arrivals);
+            barrier_init(free + i, rows > 64 ? 8 : 4);
+        }
+        barrier_made();
+    }
+
+    __device__ void bring_own(const CUtensorMap *x, const CUtensorMap *y, const struct place &at) const
+    {
+        barrier_expect(own_here, 2 * OWN);
+        for (unsigned i = 0; i < ROWS; i += STEP) {
+            bring<HP>(own + i * PANEL_ROW, OWN_ONE, x, own_here, at.first + i, at);
+            bring<HP>(own + OWN + i * PANEL_ROW, OWN_ONE, y, own_here, at.first + i, at);
+        }
+    }
+
+    __device__ void bring_step(unsigned stage, const CUtensorMap *x, const CUtensorMap *y, unsigned row, const struct place &at) const
+    {
+        unsigned char *to = steps + stage * 2 * STEP_ALL;
+        barrier_expect(here + stage, 2 * STEP_ALL);
+        bring<HP>(to, STEP_ONE, x, here + stage, row, at);
+        bring<HP>(to + STEP_ALL, STEP_ONE, y, here + stage, row, at);
+    }
+};
+
+#endif
+
+/* A block 128 keys, over the queries that see them. */
+template <unsigned HP>
+static __global__ void __launch_bounds__(THREADS, 1)
+    wgmma_backward_keys(const attention_problem p, const __grid_constant__ CUtensorMap q_map, const __grid_constant__ CUtensorMap k_map,
+                        const __grid_constant__ CUtensorMap v_map, const __grid_constant__ CUtensorMap dout_map)
 {
-    return (1 + 2 * STAGES) * panels<HP>::ALL + PANEL_PATTERN + (1 + 4 * STAGES) * sizeof(uint64_t);
+#if DLM_HOPPER
+    typedef backward_shared<HP> layout;
+    const layout shared;
+    const struct place at = place_of(p);
+    const unsigned rows = p.N - at.first < ROWS ? p.N - at.first : ROWS, group = threadIdx.x / 128;
+    const uint8_t *noisy = p.noisy ? p.noisy + (size_t)at.b * p.N : nullptr;
+    if (threadIdx.x == 0)
+        shared.begin(32, rows);
+    const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, row0 = threadIdx.x / 32 * 16 + g; /* and row0 + 8 */
+    unsigned loud = 0;
+    if (noisy && threadIdx.x < MULTIPLIERS)
+        for (unsigned i = 0; i < 2; i++)
+            loud |= (row0 + 8 * i < rows && noisy[at.first + row0 + 8 * i] ? 1u : 0u) << i;
+    const bool hidden = !__syncthreads_or(threadIdx.x < rows && !(noisy && noisy[at.first + threadIdx.x]));
+    unsigned i0 = sight_next_queries(noisy, p.rule == DLM_ATTEND_CAUSAL ? at.first : 0, p.N, hidden);
+
+    if (threadIdx.x >= MULTIPLIERS) {
+        registers_fewer<FEWER_REGISTERS>();
+        if (threadIdx.x >= MULTIPLIERS + 32)
+            return;
+        if (lane == 0)
+            shared.bring_own(&k_map, &v_map, at);
+        for (struct turn turn = {0, 0}; i0 < p.N; turn = turn_after(turn)) {
+            barrier_wait(shared.free + turn.stage, turn.parity ^ 1);
+            for (unsigned i = lane; i < STEP; i += 32) {
+                const bool there = i0 + i < p.N;
+                const size_t of = ((size_t)at.b * p.H + at.head) * p.N + i0 + i;
+                float *beside = shared.beside + (turn.stage * STEP + i) * 2;
+                beside[0] = there ? p.lse[of] * LOG2_E : 0;
+                beside[1] = there ? p.D[of] : 0;
+            }
+            if (lane == 0)
+                shared.bring_step(turn.stage, &q_map, &dout_map, i0, at);
+            else
+                barrier_arrive(shared.here + turn.stage);
+            i0 = sight_next_queries(noisy, i0 + STEP, p.N, hidden);
+        }
+        return;
+    }
+    registers_more<MORE_REGISTERS>();
+    if (group * 64 >= rows)
+        return;
+
+    const uint32_t k_at = shared_address(shared.own) + group * 64 * PANEL_ROW, v_at = k_at + layout::OWN;
+    const unsigned j0 = at.first + row0;
+    float dk[HP / 2], dv[HP / 2];
+#pragma unroll
+    for (unsigned i = 0; i < HP / 2; i++)
+        dk[i] = dv[i] = 0;
+    struct turn turn = {0, 0};
+    barrier_wait(shared.own_here, 0);
+    if (p.rule == DLM_ATTEND_CAUSAL && i0 + STEP <= at.first + group * 64) { /* all of the step is before the warpgroup's keys */
+        barrier_wait(shared.here, 0);
+        if (lane == 0)
+            barrier_arrive(shared.free);
+        i0 += STEP;
+        turn = turn_after(turn);
+    }
+    while (i0 < p.N) {
+        const uint32_t queries = shared_address(shared.steps) + turn.stage * 2 * layout::STEP_ALL, outs = queries + layout::STEP_ALL;
+        const float *beside = shared.beside + (turn.stage * STEP + 2 * t) * 2;
+        float s[32], dp[32];
+        uint32_t w[4][4], ds[4][4];
+        const struct view<1> view = view_of<1>(sight_queries, p.rule, noisy, j0, i0, p.N, loud);
+        barrier_wait(shared.here + turn.stage, turn.parity);
+        wgmma_begin();
+        scores<HP>(s, k_at, layout::OWN_ONE, queries, layout::STEP_ONE);
+        wgmma_commit();
+        scores<HP>(dp, v_at, layout::OWN_ONE, outs, layout::STEP_ONE);
+        wgmma_commit();
+        wgmma_wait<1>(s);
+#pragma unroll
+        for (unsigned i = 0; i < 32; i += 2) { /* s becomes the weights' slopes; one by one, for want of registers */
+            float weight[2];
+#pragma unroll
+            for (unsigned e = 0; e < 2; e++) {
+                const float r = cap_rest(s[i + e], p);
+                weight[e] = power_by_series(cap_score(r, beside[i / 4 * 16 + e * 2], p));
+                s[i + e] = weight[e] * (r - r * r);
+            }
+            w[i / 8][i / 2 % 4] = pack_bf16(weight[0], weight[1]);
+        }
+        if (view.mixed)
+            hide(w, view);
+        wgmma_begin();
+        weigh(dv, w, outs, layout::STEP_ONE);
+        wgmma_commit();
+        wgmma_wait<1>(dp);
+#pragma unroll
+        for (unsigned i = 0; i < 32; i++)
+            dp[i] = s[i] * (dp[i] - beside[i / 4 * 16 + i % 2 * 2 + 1]);
+        weights_pack(ds, dp);
+        if (view.mixed)
+            hide(ds, view);
+        wgmma_begin();
+        weigh(dk, ds, queries, layout::STEP_ONE);
+        wgmma_commit();
+        wgmma_wait<0>(dv); /* with the next scores already asked for, the compiler would let no two products overlap */
+        wgmma_wait<0>(dk);
+        if (lane == 0)
+            barrier_arrive(shared.free + turn.stage);
+        turn = turn_after(turn);
+        i0 = sight_next_queries(noisy, i0 + STEP, p.N, hidden);
+    }
+
+#pragma unroll
+    for (unsigned half = 0; half < 2; half++) {
+        const unsigned row = row0 + half * 8;
+        if (row >= rows)
+            continue;
+        const size_t i = (size_t)at.b * p.N + at.first + row;
+        row_store(static_cast<uint32_t *>(p.dk) + (i * p.d + at.head * p.h) / 2, dk, half, p.h, p.factor);
+        row_store(static_cast<uint32_t *>(p.dv) + (i * p.lddv + at.head * p.h) / 2, dv, half, p.h, 1);
+    }
+#endif
 }
 
-/* Rows of a head of (B, n, H, h), ld apart. */
-static bool map_of(struct dlm_device *dev, CUtensorMap *map, const void *x, size_t ld, size_t n, size_t B, const struct attention_problem &p)
+/* A block 128 queries, over the keys that they see. */
+template <unsigned HP>
+static __global__ void __launch_bounds__(THREADS, 1)
+    wgmma_backward_queries(const attention_problem p, const __grid_constant__ CUtensorMap q_map, const __grid_constant__ CUtensorMap k_map,
+                           const __grid_constant__ CUtensorMap v_map, const __grid_constant__ CUtensorMap dout_map)
 {
-    if (tensor_map(map, x, {p.h, p.H, n, B}, {p.h * 2, ld * 2, n * ld * 2}, TILE))
+#if DLM_HOPPER
+    typedef backward_shared<HP> layout;
+    const layout shared;
+    const struct place at = place_from_end(p);
+    const unsigned rows = p.N - at.first < ROWS ? p.N - at.first : ROWS, group = threadIdx.x / 128;
+    const uint8_t *noisy = p.noisy ? p.noisy + (size_t)at.b * p.N : nullptr;
+    if (threadIdx.x == 0)
+        shared.begin(1, rows);
+    const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, row0 = threadIdx.x / 32 * 16 + g; /* and row0 + 8 */
+    unsigned loud = 0;
+    if (noisy && threadIdx.x < MULTIPLIERS)
+        for (unsigned i = 0; i < 2; i++)
+            loud |= (row0 + 8 * i < rows && noisy[at.first + row0 + 8 * i] ? 1u : 0u) << i;
+    const bool clean = !__syncthreads_or((int)loud) && noisy;
+    const unsigned end = p.rule == DLM_ATTEND_CAUSAL ? at.first + rows : p.N;
+    unsigned j0 = sight_next_keys(noisy, 0, end, clean);
+
+    if (threadIdx.x >= MULTIPLIERS) {
+        registers_fewer<FEWER_REGISTERS>();
+        if (threadIdx.x >= MULTIPLIERS + 32)
+            return;
+        if (lane == 0)
+            shared.bring_own(&q_map, &dout_map, at);
+        for (struct turn turn = {0, 0}; j0 < end; turn = turn_after(turn)) {
+            barrier_wait(shared.free + turn.stage, turn.parity ^ 1);
+            if (lane == 0)
+                shared.bring_step(turn.stage, &k_map, &v_map, j0, at);
+            j0 = sight_next_keys(noisy, j0 + STEP, end, clean);
+        }
+        return;
+    }
+    registers_more<MORE_REGISTERS>();
+    if (group * 64 >= rows)
+        return;
+
+    const uint32_t q_at = shared_address(shared.own) + group * 64 * PANEL_ROW, dout_at = q_at + layout::OWN;
+    const unsigned i0 = at.first + row0;
+    float dq[HP / 2], lse[2], D[2];
+#pragma unroll
+    for (unsigned half = 0; half < 2; half++) {
+        const unsigned row = row0 + half * 8;
+        const size_t of = ((size_t)at.b * p.H + at.head) * p.N + at.first + row;
+        const float du = row < rows ? p.du[of] : 0;
+        lse[half] = row < rows ? p.lse[of] * LOG2_E : 0;
+        D[half] = row < rows ? p.D[of] : 0;
+#pragma unroll
+        for (unsigned c = 0; c < HP / 8; c++)
+#pragma unroll
+            for (unsigned i = 0; i < 2; i++)
+                dq[c * 4 + half * 2 + i] = c * 8 + 2 * t < p.h ? du * p.sink_k[at.head * p.h + c * 8 + 2 * t + i] : 0;
+    }
+    struct turn turn = {0, 0};
+    barrier_wait(shared.own_here, 0);
+    while (j0 < end) {
+        const uint32_t keys = shared_address(shared.steps) + turn.stage * 2 * layout::STEP_ALL, values = keys + layout::STEP_ALL;
+        float s[32], dp[32];
+        uint32_t ds[4][4];
+        const struct view<1> view = view_of<1>(sight_keys, p.rule, noisy, i0, j0, p.N, loud);
+        barrier_wait(shared.here + turn.stage, turn.parity);
+        wgmma_begin();
+        scores<HP>(s, q_at, layout::OWN_ONE, keys, layout::STEP_ONE);
+        wgmma_commit();
+        scores<HP>(dp, dout_at, layout::OWN_ONE, values, layout::STEP_ONE);
+        wgmma_commit();
+        wgmma_wait<1>(s);
+#pragma unroll
+        for (unsigned i = 0; i < 32; i++) {
+            const float r = cap_rest(s[i], p);
+            s[i] = (r - r * r) * power_by_series(cap_score(r, lse[i / 2 % 2], p));
+        }
+        if (view.mixed)
+            hide(s, view);
+        wgmma_wait<0>(dp);
+#pragma unroll
+        for (unsigned i = 0; i < 32; i++)
+            dp[i] = s[i] * (dp[i] - D[i / 2 % 2]);
+        weights_pack(ds, dp);
+        wgmma_begin();
+        weigh(dq, ds, keys, layout::STEP_ONE);
+        wgmma_commit();
+        wgmma_wait<0>(dq);
+        if (lane == 0)
+            barrier_arrive(shared.free + turn.stage);
+        turn = turn_after(turn);
+        j0 = sight_next_keys(noisy, j0 + STEP, end, clean);
+    }
+
+#pragma unroll
+    for (unsigned half = 0; half < 2; half++) {
+        const unsigned row = row0 + half * 8;
+        if (row < rows)
+            row_store(static_cast<uint32_t *>(p.dq) + (((size_t)at.b * p.N + at.first + row) * p.d + at.head * p.h) / 2, dq, half, p.h,
+                      p.factor);
+    }
+#endif
+}
+
+/* --- launches ----------------------------------------------------------------------------------------------------------------------- */
+
+/* What the first multiple of 1024 may cost, operands, and the barriers. */
+template <unsigned HP> static size_t forward_shared_size()
+{
+    return PANEL_PATTERN + (1 + 2 * STAGES) * panels<HP>::ALL + (1 + 4 * STAGES) * sizeof(uint64_t);
+}
+
+template <unsigned HP> static size_t backward_shared_size()
+{
+    return PANEL_PATTERN + 2 * panels<HP>::ALL + STAGES * (2 * panels<HP, STEP>::ALL + 2 * STEP * sizeof(float)) +
+           (1 + 2 * STAGES) * sizeof(uint64_t);
+}
+
+/* Rows of a head of (B, n, H, h), ld apart, `rows` at once. */
+static bool map_of(struct dlm_device *dev, CUtensorMap *map, const void *x, size_t ld, size_t n, unsigned rows, size_t B,
+                   const struct attention_problem &p)
+{
+    if (tensor_map(map, x, {p.h, p.H, n, B}, {p.h * 2, ld * 2, n * ld * 2}, rows))
         return true;
     dlm_device_fail(dev, "attention: the driver makes no tensor map of %zu sequences of %zu rows, %zu apart", B, n, ld);
     return false;
@@ -340,28 +656,55 @@ static bool map_of(struct dlm_device *dev, CUtensorMap *map, const void *x, size
 /* The grid has a block each tile, head and sequence, of which it takes so many. */
 static const size_t SEQUENCES = 65535;
 
+static dim3 blocks_of(struct attention_problem *p, unsigned n, size_t B, size_t b)
+{
+    p->sequence = (unsigned)b;
+    return dim3(ceil_div(n, ROWS), p->H, (unsigned)(B - b < SEQUENCES ? B - b : SEQUENCES));
+}
+
 template <unsigned HP> static void forward(struct dlm_device *dev, struct attention_problem p, size_t B)
 {
     CUtensorMap q, k, v;
-    if (!map_of(dev, &q, p.q, p.d, p.n, B, p) || !map_of(dev, &k, p.k, p.d, p.N, B, p) || !map_of(dev, &v, p.v, p.ldv, p.N, B, p))
+    if (!map_of(dev, &q, p.q, p.d, p.n, TILE, B, p) || !map_of(dev, &k, p.k, p.d, p.N, TILE, B, p) ||
+        !map_of(dev, &v, p.v, p.ldv, p.N, TILE, B, p))
         return;
     for (size_t b = 0; b < B; b += SEQUENCES) {
-        p.sequence = (unsigned)b;
-        const dim3 blocks(ceil_div(p.n, ROWS), p.H, (unsigned)(B - b < SEQUENCES ? B - b : SEQUENCES));
-        dlm_launch(dev, "attention", wgmma_forward<HP>, blocks, THREADS, shared_size<HP>(), p, q, k, v);
+        const dim3 blocks = blocks_of(&p, p.n, B, b);
+        dlm_launch(dev, "attention", wgmma_forward<HP>, blocks, THREADS, forward_shared_size<HP>(), p, q, k, v);
     }
 }
 
-/* The capped scores need no running maximum; rows of a head are whole pieces of 16 bytes. */
+template <unsigned HP> static void backward(struct dlm_device *dev, struct attention_problem p, size_t B)
+{
+    CUtensorMap q, k, v, dout;
+    if (!map_of(dev, &q, p.q, p.d, p.N, STEP, B, p) || !map_of(dev, &k, p.k, p.d, p.N, STEP, B, p) ||
+        !map_of(dev, &v, p.v, p.ldv, p.N, STEP, B, p) || !map_of(dev, &dout, p.dout, p.d, p.N, STEP, B, p))
+        return;
+    const size_t size = backward_shared_size<HP>();
+    for (size_t b = 0; b < B; b += SEQUENCES) {
+        const dim3 blocks = blocks_of(&p, p.N, B, b);
+        dlm_launch(dev, "attention_backward", wgmma_backward_keys<HP>, blocks, THREADS, size, p, q, k, v, dout);
+        dlm_launch(dev, "attention_backward", wgmma_backward_queries<HP>, blocks, THREADS, size, p, q, k, v, dout);
+    }
+}
+
+/* Rows of a head are whole pieces of 16 bytes; the capped scores need no running maximum, and leave power_by_series its range; the body for
+ * this GPU is in the module, which depends on CUDA_ARCH. */
 bool dlm_attention_wgmma_takes(const struct dlm_device *dev, const struct attention_problem &p)
 {
+    static const bool compiled = hopper_compiled(wgmma_forward<64>);
     size_t all = (p.h | p.d | p.ldv | p.lddv) * 2;
     for (const void *each : {p.q, p.k, p.v, p.dout, (const void *)p.o, (const void *)p.dq, (const void *)p.dk, (const void *)p.dv})
         all |= (size_t)(uintptr_t)each;
-    return dev->capability == 90 && p.h <= 128 && !p.running && all % 16 == 0;
+    return dev->capability == 90 && compiled && p.h <= 128 && p.top < MOST_TOP && all % 16 == 0;
 }
 
 void dlm_attention_wgmma(struct dlm_device *dev, struct attention_problem p, size_t B)
 {
     (p.h <= 64 ? forward<64> : forward<128>)(dev, p, B);
+}
+
+void dlm_attention_wgmma_backward(struct dlm_device *dev, struct attention_problem p, size_t B)
+{
+    (p.h <= 64 ? backward<64> : backward<128>)(dev, p, B);
 }

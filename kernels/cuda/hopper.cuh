@@ -239,6 +239,17 @@ template <bool Across, unsigned R> DLM_DEVICE void wgmma(float (&d)[R], const ui
 
 #endif
 
+/* --- host: whether the module has a kernel's body, which depends on the architectures it was compiled for --------------------------------- */
+
+template <typename F> static inline bool hopper_compiled(F *kernel)
+{
+    cudaFuncAttributes a;
+    if (cudaFuncGetAttributes(&a, kernel) == cudaSuccess)
+        return a.numRegs > 64; /* an empty one takes a handful */
+    cudaGetLastError();
+    return false;
+}
+
 /* --- host: tensors that boxes are copied of ----------------------------------------------------------------------------------------- */
 
 typedef CUresult (*tensor_map_encode)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *, const cuuint64_t *,

@@ -94,7 +94,8 @@ void emulated_barrier_arrive(uint64_t *bar, unsigned bytes)
     b->bytes += bytes;
     b->left--;
     turn(b);
-    emulated_wait_until("barrier_arrive", [] { return true; }); /* others may go on first */
+    if (emulated_draw(2)) /* others go on first */
+        emulated_wait_until("barrier_arrive", [] { return true; });
 }
 
 static void deliver(const box &c)
@@ -134,6 +135,9 @@ void emulated_barrier_wait(uint64_t *bar, unsigned parity)
         }
         return true;
     });
+    if (!emulated_draw(16)) /* a thread that is late */
+        for (unsigned rounds = emulated_draw(100); rounds; rounds--)
+            emulated_wait_until("barrier_wait", [] { return true; });
 }
 
 /* --- copies ----------------------------------------------------------------------------------------------------------------------------------- */
