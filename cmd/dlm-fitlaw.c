@@ -28,6 +28,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static struct dlm_common common;
 static const char *x_column, *y_column, *group, *where, *budgets = "8", *compute, *losses = "8";
@@ -583,9 +584,12 @@ static void check_options(const struct task *task)
 static int read_laws(struct dlm_laws *l, struct dlm_notes *notes, struct dlm_error *err)
 {
     int rc = 0;
-    for (size_t i = 0; i < law_files.n && !rc; i++)
-        rc = dlm_published_named(law_files.at[i]) ? dlm_published_fill(law_files.at[i], l, notes, err)
-                                                  : dlm_laws_read(l, &law_files.at[i], 1, err);
+    for (size_t i = 0; i < law_files.n && !rc; i++) {
+        const char *name = law_files.at[i];
+        rc = dlm_published_named(name) ? dlm_published_fill(name, l, notes, err) : dlm_laws_read(l, &name, 1, err);
+        if (rc == DLM_EIO && !strpbrk(name, "/.") && access(name, F_OK))
+            rc = dlm_fail(err, rc, "there is no file '%s', and no published law of that name ('dlm-fitlaw laws' has them)", name);
+    }
     return rc;
 }
 

@@ -347,6 +347,9 @@ surfaces() {
     run --separate-stderr dlm-fitlaw plan -l paper -C 1e40 --noise masked; fails_with 1 'and the largest that can be built has'
     run --separate-stderr dlm-fitlaw plan -l paper -C 1e17 --batch 1Mi --noise masked; fails_with 1 'a batch of 2.15e\+09 tokens is larger than the'
     run --separate-stderr dlm-fitlaw plan -l nothing.tsv -C 1e20; fails_with 1 "cannot open 'nothing.tsv'"
+    run --separate-stderr dlm-fitlaw plan -l papr -C 1e20; fails_with 1 "no file 'papr', and no published law of that name"
+    # what a law strains to is told once, of the budget and not of whole numbers near it
+    dlm-fitlaw plan -l paper -C 1e22 --noise balanced 2>&1 > /dev/null | grep -c 'batch_tok .* beyond the data' | grep -qx 1
     run --separate-stderr dlm-fitlaw plan -q -l paper -C 1e20 -o /dev/full; fails_with 1 "cannot write '/dev/full'"
     printf 'law\tgroup\tterm\tvalue\nloss\tmasked\tA\t30\nloss\tmasked\tbeta\t0.05\nloss\tmasked\tB\t1\n' > loss.tsv
     run --separate-stderr dlm-fitlaw plan -l loss.tsv -C 1e20; fails_with 1 'no law gives a size for a budget'

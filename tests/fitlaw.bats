@@ -349,6 +349,11 @@ setup() {
     run ! grep -q '[^ -~]' drawn
     dlm-fitlaw loss -q m.tsv u.tsv -o law.tsv
     cmp <(dlm-fitlaw plot -q -l law.tsv m.tsv u.tsv | cut -c9-) <(cut -c9- drawn) # the axis may end a last digit apart
+    # single points stand on their law, and no budget moves them
+    awk 'BEGIN { print "flops\tloss"; for (i = 0; i < 9; i++) { c = 10 ^ (18 + i / 4); printf "%.6g\t%.6g\n", c, 2066 * c ^ -.18 + 2.3 } }' > points.tsv
+    dlm-fitlaw plot --budgets 1e30:1e31:4 points.tsv > drawn 2> said
+    [ "$(sed -n '2,21p' drawn | tr -cd a | wc -c)" -eq 9 ]
+    grep -q 'each run is a single point, fitted as it stands: the budgets do not matter' said
 }
 
 @test "fitlaw: the drawing through gnuplot" {

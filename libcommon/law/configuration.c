@@ -66,7 +66,10 @@ static int fill_run(const struct dlm_laws *l, const struct dlm_configure *how, s
     memcpy(q, c->law, sizeof q);
     q[DLM_Q_TOKENS] = (struct dlm_prediction){tokens, tokens, tokens};
     q[DLM_Q_BATCH] = q[DLM_Q_LR] = (struct dlm_prediction){NAN, NAN, NAN};
+    const size_t said = notes->n; /* what the laws strain to is told of the budget, and not again of whole numbers near it */
     int rc = dlm_predict_from(l, c->group, q, notes, err);
+    if (!isnan(c->law[DLM_Q_BATCH].value))
+        dlm_notes_cut(notes, said);
     if (rc)
         return rc;
     double wanted = q[DLM_Q_BATCH].value / N;
@@ -95,8 +98,11 @@ static int fill_run(const struct dlm_laws *l, const struct dlm_configure *how, s
         c->tokens = tokens;
     }
     q[DLM_Q_LR] = (struct dlm_prediction){NAN, NAN, NAN};
+    const size_t before = notes->n;
     if (!rc)
         rc = dlm_predict_from(l, c->group, q, notes, err);
+    if (!how->batch && !isnan(c->law[DLM_Q_LR].value))
+        dlm_notes_cut(notes, before);
     c->lr = isnan(how->lr) ? q[DLM_Q_LR].value : how->lr;
     if (!rc && isnan(c->lr))
         rc = dlm_notes_add(notes, err, "%s: no law gives a learning rate; give one with --lr", c->group);

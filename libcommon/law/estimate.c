@@ -548,6 +548,8 @@ int dlm_estimate_loss(const struct dlm_study *s, const struct dlm_estimate *how,
         rc = dlm_frontier_fill(&f, g, &how->budgets, 2, err);
         if (rc == DLM_EDATA)
             rc = dlm_fail_in(err, rc, "group '%s'", g->name);
+        if (!rc && f.direct && how->budgets.low > 0)
+            rc = dlm_notes_add(notes, err, "%s: each run is a single point, fitted as it stands: the budgets do not matter", g->name);
         struct source from = {.form = &dlm_form_loss, .how = how, .group = g, .frontier = &f};
         if (!rc)
             rc = estimate(&from, &(struct naming){"loss", by_tokens ? "tokens" : "flops", s->by,

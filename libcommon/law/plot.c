@@ -115,9 +115,9 @@ int dlm_plot_script(const struct dlm_figure *v, enum dlm_plot_format format, FIL
         fputs("set terminal svg size 960,640 dynamic background rgb 'white' font 'DejaVu Sans,14' linewidth 1\n", f);
         break;
     case DLM_PLOT_PNG:
-        fputs("set terminal pngcairo size 1440,960 background rgb 'white' font 'DejaVu Sans,18' linewidth 1.5\n", f);
+        fputs("set terminal pngcairo size 1440,960 background rgb 'white' font 'DejaVu Sans,18' linewidth 1.5 pointscale 2.5 dashlength 2\n", f);
         break;
-    case DLM_PLOT_PDF: fputs("set terminal pdfcairo size 24cm,16cm background rgb 'white' font 'DejaVu Sans,12'\n", f); break;
+    case DLM_PLOT_PDF: fputs("set terminal pdfcairo size 18cm,12cm background rgb 'white' font 'DejaVu Sans,12' linewidth 1.2 dashlength 2\n", f); break;
     }
     fputs("set encoding utf8\n", f);
     for (size_t i = 0; i < v->n; i++) {

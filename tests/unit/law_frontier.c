@@ -46,7 +46,10 @@ static bool fit(struct dlm_study *s, uint64_t n, uint64_t seed, bool by_tokens, 
     return done;
 }
 
-/* Of 24 studies whose intervals hold with 0.95, fewer than 19 cover with a probability of 1 in 1500. Long: 1000 studies. */
+/* Of 24 studies whose intervals hold with 0.95, fewer than 19 cover with a probability of 1 in 1500. Of 1000 studies (`make
+ * check-long`) 951 (A), 961 (beta) and 963 (B) held with nine runs, whose errors are drawn; with 30 runs, which are drawn, 97.3, 97.4
+ * and 97.1 of 100 that there are: the percentiles of a minimum are a little wide, and 2 to 4 of 100 studies have no interval, since
+ * the value stands at an end of it. */
 static void check(size_t sizes, size_t batches, struct dlm_rng *rng)
 {
     const bool thorough = getenv("DLM_TEST_LONG") != NULL;
