@@ -34,11 +34,20 @@ double dlm_example_log_snr(double t)
     return l > DLM_LOG_SNR_MAX ? DLM_LOG_SNR_MAX : l < -DLM_LOG_SNR_MAX ? -DLM_LOG_SNR_MAX : l;
 }
 
-/* Level at fraction u of [t_min, t_max]. */
-static double level_at(double u)
+/* [t_min, t_max]. */
+struct times {
+    double t0, t1;
+};
+
+static struct times times(void)
 {
-    double t0 = dlm_example_t_min(), t1 = dlm_example_t_max();
-    return dlm_example_log_snr(t0 + (t1 - t0) * u);
+    return (struct times){dlm_example_t_min(), dlm_example_t_max()};
+}
+
+/* Level at fraction u of them. */
+static double level_at(struct times t, double u)
+{
+    return dlm_example_log_snr(t.t0 + (t.t1 - t.t0) * u);
 }
 
 static uint64_t word64(dlm_philox_t w)
@@ -55,8 +64,8 @@ static double unit64(uint64_t w)
 static double sequence_level(const struct dlm_example_options *o, uint64_t seed, uint64_t i)
 {
     if (!o->stratified)
-        return level_at(unit64(word64(dlm_philox_at(seed, i, 0, DLM_RNG_LEVEL))));
-    return level_at(unit64(word64(dlm_philox_at(seed, UINT64_MAX, 0, DLM_RNG_LEVEL)) + GOLDEN * i));
+        return level_at(times(), unit64(word64(dlm_philox_at(seed, i, 0, DLM_RNG_LEVEL))));
+    return level_at(times(), unit64(word64(dlm_philox_at(seed, UINT64_MAX, 0, DLM_RNG_LEVEL)) + GOLDEN * i));
 }
 
 /* Choose a uniform set of `pads` of the N positions (selection sampling, Knuth 3.4.2 S: position p is taken with probability
@@ -89,8 +98,9 @@ void dlm_example_draw(const struct dlm_example_options *o, uint64_t seed, uint64
             put_pads(x, N, pad, pads < N ? pads : N, seed, i, scratch);
     }
     if (dlm_rng_unit(mode.v[0]) < o->p_independent) {
+        const struct times t = times();
         for (size_t p = 0; p < N; p++)
-            log_snr[p] = level_at(unit64(word64(dlm_philox_at(seed, i, (uint32_t)p, DLM_RNG_TOKEN_LEVEL))));
+            log_snr[p] = level_at(t, unit64(word64(dlm_philox_at(seed, i, (uint32_t)p, DLM_RNG_TOKEN_LEVEL))));
     } else {
         double level = sequence_level(o, seed, i);
         for (size_t p = 0; p < N; p++)
@@ -107,5 +117,5 @@ void dlm_example_draw(const struct dlm_example_options *o, uint64_t seed, uint64
 double dlm_example_eval_log_snr(uint64_t seed, uint64_t sequence, uint32_t level, uint32_t levels)
 {
     double u = unit64(word64(dlm_philox_at(seed, sequence, level, DLM_RNG_EVAL_LEVEL)));
-    return level_at((level + u) / levels);
+    return level_at(times(), (level + u) / levels);
 }

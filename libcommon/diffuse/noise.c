@@ -143,25 +143,58 @@ double dlm_noise_dpi(const struct dlm_noise *n, double log_snr, bool is_mask, ui
     return is_mask ? -d : d / (V - 1.0);
 }
 
+/* σ(x) and σ(-x), from one exponential. */
+static void logistic_pair(double x, double *plus, double *minus)
+{
+    double e = fabs(x) >= 746 ? 0 : exp(-fabs(x)), large = 1 / (1 + e), small = e / (1 + e); /* beyond that it underflows, slowly */
+    *plus = x >= 0 ? large : small;
+    *minus = x > 0 ? small : large;
+}
+
+struct dlm_shares dlm_noise_shares(const struct dlm_noise *n, double log_snr)
+{
+    struct dlm_shares s = {.log_snr = log_snr, .rho = n->share, .rest = 1 - n->share};
+    logistic_pair(log_snr, &s.alpha, &s.beta);
+    if (!n->mix)
+        logistic_pair(rho_logit(n, log_snr), &s.rho, &s.rest);
+    return s;
+}
+
+void dlm_shares_thresholds(const struct dlm_shares *s, uint64_t *keep, uint64_t *uniform)
+{
+    *keep = (uint64_t)(s->alpha * 0x1p32);
+    *uniform = (uint64_t)(s->rho * 0x1p32);
+}
+
 void dlm_noise_thresholds(const struct dlm_noise *n, double log_snr, uint64_t *keep, uint64_t *uniform)
 {
-    *keep = (uint64_t)(dlm_noise_alpha(log_snr) * 0x1p32);
-    *uniform = (uint64_t)(dlm_noise_rho(n, log_snr) * 0x1p32);
+    struct dlm_shares s = dlm_noise_shares(n, log_snr);
+    dlm_shares_thresholds(&s, keep, uniform);
+}
+
+static double at_most(double v, double most)
+{
+    return v < most ? v : most;
+}
+
+struct dlm_token_noise dlm_shares_token(const struct dlm_noise *n, const struct dlm_shares *s, enum dlm_became became, uint32_t V)
+{
+    double p = s->alpha * s->beta, rho = s->rho, a = slope_of(n), pi = rho / (V - 1.0), w;
+    if (became == DLM_BECAME_MASK)
+        w = s->rest > 0 ? 1 + a * rho : 0;
+    else if (became == DLM_BECAME_OTHER)
+        w = rho > 0 ? (1 - a) + a * rho : 0;
+    else
+        w = pi > 0 ? pi * ((1 - a) + a * rho) / (pi + exp(s->log_snr)) : 0;
+    struct dlm_token_noise t = {.alpha = s->alpha, .c = s->beta * pi, .weight = at_most(w, WEIGHT_MAX)};
+    t.elbo_weight = w > 0 ? at_most(w / p, ELBO_WEIGHT_MAX) : 0;
+    return t;
 }
 
 struct dlm_token_noise dlm_noise_token(const struct dlm_noise *n, double log_snr, uint32_t x, uint32_t z, uint32_t mask, uint32_t V)
 {
-    double alpha = dlm_noise_alpha(log_snr), beta = logistic(-log_snr), p = alpha * beta;
-    double rho = dlm_noise_rho(n, log_snr), a = slope_of(n), pi = rho / (V - 1.0), w;
-    if (z == mask)
-        w = mask_share(n, log_snr) > 0 ? 1 + a * rho : 0;
-    else if (z != x)
-        w = rho > 0 ? (1 - a) + a * rho : 0;
-    else
-        w = pi * ((1 - a) + a * rho) / (pi + exp(log_snr));
-    struct dlm_token_noise t = {.alpha = alpha, .c = beta * pi, .weight = fmin(w, WEIGHT_MAX)};
-    t.elbo_weight = w > 0 ? fmin(w / p, ELBO_WEIGHT_MAX) : 0;
-    return t;
+    struct dlm_shares s = dlm_noise_shares(n, log_snr);
+    return dlm_shares_token(n, &s, dlm_became(x, z, mask), V);
 }
 
 /* --- curriculum ------------------------------------------------------------------------------------------------------------- */

@@ -34,8 +34,15 @@ double dlm_noise_drho(const struct dlm_noise *n, double log_snr); /* dρ/dλ */
 double dlm_noise_pi(const struct dlm_noise *n, double log_snr, bool is_mask, uint32_t V);
 double dlm_noise_dpi(const struct dlm_noise *n, double log_snr, bool is_mask, uint32_t V);
 
+/* The shares at one level, for what needs several of them at each of many levels. */
+struct dlm_shares {
+    double log_snr, alpha, beta, rho, rest; /* rest: 1 - ρ with its own digits */
+};
+struct dlm_shares dlm_noise_shares(const struct dlm_noise *n, double log_snr);
+
 /* The thresholds that the corrupt kernel takes: ⌊α·2³²⌋ and ⌊ρ·2³²⌋. */
 void dlm_noise_thresholds(const struct dlm_noise *n, double log_snr, uint64_t *keep, uint64_t *uniform);
+void dlm_shares_thresholds(const struct dlm_shares *s, uint64_t *keep, uint64_t *uniform);
 
 /* What the loss of a token corrupted from x to z needs (method.md §3); x ≠ mask. */
 struct dlm_token_noise {
@@ -45,6 +52,13 @@ struct dlm_token_noise {
     double elbo_weight; /* min(w/p(λ), 1e6) */
 };
 struct dlm_token_noise dlm_noise_token(const struct dlm_noise *n, double log_snr, uint32_t x, uint32_t z, uint32_t mask, uint32_t V);
+/* It hangs on the level and on this alone. */
+enum dlm_became { DLM_BECAME_MASK, DLM_BECAME_OTHER, DLM_STAYED, DLM_BECAME_KINDS };
+static inline enum dlm_became dlm_became(uint32_t x, uint32_t z, uint32_t mask)
+{
+    return z == mask ? DLM_BECAME_MASK : z != x ? DLM_BECAME_OTHER : DLM_STAYED;
+}
+struct dlm_token_noise dlm_shares_token(const struct dlm_noise *n, const struct dlm_shares *s, enum dlm_became became, uint32_t V);
 
 /* A noise type as a function of training progress in [0, 1] (method.md §10): `FROM..TO@P0:P1`, `>` for `..` accepted. A plain
  * noise type is a curriculum that does not move. */

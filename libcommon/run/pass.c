@@ -20,10 +20,11 @@ int dlm_pass_new(struct dlm_pass *p, const struct dlm_backend *b, const struct d
     p->target = calloc(T, sizeof *p->target);
     p->zs = calloc(T, sizeof *p->zs);
     p->row = calloc(T, sizeof *p->row);
+    p->level = calloc(T, sizeof *p->level);
     p->keep = calloc(T, sizeof *p->keep);
     p->uniform = calloc(T, sizeof *p->uniform);
-    bool host = p->x && p->log_snr && p->noisy && p->example && p->noise && p->z && p->terms && p->at && p->target && p->zs && p->row && p->keep &&
-                p->uniform;
+    bool host = p->x && p->log_snr && p->noisy && p->example && p->noise && p->z && p->terms && p->at && p->target && p->zs && p->row && p->level &&
+                p->keep && p->uniform;
     p->d_z = dlm_backend_alloc(b, T * 4);
     p->d_noisy = dlm_backend_alloc(b, T);
     if (!host || !p->d_z.at || !p->d_noisy.at) {
@@ -37,7 +38,7 @@ double dlm_pass_host_bytes(size_t max_batch, size_t N)
 {
     const struct dlm_pass *p = NULL; /* for its types alone */
     const double token = sizeof *p->x + sizeof *p->log_snr + 1 + sizeof *p->z + DLM_TERMS * sizeof *p->terms + sizeof *p->at + sizeof *p->target +
-                         sizeof *p->zs + sizeof *p->row + sizeof *p->keep + sizeof *p->uniform;
+                         sizeof *p->zs + sizeof *p->row + sizeof *p->level + sizeof *p->keep + sizeof *p->uniform;
     return (double)max_batch * ((double)N * token + sizeof *p->example + sizeof *p->noise);
 }
 
@@ -49,7 +50,7 @@ double dlm_pass_device_bytes(size_t max_batch, size_t N)
 
 void dlm_pass_release(struct dlm_pass *p)
 {
-    void *host[] = {p->x, p->log_snr, p->noisy, p->example, p->noise, p->z, p->terms, p->at, p->target, p->zs, p->row, p->keep, p->uniform};
+    void *host[] = {p->x, p->log_snr, p->noisy, p->example, p->noise, p->z, p->terms, p->at, p->target, p->zs, p->row, p->level, p->keep, p->uniform};
     for (size_t i = 0; i < sizeof host / sizeof *host; i++)
         free(host[i]);
     dlm_ptr device[] = {p->d_z, p->d_noisy};
@@ -67,6 +68,12 @@ static int check_ids(const struct dlm_pass *p, size_t T, struct dlm_error *err)
     return 0;
 }
 
+/* One level for a whole sequence is the common case. */
+static bool same_level(const struct dlm_pass *p, size_t t)
+{
+    return t % p->N && p->noisy[t - 1] && p->log_snr[t] == p->log_snr[t - 1];
+}
+
 int dlm_pass_corrupt_drawn(struct dlm_pass *p, size_t B, uint64_t seed, uint32_t purpose, bool any, struct dlm_error *err)
 {
     size_t N = p->N, T = B * N;
@@ -74,31 +81,46 @@ int dlm_pass_corrupt_drawn(struct dlm_pass *p, size_t B, uint64_t seed, uint32_t
     int rc = check_ids(p, T, err);
     if (rc)
         return rc;
+    struct dlm_shares *level = p->level; /* of each noisy position whose level is not that of the one before */
     for (size_t t = 0; t < T; t++) {
-        const struct dlm_noise *n = &p->noise[t / N];
         p->keep[t] = (uint64_t)1 << 32;
         p->uniform[t] = 0;
         if (!p->noisy[t])
             continue;
-        if (t % N && p->noisy[t - 1] && p->log_snr[t] == p->log_snr[t - 1]) { /* one level for a whole sequence is the common case */
+        if (!same_level(p, t)) {
+            *level = dlm_noise_shares(&p->noise[t / N], p->log_snr[t]);
+            dlm_shares_thresholds(level++, &p->keep[t], &p->uniform[t]);
+        } else {
             p->keep[t] = p->keep[t - 1];
             p->uniform[t] = p->uniform[t - 1];
-        } else {
-            dlm_noise_thresholds(n, p->log_snr[t], &p->keep[t], &p->uniform[t]);
         }
     }
     p->b.k->corrupt(p->b.dev, p->z, p->x, p->keep, p->uniform, p->example, B, N, seed, purpose, any ? V : V - 1, any ? UINT32_MAX : p->mask, p->mask);
+    const struct dlm_shares *here = NULL;
+    struct dlm_row row[DLM_BECAME_KINDS];
+    bool known[DLM_BECAME_KINDS], scored[DLM_BECAME_KINDS];
     size_t n = 0;
+    level = p->level;
     for (size_t t = 0; t < T; t++) {
         if (!p->noisy[t])
             continue;
-        struct dlm_token_noise s = dlm_noise_token(&p->noise[t / N], p->log_snr[t], p->x[t], p->z[t], p->mask, V);
-        if (s.weight == 0 && s.elbo_weight == 0)
+        if (!same_level(p, t)) {
+            here = level++;
+            memset(known, 0, sizeof known);
+        }
+        const enum dlm_became became = dlm_became(p->x[t], p->z[t], p->mask);
+        if (!known[became]) {
+            const struct dlm_token_noise s = dlm_shares_token(&p->noise[t / N], here, became, V);
+            known[became] = true;
+            scored[became] = s.weight != 0 || s.elbo_weight != 0;
+            row[became] = (struct dlm_row){(float)s.alpha, (float)s.c, (float)s.weight, (float)s.elbo_weight};
+        }
+        if (!scored[became])
             continue;
         p->at[n] = (uint32_t)t;
         p->target[n] = p->x[t];
         p->zs[n] = p->z[t];
-        p->row[n++] = (struct dlm_row){(float)s.alpha, (float)s.c, (float)s.weight, (float)s.elbo_weight};
+        p->row[n++] = row[became];
     }
     p->scored = (struct dlm_scored){.n = n, .at = p->at, .target = p->target, .z = p->zs, .row = p->row};
     return 0;

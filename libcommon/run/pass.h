@@ -30,6 +30,7 @@ struct dlm_pass {
     /* Private. */
     uint32_t *at, *target, *zs;
     struct dlm_row *row;
+    struct dlm_shares *level;
     uint64_t *keep, *uniform;
     dlm_ptr d_z, d_noisy;
 };

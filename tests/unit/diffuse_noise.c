@@ -160,6 +160,24 @@ static void weights(uint64_t seed)
     tap_ok(positive, "all other weights are positive");
 }
 
+/* What the shares of a level are computed for at once is what each function says alone, to the bit. */
+static void shares(uint64_t seed)
+{
+    struct dlm_rng g;
+    dlm_rng_init(&g, seed, 3, DLM_RNG_TEST);
+    bool good = true;
+    for (int k = 0; k < KINDS; k++) {
+        struct dlm_noise n = noise(kinds[k]);
+        for (int i = 0; i < 500; i++) {
+            double l = i == 0 ? 0 : i == 1 ? INFINITY : i == 2 ? -DLM_LOG_SNR_MAX : (2 * dlm_rng_uniform(&g) - 1) * DLM_LOG_SNR_MAX;
+            struct dlm_shares s = dlm_noise_shares(&n, l);
+            good = good && s.alpha == dlm_noise_alpha(l) && s.beta == dlm_noise_alpha(-l) && s.rho == dlm_noise_rho(&n, l) &&
+                   s.rest == dlm_noise_pi(&n, l, true, 50) && s.rho / 49 == dlm_noise_pi(&n, l, false, 50);
+        }
+    }
+    tap_ok(good, "all shares of a level at once are those asked for one by one");
+}
+
 static void curricula(void)
 {
     struct dlm_error err = {{0}};
@@ -193,6 +211,7 @@ int main(void)
     spelling();
     process(seed);
     weights(seed);
+    shares(seed);
     curricula();
     return tap_end();
 }
