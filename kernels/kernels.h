@@ -78,14 +78,18 @@ struct dlm_halves {
  *     the mask        to_mask
  *     any other id    noise, the ids but z and the mask being alike
  *     the predictor   predicted·rest, by the shares of the ids but z
- * z = DLM_DRAW_NONE sets no id apart (s(z) = 0), and its parts then are 0 but the last. 56 bytes. */
+ * z = DLM_DRAW_NONE sets no id apart (s(z) = 0), and its parts then are 0 but the last.
+ *
+ * Where top_k is not 0, s is cut before anything else, and what is left is taken over its sum: of the ids by falling share, and of equal ones the smaller
+ * first, the top_k first ones stay, and of these the fewest that hold top_p of the whole row together. Then the ids stand one after the other, each with all
+ * its parts. Every number that decides is an integer or made of such, so that equal shares give the same id on every device. 64 bytes. */
 struct dlm_draw {
-    double u, stay_share, stay, to_mask, noise, predicted;
-    uint32_t z, unused;
+    double u, stay_share, stay, to_mask, noise, predicted, top_p;
+    uint32_t z, top_k;
 };
 #define DLM_DRAW_NONE UINT32_MAX
 
-/* What came of it: the id; and the first of the likeliest ids but the mask, its share, and s(z). 16 bytes. */
+/* What came of it: the id; and of the row before any cut the first of the likeliest ids but the mask, its share, and s(z). 16 bytes. */
 struct dlm_drawn {
     uint32_t id, best;
     float most, at_z;
@@ -258,7 +262,7 @@ struct dlm_kernels {
     void (*shares)(struct dlm_device *, dlm_ptr p, dlm_ptr logits, size_t n, size_t V, uint32_t mask, float scale);
 
     /* drawn (n) from the rows of p f32 (n, V), shares that sum to about 1 with p(mask) = 0, as draw (n) says. An id without a part is never drawn. Where a
-     * row holds no numbers, `most` is NaN. */
+     * row holds no numbers, `most` is NaN. Shares of under 2^-60 count as 0 in a row that is cut. */
     void (*draw)(struct dlm_device *, dlm_ptr drawn, dlm_ptr p, dlm_ptr draw, size_t n, size_t V, uint32_t mask);
 
     /* --- noise --------------------------------------------------------------------------------------------------------------- */

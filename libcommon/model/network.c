@@ -100,7 +100,7 @@ struct plan {
     size_t dx, dhidden;             /* f32 (T, d), act (T, d) */
     size_t activations;
     /* head */
-    size_t index, x, z, row, terms; /* u32 (R) three times, rows (R), f32 (T + R, 4) or what was drawn (R) */
+    size_t index, x, z, row, terms; /* u32 (R) three times, rows (R), f32 (T + R, 4) or what was drawn (T) */
     size_t draw;                    /* draws (R) */
     size_t picked, logits, dlogits, dpicked; /* act (R, d), f32 (R, V), act (R, V), act (R, d) */
     size_t head;
@@ -896,20 +896,24 @@ int dlm_network_logits(struct dlm_network *m, const uint32_t *at, size_t n, floa
     return dlm_network_sync(m, err);
 }
 
-int dlm_network_draw(struct dlm_network *m, const uint32_t *at, size_t n, float scale, const struct dlm_draw *draw, struct dlm_drawn *drawn,
-                     struct dlm_error *err)
+void dlm_network_draw(struct dlm_network *m, const uint32_t *at, size_t n, float scale, const struct dlm_draw *draw, size_t first)
 {
     const struct plan *p = m->p;
     const dlm_ptr logits = in_head(m, p->logits);
+    assert(first + n <= p->T);
     for (size_t done = 0; done < n; done += p->eval_rows) {
         const size_t k = smaller(p->eval_rows, n - done);
         upload_chunk(m, at + done, NULL, NULL, NULL, k, p->eval_rows);
         head_forward(m, p->eval_rows);
         m->b.k->shares(m->b.dev, logits, logits, k, p->V, m->config.mask, scale);
         m->b.k->upload(m->b.dev, in_head(m, p->draw), draw + done, k * sizeof *draw);
-        m->b.k->draw(m->b.dev, in_head(m, p->terms), logits, in_head(m, p->draw), k, p->V, m->config.mask);
-        m->b.k->download(m->b.dev, drawn + done, in_head(m, p->terms), k * sizeof *drawn);
+        m->b.k->draw(m->b.dev, in_head(m, p->terms + (first + done) * sizeof(struct dlm_drawn)), logits, in_head(m, p->draw), k, p->V, m->config.mask);
     }
+}
+
+int dlm_network_drawn(struct dlm_network *m, struct dlm_drawn *drawn, size_t n, struct dlm_error *err)
+{
+    m->b.k->download(m->b.dev, drawn, in_head(m, m->p->terms), n * sizeof *drawn);
     return dlm_network_sync(m, err);
 }
 

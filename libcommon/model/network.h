@@ -127,9 +127,11 @@ int dlm_network_diffusion_loss(struct dlm_network *m, const struct dlm_scored *s
 int dlm_network_cross_entropy(struct dlm_network *m, const struct dlm_scored *s, bool gradient, float *nll, struct dlm_error *err);
 /* Raw logits of n rows (ascending `at`) into logits (n, V). */
 int dlm_network_logits(struct dlm_network *m, const uint32_t *at, size_t n, float *logits, struct dlm_error *err);
-/* One draw for each of those rows, from its shares softmax(scale·logits) without the mask id: draw (n), drawn (n). */
-int dlm_network_draw(struct dlm_network *m, const uint32_t *at, size_t n, float scale, const struct dlm_draw *draw, struct dlm_drawn *drawn,
-                     struct dlm_error *err);
+/* One draw for each of those rows, from its shares softmax(scale·logits) without the mask id, as draw (n) says: queued, as numbers first … first + n - 1 of what
+ * is drawn from the last forward. first + n ≤ B·N. */
+void dlm_network_draw(struct dlm_network *m, const uint32_t *at, size_t n, float scale, const struct dlm_draw *draw, size_t first);
+/* Wait for what was drawn: numbers 0 … n - 1. */
+int dlm_network_drawn(struct dlm_network *m, struct dlm_drawn *drawn, size_t n, struct dlm_error *err);
 /* From d/d(hidden) of the last loss down to the embedding; adds to the gradients. */
 void dlm_network_backward(struct dlm_network *m);
 /* Wait; DLM_EIO with the device's word when something failed. */

@@ -1,8 +1,9 @@
-/* The sampling loops, method.md §9. The arithmetic of one position is diffuse/reverse and diffuse/choose; text and files are
+/* The sampling loops, method.md §9. The arithmetic of one position is diffuse/reverse and the device's; text and files are
  * the command's.
  *
- * A step draws the rows that may change on the device, item by item and at most `rows` at a time; where top-k, top-p or two temperatures at once are asked
- * for, it brings the logits to the host and finishes them in double. The forward pass is repeated only when an id has changed since the last one.
+ * A step draws the rows that may change on the device, item by item, and waits once for all of them; 16 bytes a row come to the host. Where adaptive steps
+ * draw at a temperature of their own, the rows that were chosen go through the head again, for that. The forward pass is repeated only when an id has changed
+ * since the last one.
  */
 #include "run/sample.h"
 
@@ -12,7 +13,6 @@
 
 #include <assert.h>
 #include <math.h>
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,7 +23,8 @@
 #define ROW_STEP 16
 /* At most so many at a time: enough for the product to be busy, few enough for the last masks of a text. */
 #define HEAD_ROWS 64
-#define LOGIT_BYTES (64u << 20)
+/* Below this, logits that differ are as far apart as they can be, and their products with its reciprocal are still numbers. */
+#define LEAST_TEMPERATURE 1e-12
 
 struct row_result {
     uint32_t id;   /* what the position would become */
@@ -42,7 +43,7 @@ struct dlm_sampler {
     struct dlm_backend b;
     struct dlm_network *m;
     struct dlm_sample_plan p;
-    size_t C, N, V, rows;
+    size_t C, N, V;
     uint32_t mask, first_id, end;
     uint32_t *z;             /* (C, N) the texts */
     uint32_t *shifted;       /* (max(C, N)) autoregressive inputs */
@@ -51,15 +52,13 @@ struct dlm_sampler {
     bool *moved, *done;      /* (C) changed in the last step; nothing more to do */
     size_t *next;            /* (C) autoregressive: the position to be filled */
     uint32_t *at;            /* (max(C, N) + ROW_STEP) rows of a head call */
-    uint8_t *want;           /* (N) positions whose logits are wanted */
-    struct row_result *result; /* (max(N, rows)) */
+    uint8_t *want;           /* (C, N) positions whose rows are wanted */
+    struct row_result *result; /* (C, N) */
     uint32_t *order;         /* (N) positions by falling score */
-    struct place *place;     /* (rows) of a head call */
-    struct dlm_draw *draw;   /* (rows) */
-    struct dlm_drawn *drawn; /* (rows) */
-    float *logits;           /* (rows, V) */
-    double *shares;          /* (threads, 2, V) */
-    struct dlm_choose_rank *rank; /* (threads, V) */
+    size_t queued;           /* rows that are being drawn: */
+    struct place *place;     /* (C·N) of each */
+    struct dlm_drawn *drawn; /* (C·N) */
+    struct dlm_draw *draw;   /* (max(C, N)) of a head call */
     dlm_ptr d_ids, d_noisy;
 };
 
@@ -81,7 +80,7 @@ void dlm_sampler_free(struct dlm_sampler *s)
     if (!s)
         return;
     dlm_cache_free(s->cache);
-    void *host[] = {s->z, s->shifted, s->noisy, s->moved, s->done, s->next, s->at, s->want, s->result, s->order, s->place, s->draw, s->drawn, s->logits, s->shares, s->rank};
+    void *host[] = {s->z, s->shifted, s->noisy, s->moved, s->done, s->next, s->at, s->want, s->result, s->order, s->place, s->draw, s->drawn};
     for (size_t i = 0; i < sizeof host / sizeof *host; i++)
         free(host[i]);
     if (s->d_ids.at)
@@ -112,9 +111,7 @@ int dlm_sampler_new(struct dlm_sampler **out, const struct dlm_backend *b, struc
         free(s);
         return dlm_fail(err, DLM_EDATA, "the autoregressive model has neither a begin id nor an end id to start from");
     }
-    size_t fit = LOGIT_BYTES / sizeof(float) / s->V / ROW_STEP * ROW_STEP, most = (s->N + ROW_STEP - 1) / ROW_STEP * ROW_STEP;
-    s->rows = fit < ROW_STEP ? ROW_STEP : fit < most ? fit : most;
-    size_t T = s->C * s->N, threads = (size_t)p->threads, longer = s->C > s->N ? s->C : s->N;
+    const size_t T = s->C * s->N, longer = s->C > s->N ? s->C : s->N;
     const bool left_to_right = p->order == DLM_SAMPLE_AUTOREGRESSIVE;
     s->z = calloc(T, sizeof *s->z);
     s->shifted = calloc(longer, sizeof *s->shifted);
@@ -123,19 +120,16 @@ int dlm_sampler_new(struct dlm_sampler **out, const struct dlm_backend *b, struc
     s->done = calloc(s->C, sizeof *s->done);
     s->next = calloc(s->C, sizeof *s->next);
     s->at = calloc(longer + ROW_STEP, sizeof *s->at);
-    s->want = calloc(s->N, 1);
-    s->result = calloc(s->N > s->rows ? s->N : s->rows, sizeof *s->result);
+    s->want = calloc(T, 1);
+    s->result = calloc(T, sizeof *s->result);
     s->order = calloc(s->N, sizeof *s->order);
-    s->place = calloc(s->rows, sizeof *s->place);
-    s->draw = calloc(s->rows, sizeof *s->draw);
-    s->drawn = calloc(s->rows, sizeof *s->drawn);
-    s->logits = calloc(s->rows * s->V, sizeof *s->logits);
-    s->shares = calloc(threads * 2 * s->V, sizeof *s->shares);
-    s->rank = calloc(threads * s->V, sizeof *s->rank);
+    s->place = calloc(T, sizeof *s->place);
+    s->drawn = calloc(T, sizeof *s->drawn);
+    s->draw = calloc(longer, sizeof *s->draw);
     s->d_ids = b->k->alloc(b->dev, T * sizeof *s->z);
     s->d_noisy = b->k->alloc(b->dev, T);
     if (!s->z || !s->shifted || !s->noisy || !s->moved || !s->done || !s->next || !s->at || !s->want || !s->result || !s->order || !s->place || !s->draw ||
-        !s->drawn || !s->logits || !s->shares || !s->rank || !s->d_ids.at || !s->d_noisy.at) {
+        !s->drawn || !s->d_ids.at || !s->d_noisy.at) {
         dlm_sampler_free(s);
         return dlm_fail(err, DLM_ENOMEM, "no memory to sample %zu texts of %zu tokens at a time", dlm_sample_chunk(p->length), p->length);
     }
@@ -168,49 +162,22 @@ static uint32_t prior_at(const struct dlm_sampler *s, uint64_t item, size_t posi
 
 /* What a row of logits makes of its position. */
 struct task {
-    uint64_t item;
     uint32_t step;
     double log_snr_t, log_snr_s; /* ancestral */
     enum { REVERSE, SCORE, FILL } kind;
 };
 
-/* Without cuts a draw needs no more than one softmax, and the device makes both: *scale is what it multiplies the logits with. */
-static bool plain(const struct dlm_sampler *s, const struct task *t, float *scale)
+/* The confidence is the model's own, whatever the temperature of the draw: one look at the row is enough for both only where it is the same. */
+static bool drawn_apart(const struct dlm_sampler *s)
 {
-    const struct dlm_choose *c = &s->p.choose;
-    const double T = c->temperature;
-    *scale = t->kind == SCORE || T == 0 ? 1 : (float)(1 / T);
-    if ((c->top_k && c->top_k < s->V) || c->top_p < 1 || (T != 0 && T < 1e-6))
-        return false;
-    return t->kind == REVERSE ? T != 0 : t->kind == SCORE ? T == 0 || T == 1 : true;
+    return s->p.choose.temperature != 0 && s->p.choose.temperature != 1;
 }
 
-/* The same with cuts, in double on the host. */
-static struct row_result finish_row(const struct dlm_sampler *s, const struct task *t, const struct place *at, const float *logits, double *shares, double *p,
-                                    struct dlm_choose_rank *rank)
+/* What multiplies the logits. */
+static float sharpness(const struct dlm_sampler *s, const struct task *t)
 {
-    const uint32_t z = at->z;
-    struct row_result r = {.id = z};
-    double u = unit_at(s, at->item, at->position, t->step);
-    dlm_choose_shares(shares, &s->p.choose, logits, s->V, s->mask, rank);
-    if (t->kind == SCORE) { /* the confidence is the model's own, whatever the temperature of the draw */
-        dlm_reverse_softmax(p, logits, s->V, s->mask);
-        r.score = dlm_reverse_confidence(&s->p.noise, z, p, s->V, s->mask, &r.id);
-        if (s->p.choose.temperature == 0)
-            return r;
-    }
-    if (t->kind == REVERSE)
-        dlm_reverse_step(p, &s->p.noise, t->log_snr_t, t->log_snr_s, z, shares, s->V, s->mask);
-    r.id = dlm_choose_draw(t->kind == REVERSE ? p : shares, s->V, u);
-    return r;
-}
-
-static bool all_finite(const float *x, size_t n)
-{
-    float sum = 0; /* 0·x is 0 for a number, NaN otherwise */
-    for (size_t i = 0; i < n; i++)
-        sum += 0 * x[i];
-    return sum == 0;
+    const double T = s->p.choose.temperature;
+    return t->kind == SCORE || T == 0 ? 1 : (float)(1 / (T > LEAST_TEMPERATURE ? T : LEAST_TEMPERATURE));
 }
 
 /* What is worked on: items first … of the group, in the whole chunk; or one item alone, in a window behind its finished prefix. */
@@ -226,39 +193,81 @@ struct run {
     bool current; /* the network holds the hidden states of z */
 };
 
-static int not_finite(struct dlm_error *err)
-{
-    return dlm_fail(err, DLM_EDATA, "the model's logits are not finite numbers");
-}
-
-/* How a wanted row is drawn from on the device. */
+/* How a wanted row is drawn from. */
 static struct dlm_draw draw_of(const struct dlm_sampler *s, const struct task *t, const struct dlm_reverse_odds odds[2], const struct place *at)
 {
-    const double u = unit_at(s, at->item, at->position, t->step);
-    if (t->kind == FILL)
-        return (struct dlm_draw){.u = u, .predicted = 1, .z = DLM_DRAW_NONE};
-    if (t->kind == SCORE) /* from the shares as they are, but s(z) is wanted */
-        return (struct dlm_draw){.u = u, .stay_share = 1, .predicted = 1, .z = at->z};
-    const struct dlm_reverse_odds *o = &odds[at->z == s->mask];
-    return (struct dlm_draw){.u = u, .stay_share = o->stay_share, .stay = o->stay, .to_mask = o->to_mask, .noise = o->noise, .predicted = o->predicted, .z = at->z};
+    const struct dlm_choose *c = &s->p.choose;
+    struct dlm_draw d = {.u = unit_at(s, at->item, at->position, t->step), .predicted = 1, .top_p = 1, .z = DLM_DRAW_NONE};
+    if (t->kind == SCORE) { /* from the shares as they are, but s(z) is wanted */
+        d.stay_share = 1;
+        d.z = at->z;
+    } else if (t->kind == REVERSE) {
+        const struct dlm_reverse_odds *o = &odds[at->z == s->mask];
+        d.stay_share = o->stay_share;
+        d.stay = o->stay;
+        d.to_mask = o->to_mask;
+        d.noise = o->noise;
+        d.predicted = o->predicted;
+        d.z = at->z;
+    }
+    if (c->temperature == 0) {
+        d.top_k = t->kind == REVERSE; /* elsewhere the likeliest is told in any case */
+    } else if (!(t->kind == SCORE && drawn_apart(s)) && ((c->top_k && c->top_k < s->V) || c->top_p < 1)) {
+        d.top_k = (uint32_t)(c->top_k && c->top_k < s->V ? c->top_k : s->V);
+        d.top_p = c->top_p;
+    }
+    return d;
 }
 
-static int draw_rows(struct dlm_sampler *s, const struct task *t, const uint32_t *at, size_t n, float scale, struct dlm_error *err)
+/* Queue draws from n rows `at` of the last forward, whose places are the n behind those queued before. */
+static void queue_places(struct dlm_sampler *s, const struct task *t, const uint32_t *at, size_t n)
 {
+    const struct place *place = s->place + s->queued;
     struct dlm_reverse_odds odds[2] = {{0}};
     for (int masked = 0; t->kind == REVERSE && masked < 2; masked++)
         odds[masked] = dlm_reverse_odds_of(&s->p.noise, t->log_snr_t, t->log_snr_s, masked, s->V);
     for (size_t i = 0; i < n; i++)
-        s->draw[i] = s->place[i].result ? draw_of(s, t, odds, &s->place[i]) : (struct dlm_draw){.u = 0.5, .predicted = 1, .z = DLM_DRAW_NONE};
-    int rc = dlm_network_draw(s->m, at, n, scale, s->draw, s->drawn, err);
+        s->draw[i] = place[i].result ? draw_of(s, t, odds, &place[i]) : (struct dlm_draw){.u = 0.5, .predicted = 1, .top_p = 1, .z = DLM_DRAW_NONE};
+    dlm_network_draw(s->m, at, n, sharpness(s, t), s->draw, s->queued);
+    s->queued += n;
+}
+
+/* The same for the wanted positions of row `c` of the chunk. The head gets multiples of ROW_STEP rows: unwanted positions, in
+ * order, make up the number as far as there are any, which keeps the call's shape a function of the item alone. */
+static void queue_rows(struct dlm_sampler *s, const struct run *r, size_t c, const struct task *t)
+{
+    const uint8_t *want = s->want + c * s->N;
+    size_t wanted = 0, extra;
+    for (size_t i = r->lo; i < r->hi; i++)
+        wanted += want[i];
+    if (!wanted)
+        return;
+    extra = (ROW_STEP - wanted % ROW_STEP) % ROW_STEP;
+    size_t n = 0, row0 = r->call == CHUNK ? c * s->N : 0; /* the row of position lo */
+    for (size_t i = r->lo; i < r->hi; i++) {
+        if (want[i] || extra) {
+            s->place[s->queued + n] = (struct place){r->first + c - r->slot, i, s->z[c * s->N + i], want[i] ? &s->result[c * s->N + i] : NULL};
+            s->at[n++] = (uint32_t)(row0 + i - r->lo);
+        }
+        extra -= !want[i] && extra;
+    }
+    queue_places(s, t, s->at, n);
+}
+
+/* Wait for what was queued, all by one task, and write the results. */
+static int finish_rows(struct dlm_sampler *s, const struct task *t, struct dlm_error *err)
+{
+    const bool greedy = t->kind != REVERSE && s->p.choose.temperature == 0;
+    const size_t n = s->queued;
+    s->queued = 0;
+    int rc = n ? dlm_network_drawn(s->m, s->drawn, n, err) : 0;
     for (size_t i = 0; !rc && i < n; i++) {
         const struct dlm_drawn *d = &s->drawn[i];
         const struct place *p = &s->place[i];
         if (!p->result)
             continue;
         if (isnan(d->most))
-            return not_finite(err);
-        const bool greedy = t->kind != REVERSE && s->p.choose.temperature == 0;
+            return dlm_fail(err, DLM_EDATA, "the model's logits are not finite numbers");
         p->result->id = greedy ? d->best : d->id;
         if (t->kind == SCORE)
             p->result->score = dlm_reverse_prior(&s->p.noise, p->z == s->mask, s->V) * ((double)d->most - (double)d->at_z);
@@ -266,66 +275,12 @@ static int draw_rows(struct dlm_sampler *s, const struct task *t, const uint32_t
     return rc;
 }
 
-/* What the rows `at` of the last forward make of s->place. */
-static int finish_places(struct dlm_sampler *s, const struct task *t, const uint32_t *at, size_t n, struct dlm_error *err)
-{
-    const size_t V = s->V;
-    float scale;
-    if (plain(s, t, &scale))
-        return draw_rows(s, t, at, n, scale, err);
-    int rc = dlm_network_logits(s->m, at, n, s->logits, err);
-    bool good = true;
-#pragma omp parallel for num_threads(s->p.threads) schedule(static, 1) reduction(&& : good) if (!rc)
-    for (size_t i = 0; i < (rc ? 0 : n); i++) {
-        const struct place *p = &s->place[i];
-        const float *row = s->logits + i * V;
-        double *shares = s->shares + (size_t)omp_get_thread_num() * 2 * V;
-        if (!p->result)
-            continue;
-        if (all_finite(row, V))
-            *p->result = finish_row(s, t, p, row, shares, shares + V, s->rank + (size_t)omp_get_thread_num() * V);
-        else
-            good = false;
-    }
-    return rc ? rc : good ? 0 : not_finite(err);
-}
-
-/* Results for the wanted positions of row `c` of the chunk. The head gets multiples of ROW_STEP rows: unwanted positions, in
- * order, make up the number as far as there are any, which keeps the call's shape a function of the item alone. */
-static int finish_rows(struct dlm_sampler *s, const struct run *r, size_t c, const struct task *t, struct dlm_error *err)
-{
-    size_t wanted = 0, extra;
-    for (size_t i = r->lo; i < r->hi; i++)
-        wanted += s->want[i];
-    if (!wanted)
-        return 0;
-    extra = (ROW_STEP - wanted % ROW_STEP) % ROW_STEP;
-    size_t n = 0, row0 = r->call == CHUNK ? c * s->N : 0; /* the row of position lo */
-    for (size_t i = r->lo; i < r->hi; i++) {
-        if (s->want[i] || extra)
-            s->at[n++] = (uint32_t)(row0 + i - r->lo);
-        extra -= !s->want[i] && extra;
-    }
-    for (size_t first = 0; first < n; first += s->rows) {
-        size_t some = n - first < s->rows ? n - first : s->rows;
-        const uint32_t *at = s->at + first;
-        for (size_t i = 0; i < some; i++) {
-            const size_t position = at[i] - row0 + r->lo;
-            s->place[i] = (struct place){t->item, position, s->z[c * s->N + position], s->want[position] ? &s->result[position] : NULL};
-        }
-        int rc = finish_places(s, t, at, some, err);
-        if (rc)
-            return rc;
-    }
-    return 0;
-}
-
 /* --- loops ------------------------------------------------------------------------------------------------------------------ */
 
-static int forward(struct dlm_sampler *s, struct run *r, struct dlm_error *err)
+static void forward(struct dlm_sampler *s, struct run *r)
 {
     if (r->current)
-        return 0;
+        return;
     const size_t row = r->slot * s->N, n = r->end - r->lo;
     const dlm_ptr noisy = dlm_ptr_at(s->d_noisy, row);
     if (r->call == CHUNK)
@@ -340,7 +295,6 @@ static int forward(struct dlm_sampler *s, struct run *r, struct dlm_error *err)
         dlm_network_forward_cached(s->m, s->cache, 0, s->d_ids, &r->lo, DLM_ATTEND_FULL, 1, n);
     r->stats->model_calls++;
     r->current = true;
-    return dlm_network_sync(s->m, err);
 }
 
 static int step_done(const struct dlm_sampler *s, struct run *r, struct dlm_error *err)
@@ -363,6 +317,13 @@ static void put(struct dlm_sampler *s, struct run *r, size_t c, size_t position,
     r->current = false;
 }
 
+static void put_wanted(struct dlm_sampler *s, struct run *r, size_t c)
+{
+    for (size_t q = r->lo; q < r->hi; q++)
+        if (s->want[c * s->N + q])
+            put(s, r, c, q, s->result[c * s->N + q].id);
+}
+
 static double log_snr_at(const struct dlm_sample_plan *p, uint32_t steps, uint32_t j)
 {
     if (j >= steps)
@@ -383,21 +344,18 @@ static int run_ancestral(struct dlm_sampler *s, struct run *r, struct dlm_error 
 {
     size_t N = s->N;
     for (uint32_t j = 1; j <= r->steps; j++) {
-        struct task t = {.kind = REVERSE, .step = j, .log_snr_t = log_snr_at(&s->p, r->steps, j - 1), .log_snr_s = log_snr_at(&s->p, r->steps, j)};
+        const struct task t = {.kind = REVERSE, .step = j, .log_snr_t = log_snr_at(&s->p, r->steps, j - 1), .log_snr_s = log_snr_at(&s->p, r->steps, j)};
         /* Where no noise could have put an id, it was kept, and stays (masked noise). */
         bool settled = dlm_noise_pi(&s->p.noise, t.log_snr_t, false, (uint32_t)s->V) == 0;
-        int rc = forward(s, r, err);
-        for (size_t i = 0; !rc && i < r->n; i++) {
-            size_t c = r->slot + i;
-            const uint32_t *z = s->z + c * N;
+        forward(s, r);
+        for (size_t c = r->slot; c < r->slot + r->n; c++) {
             for (size_t q = r->lo; q < r->hi; q++)
-                s->want[q] = s->noisy[c * N + q] && !(settled && z[q] != s->mask);
-            t.item = r->first + i;
-            rc = finish_rows(s, r, c, &t, err);
-            for (size_t q = r->lo; !rc && q < r->hi; q++)
-                if (s->want[q])
-                    put(s, r, c, q, s->result[q].id);
+                s->want[c * N + q] = s->noisy[c * N + q] && !(settled && s->z[c * N + q] != s->mask);
+            queue_rows(s, r, c, &t);
         }
+        int rc = finish_rows(s, &t, err);
+        for (size_t c = r->slot; !rc && c < r->slot + r->n; c++)
+            put_wanted(s, r, c);
         if (!rc)
             rc = step_done(s, r, err);
         if (rc)
@@ -406,24 +364,28 @@ static int run_ancestral(struct dlm_sampler *s, struct run *r, struct dlm_error 
     return 0;
 }
 
-/* Positions with a score above 0, the highest first; equal ones in order of position. */
-static size_t rank_scores(const struct dlm_sampler *s, const struct run *r, size_t most)
+/* Of the wanted positions only those with a score above 0 stay so, the `most` highest; of equal ones the first. */
+static void keep_surest(struct dlm_sampler *s, const struct run *r, size_t c, size_t most)
 {
+    const struct row_result *result = s->result + c * s->N;
+    uint8_t *want = s->want + c * s->N;
     size_t n = 0;
     for (size_t q = r->lo; q < r->hi; q++) {
-        if (!s->want[q] || !(s->result[q].score > 0))
+        if (!want[q] || !(result[q].score > 0))
             continue;
         size_t at = n < most ? n++ : n;
         if (at == most) {
-            if (s->result[s->order[most - 1]].score >= s->result[q].score)
+            if (result[s->order[most - 1]].score >= result[q].score)
                 continue;
             at = most - 1;
         }
-        for (; at > 0 && s->result[s->order[at - 1]].score < s->result[q].score; at--)
+        for (; at > 0 && result[s->order[at - 1]].score < result[q].score; at--)
             s->order[at] = s->order[at - 1];
         s->order[at] = (uint32_t)q;
     }
-    return n;
+    memset(want + r->lo, 0, r->hi - r->lo);
+    for (size_t k = 0; k < n; k++)
+        want[s->order[k]] = 1;
 }
 
 static bool has_mask(const struct dlm_sampler *s, const struct run *r, size_t c)
@@ -444,14 +406,13 @@ static size_t count_noisy(const struct dlm_sampler *s, const struct run *r, size
 
 static int run_adaptive(struct dlm_sampler *s, struct run *r, struct dlm_error *err)
 {
-    size_t N = s->N;
-    bool greedy = s->p.choose.temperature == 0;
+    const size_t N = s->N;
+    const bool greedy = s->p.choose.temperature == 0;
     for (uint32_t j = 1; j <= r->steps + 1; j++) {
-        bool closing = j == r->steps + 1;
-        struct task t = {.kind = closing ? FILL : SCORE, .step = j};
+        const bool closing = j == r->steps + 1;
+        const struct task score = {.kind = SCORE, .step = j}, fill = {.kind = FILL, .step = j}, *t = closing ? &fill : &score;
         bool any = false;
-        for (size_t i = 0; i < r->n; i++) {
-            size_t c = r->slot + i;
+        for (size_t c = r->slot; c < r->slot + r->n; c++) {
             if (closing)
                 s->done[c] = !has_mask(s, r, c);
             else /* without a temperature a step that changed nothing would repeat itself for ever */
@@ -461,28 +422,25 @@ static int run_adaptive(struct dlm_sampler *s, struct run *r, struct dlm_error *
         }
         if (!any && closing)
             return 0;
-        int rc = any ? forward(s, r, err) : 0;
-        for (size_t i = 0; !rc && i < r->n; i++) {
-            size_t c = r->slot + i;
-            if (s->done[c])
-                continue;
+        if (!any)
+            continue;
+        forward(s, r);
+        for (size_t c = r->slot; c < r->slot + r->n; c++) {
             for (size_t q = r->lo; q < r->hi; q++)
-                s->want[q] = s->noisy[c * N + q] && (!closing || s->z[c * N + q] == s->mask);
-            t.item = r->first + i;
-            rc = finish_rows(s, r, c, &t, err);
-            if (rc)
-                break;
-            if (closing) {
-                for (size_t q = r->lo; q < r->hi; q++)
-                    if (s->want[q])
-                        put(s, r, c, q, s->result[q].id);
-                continue;
-            }
-            size_t n = rank_scores(s, r, (count_noisy(s, r, c) + r->steps - 1) / r->steps);
-            for (size_t k = 0; k < n; k++)
-                put(s, r, c, s->order[k], s->result[s->order[k]].id);
+                s->want[c * N + q] = !s->done[c] && s->noisy[c * N + q] && (!closing || s->z[c * N + q] == s->mask);
+            queue_rows(s, r, c, t);
         }
-        if (!rc && any)
+        int rc = finish_rows(s, t, err);
+        for (size_t c = r->slot; !rc && !closing && c < r->slot + r->n; c++) {
+            keep_surest(s, r, c, (count_noisy(s, r, c) + r->steps - 1) / r->steps);
+            if (drawn_apart(s))
+                queue_rows(s, r, c, &fill);
+        }
+        if (!rc && s->queued)
+            rc = finish_rows(s, &fill, err);
+        for (size_t c = r->slot; !rc && c < r->slot + r->n; c++)
+            put_wanted(s, r, c);
+        if (!rc)
             rc = step_done(s, r, err);
         if (rc)
             return rc;
@@ -594,21 +552,18 @@ static int run_autoregressive(struct dlm_sampler *s, struct run *r, struct dlm_e
         s->b.k->upload(s->b.dev, s->d_ids, s->shifted, C * sizeof *s->shifted);
         dlm_network_forward_cached(s->m, s->cache, 0, s->d_ids, s->next, DLM_ATTEND_CAUSAL, C, 1);
         r->stats->model_calls++;
-        for (size_t first = 0; first < C; first += s->rows) {
-            size_t some = C - first < s->rows ? C - first : s->rows;
-            const struct task t = {.kind = FILL, .step = 1};
-            for (size_t k = 0; k < some; k++) {
-                const size_t c = first + k;
-                const bool open = c >= r->slot && c < r->slot + r->n && !s->done[c];
-                s->place[k] = (struct place){r->first + c - r->slot, s->next[c], 0, open ? &s->result[k] : NULL};
-            }
-            int rc = finish_places(s, &t, s->at + first, some, err);
-            if (rc)
-                return rc;
-            for (size_t k = 0; k < some; k++)
-                if (s->place[k].result)
-                    s->z[(first + k) * N + s->next[first + k]] = s->result[k].id;
+        const struct task t = {.kind = FILL, .step = 1};
+        for (size_t c = 0; c < C; c++) {
+            const bool open = c >= r->slot && c < r->slot + r->n && !s->done[c];
+            s->place[c] = (struct place){r->first + c - r->slot, s->next[c], 0, open ? &s->result[c] : NULL};
         }
+        queue_places(s, &t, s->at, C);
+        int rc = finish_rows(s, &t, err);
+        if (rc)
+            return rc;
+        for (size_t c = 0; c < C; c++)
+            if (s->place[c].result)
+                s->z[c * N + s->next[c]] = s->result[c].id;
         for (size_t c = r->slot; c < r->slot + r->n; c++) {
             if (s->done[c])
                 continue;
@@ -619,7 +574,7 @@ static int run_autoregressive(struct dlm_sampler *s, struct run *r, struct dlm_e
             left -= s->done[c];
             s->next[c] += s->next[c] + 1 < N;
         }
-        int rc = step_done(s, r, err);
+        rc = step_done(s, r, err);
         if (rc)
             return rc;
     }
