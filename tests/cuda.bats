@@ -88,6 +88,32 @@ near() {
     [ ! -e x ]
 }
 
+# value NAME: of --plan's rows; reported NAME FILE: of the emulation's report.
+value() { awk -F'\t' -v n="$1" '$1 == n { print $2 }'; }
+reported() { awk -v n="$1" '{ for (i = 1; i < NF; i += 2) if ($i == n) print $(i + 1) }' "$2"; }
+OPENED=33554432 # bytes that an opened device has taken: room for matrix products
+
+@test "a run takes the memory that --plan tells, all of it before its first step, and no less" {
+    local shape="$shape --width 48 --batch 3 --micro-batch 2 --noise masked --warmup 1 --steps 2 --eval-tokens 24 --device cuda"
+    for kind in "--dtype f32 --ema 0.9" "--dtype bf16 --recompute mlp" "--memory compact"; do
+        rm -rf x report
+        DLM_EMULATE_MEMORY=4000000000 dlm-train --plan $shape $kind >plan
+        device=$(value memory_device <plan) free=$(value memory_free <plan)
+        [ "$(value memory_scratch <plan)" -ge 8192 ]
+        [ "$(value memory_group <plan)" -eq 0 ]
+        just=$(awk "BEGIN { printf \"%d\", 4e9 - ($free - $device) / 0.99 + 1 }") # where as much is free as it takes
+        DLM_EMULATE_REPORT=report DLM_EMULATE_MEMORY=$just dlm-train $shape $kind -o x >/dev/null
+        awk -v most="$(reported most report)" -v device="$device" -v opened=$OPENED 'BEGIN { r = (most - opened) / device; exit !(r > 0.97 && r < 1.03) }'
+        [ "$(reported allocations report)" -eq 3 ] # for products, the arena, scratch
+        [ "$(reported before report)" -le 2 ]      # the arena is cleared in between
+        DLM_EMULATE_MEMORY=$((just - device * 3 / 100)) run --separate-stderr dlm-train $shape $kind -o y
+        fails_with 1 "^dlm-train: no memory for this model: training takes .*GB.*"
+        [ ! -e y ]
+    done
+    [ "$(dlm-train --plan $shape --processes 3 | value memory_group)" -eq $((2 * 16 << 20)) ] # what two others send, 16 MiB each at a time
+    [ "$(dlm-train --plan $shape --device cpu | value memory_scratch)" -eq 0 ]
+}
+
 @test "three processes on three GPUs speak by NCCL and have the losses of one" {
     command -v mpirun >/dev/null || skip "there is no mpirun"
     [ -e "$BIN/lib/dlm/dlm-mpi.so" ] || skip "built without MPI"

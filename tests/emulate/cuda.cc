@@ -509,7 +509,8 @@ cudaError_t cudaMalloc(void **to, size_t bytes)
     if (rounded < (size_t)1 << 26)
         memset(p, 0xff, rounded);
     memory[p] = b;
-    allocated += b.size;
+    allocated += b.size - (size_t)sysconf(_SC_PAGESIZE); /* that after it is not the caller's */
+    emulated_count_allocation(allocated);
     *to = p;
     return cudaSuccess;
 }
@@ -523,7 +524,7 @@ cudaError_t cudaFree(void *p)
     if (at == memory.end())
         emulated_fault("cudaFree of an address that cudaMalloc did not give");
     munmap(at->second.whole, at->second.size);
-    allocated -= at->second.size;
+    allocated -= at->second.size - (size_t)sysconf(_SC_PAGESIZE);
     memory.erase(at);
     return cudaSuccess;
 }

@@ -9,7 +9,8 @@
  * sm_80 has, end the program with a word on standard error.
  *
  * Order: seed 0, or DLM_EMULATE_SEED. The machine has one GPU of capability 8.0 with a driver of this version and as much memory as the host, but
- * where DLM_EMULATE_DEVICES, DLM_EMULATE_CAPABILITY, DLM_EMULATE_DRIVER and DLM_EMULATE_MEMORY (bytes) say otherwise. Not emulated: time, two pieces of work at the same
+ * where DLM_EMULATE_DEVICES, DLM_EMULATE_CAPABILITY, DLM_EMULATE_DRIVER and DLM_EMULATE_MEMORY (bytes) say otherwise. At its end the process appends to
+ * the file DLM_EMULATE_REPORT what it took of it (streams.cc). Not emulated: time, two pieces of work at the same
  * moment, memory caches and their orders, textures.
  */
 #ifndef DLM_TESTS_EMULATE_CUDA_H
@@ -274,6 +275,8 @@ typedef std::function<bool()> emulated_poll;
 void emulated_queue(cudaStream_t, const emulated_poll &);
 /* Until every stream has ended. */
 void emulated_wait_all(void);
+/* So many bytes are allocated now, by one more allocation. */
+void emulated_count_allocation(size_t allocated);
 /* Some stream records a graph: what would wait, or allocate, is an error. */
 bool emulated_recording(void);
 uint32_t emulated_draw(uint32_t below);

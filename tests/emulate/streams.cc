@@ -2,12 +2,16 @@
  *
  * What is queued on a stream waits there until the host waits for it. Then streams run, one piece of work of one of them after the other, which one being
  * drawn: work on two streams that nothing orders meets in any order, and what the host did not wait for may not have happened.
+ *
+ * DLM_EMULATE_REPORT names a file that gets a line of names and values: the most bytes that were allocated at once; allocations; `before`, the work
+ * that was queued before the last of them; the work queued piece by piece, by graphs, and the graphs launched and made.
  */
 #include "cuda.h"
 
 #include <deque>
 #include <memory>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <vector>
 
@@ -33,6 +37,27 @@ struct emulated_graph {
 };
 
 static std::vector<cudaStream_t> streams;
+
+static struct counts {
+    size_t most, allocations, before, pieces, replayed, launched, made;
+    ~counts()
+    {
+        const char *name = getenv("DLM_EMULATE_REPORT");
+        FILE *f = name ? fopen(name, "a") : NULL;
+        if (!f)
+            return;
+        fprintf(f, "most %zu allocations %zu before %zu pieces %zu replayed %zu launched %zu made %zu\n", most, allocations, before, pieces, replayed,
+                launched, made);
+        fclose(f);
+    }
+} counts;
+
+void emulated_count_allocation(size_t allocated)
+{
+    counts.most = allocated > counts.most ? allocated : counts.most;
+    counts.allocations++;
+    counts.before = counts.pieces + counts.replayed;
+}
 
 /* Work of one stream, drawn among those that can go on. False: none can now. */
 static bool advance(void)
@@ -86,6 +111,7 @@ void emulated_queue(cudaStream_t s, const emulated_poll &run)
     }
     s->queue.push_back(work{run, NULL, 0});
     s->issued++;
+    counts.pieces++;
 }
 
 bool emulated_recording(void)
@@ -182,6 +208,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g)
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t g, unsigned long long)
 {
     *exec = new emulated_exec{std::make_shared<emulated_graph>(*g)};
+    counts.made++;
     return cudaSuccess;
 }
 
@@ -190,6 +217,9 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s)
     const std::shared_ptr<emulated_graph> g = exec->graph;
     for (size_t i = 0; i < g->all.size(); i++)
         emulated_queue(s, [g, i] { return g->all[i](); });
+    counts.launched++;
+    counts.pieces -= g->all.size();
+    counts.replayed += g->all.size();
     return cudaSuccess;
 }
 

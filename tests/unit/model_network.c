@@ -701,6 +701,57 @@ static void counting_free(struct dlm_device *dev, dlm_ptr p)
     dlm_kernels_cpu()->free(dev, p);
 }
 
+static size_t reserved;
+static bool refuse_scratch;
+
+/* As much as shows which shape was asked for: backward's, or that of the larger batch without. */
+static size_t some_scratch(struct dlm_device *dev, const struct dlm_shape *s)
+{
+    (void)dev;
+    return s->B * s->N * s->d * (s->train ? 10 : 1) + s->m + s->H * s->h + s->V + (s->act == DLM_BF16);
+}
+
+static bool reserve(struct dlm_device *dev, size_t bytes)
+{
+    (void)dev;
+    reserved = bytes;
+    return !refuse_scratch;
+}
+
+/* A device whose calls work in memory of its own. */
+static void test_scratch(void)
+{
+    struct dlm_kernels table = *dlm_kernels_cpu();
+    table.alloc = counting_alloc;
+    table.free = counting_free;
+    table.scratch_of = some_scratch;
+    table.scratch_reserve = reserve;
+    struct dlm_backend b = {.k = &table, .dev = cpu.dev};
+    struct dlm_config c;
+    dlm_config_default(&c, 32, 2, 4, 40, 97, 24);
+    const size_t rest = 40 + 32 + 97, row = 17 * 32;
+    const struct {
+        struct dlm_network_plan plan;
+        size_t want;
+    } of[] = {{{.batch = 3, .seq_len = 17, .act = DLM_BF16}, 3 * row + rest + 1},
+              {{.batch = 3, .seq_len = 17, .train = true, .eval_batch = 5}, 30 * row + rest},
+              {{.batch = 3, .seq_len = 17, .train = true, .eval_batch = 50}, 50 * row + rest}};
+    bool good = true;
+    struct dlm_network *m;
+    for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+        good = good && dlm_network_memory_of(&b, &c, &of[i].plan).scratch == of[i].want;
+        reserved = 0;
+        good = good && !dlm_network_new(&m, &b, &c, &of[i].plan, &err) && reserved == of[i].want;
+        dlm_network_free(m);
+    }
+    tap_ok(good, "scratch is that of the largest passes, and is reserved at once");
+    refuse_scratch = true;
+    tap_ok(dlm_network_new(&m, &b, &c, &of[0].plan, &err) == DLM_ENOMEM && !m && !held, "none to be had: %s", err.msg);
+    struct dlm_network_plan huge = {.batch = SIZE_MAX / 8, .seq_len = 24, .train = true};
+    tap_ok(dlm_network_new(&m, &b, &c, &huge, &err) == DLM_ENOMEM && !m && dlm_network_memory_of(&b, &c, &huge).scratch == SIZE_MAX,
+           "nor more than can be counted: %s", err.msg);
+}
+
 static void test_memory(void)
 {
     struct dlm_kernels table = *dlm_kernels_cpu();
@@ -893,6 +944,7 @@ int main(void)
     test_eval_batch(true);
     test_compact();
     test_memory();
+    test_scratch();
     test_reference("model-tiny");
     test_reference("model-odd");
     cpu.k->close(cpu.dev);
