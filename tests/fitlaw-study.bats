@@ -76,6 +76,7 @@ setup() {
     covers 'uniform/diffusion over masked/diffusion, tokens of the best split' $r 1
     covers 'masked/diffusion .*the best batch grows as D^k' $r 0.84
     covers 'masked/diffusion: FLOPs per joule' $r 2e11
+    grep -q 'masked/diffusion: critical batch .*(an extrapolation: the largest batch is 2.1e+06)$' $r
     # at C = 1.9e20 the best split has a loss of about 2.8, so 0.27 nats are about ten percent
     numbers 'masked/diffusion over none/ar, loss at' $r | awk '{ exit !($1 > 1.05 && $1 < 1.15 && $2 > 1.04 && $3 < 1.16) }'
     numbers 'uniform/diffusion over masked/diffusion, loss of the best split' $r | awk '{ exit !($1 > 1.01 && $1 < 1.05 && $2 > 1) }'

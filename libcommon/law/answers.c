@@ -219,7 +219,11 @@ static void answer_batch(const struct text *r)
         if (low)
             fprintf(r->to, " at a loss of %.3f", low->value);
         fputs(", tokens per step: ", r->to);
-        put_value(r, &p, AMOUNT, "%.3g");
+        double most = 0;
+        for (size_t i = 0; i < s->groups[g].n; i++)
+            most = fmax(most, s->groups[g].runs[i].batch_tok); /* NAN does not count */
+        if (put_value(r, &p, AMOUNT, "%.3g") && p.value > most)
+            fprintf(r->to, "  (an extrapolation: the largest batch is %.3g)", most);
         fputc('\n', r->to);
         put_term(r, &r->found->batch, "power", group, "k", "batch_tok", "tokens", "the best batch grows as D^k:");
     }
