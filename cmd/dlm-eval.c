@@ -278,7 +278,7 @@ static int run_tasks(struct dlm_backend *b, const struct dlm_restored *model, co
         begin_progress(&progress, "items", limit);
         const struct dlm_task_plan plan = {
             .path = tasks.at[i], .limit = limit, .skip_bad = skip_bad, .score = *score_plan, .max_tokens = max_tokens, .block = block, .steps = (uint32_t)steps,
-            .seed = common.seed, .threads = common.threads ? (int)common.threads : dlm_build_cores(), .shots = shots_path ? &shots : NULL,
+            .seed = common.seed, .shots = shots_path ? &shots : NULL,
             .judge = judge_command ? &judge : NULL, .details = details_path ? &details : NULL, .progress = &progress,
         };
         rc = dlm_task_run(&plan, b, model, &result, err);

@@ -122,7 +122,6 @@ static int plan_of(struct dlm_sample_plan *p, const struct dlm_config *c, struct
         .cosine = schedule == 1,
         .choose = {.temperature = temperature_given ? temperature : sampler == DLM_SAMPLE_ADAPTIVE ? 0 : 1, .top_k = top_k, .top_p = top_p},
         .seed = common.seed,
-        .threads = common.threads ? (int)common.threads : dlm_build_cores(),
     };
     return 0;
 }

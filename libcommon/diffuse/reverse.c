@@ -8,30 +8,6 @@
 
 #include <math.h>
 
-/* p /= sum; by its reciprocal, which is several times faster, unless that could overflow. */
-static void normalise(double *p, size_t V, double sum)
-{
-    if (sum > 1e-290)
-        for (size_t v = 0; v < V; v++)
-            p[v] *= 1 / sum;
-    else
-        for (size_t v = 0; v < V; v++)
-            p[v] /= sum;
-}
-
-void dlm_reverse_softmax(double *s, const float *logits, size_t V, uint32_t mask)
-{
-    double top = -INFINITY, sum = 0;
-    for (size_t v = 0; v < V; v++)
-        if (v != mask && logits[v] > top)
-            top = logits[v];
-    for (size_t v = 0; v < V; v++) {
-        s[v] = v == mask ? 0 : exp(logits[v] - top);
-        sum += s[v];
-    }
-    normalise(s, V, sum);
-}
-
 /* p(v) ∝ (α_s·s(v) + ν(v))·(κ + keep·[v = z_t]), ν = β_s·π_s. */
 struct step {
     double alpha_s, keep, kappa, nu, nu_mask;
@@ -53,33 +29,11 @@ static struct step step_of(const struct dlm_noise *n, double log_snr_t, double l
     return p;
 }
 
-void dlm_reverse_step(double *p, const struct dlm_noise *n, double log_snr_t, double log_snr_s, uint32_t z_t, const double *s, size_t V,
-                      uint32_t mask)
-{
-    const bool at_mask = z_t == mask;
-    const struct step k = step_of(n, log_snr_t, log_snr_s, at_mask, V);
-    double sum = 0;
-    for (size_t v = 0; v < V; v++) {
-        double q_s = k.alpha_s * s[v] + (v == mask ? k.nu_mask : k.nu);
-        p[v] = q_s * (v == z_t ? k.keep + k.kappa : k.kappa);
-        sum += p[v];
-    }
-    if (sum > 0) {
-        normalise(p, V, sum);
-        return;
-    }
-    /* The predictor and the noise both deny z_t. A mask says nothing about x, so what is left is q_s; any other id can only have been kept. */
-    for (size_t v = 0; v < V; v++) {
-        p[v] = at_mask ? k.alpha_s * s[v] + (v == mask ? k.nu_mask : k.nu) : v == z_t;
-        sum += p[v];
-    }
-    normalise(p, V, sum);
-}
-
 struct dlm_reverse_odds dlm_reverse_odds_of(const struct dlm_noise *n, double log_snr_t, double log_snr_s, bool at_mask, size_t V)
 {
     struct step k = step_of(n, log_snr_t, log_snr_s, at_mask, V);
-    if (at_mask && k.kappa == 0 && k.keep * k.nu_mask == 0) { /* as in dlm_reverse_step, where nothing explains the mask; another id then stays */
+    /* Where predictor and noise both deny z_t: a mask says nothing about x, so what is left is q_s; any other id can only have been kept. */
+    if (at_mask && k.kappa == 0 && k.keep * k.nu_mask == 0) {
         k.kappa = 1;
         k.keep = 0;
     }
@@ -94,14 +48,4 @@ struct dlm_reverse_odds dlm_reverse_odds_of(const struct dlm_noise *n, double lo
 double dlm_reverse_prior(const struct dlm_noise *n, bool is_mask, size_t V)
 {
     return dlm_noise_pi(n, -DLM_LOG_SNR_MAX, is_mask, (uint32_t)V);
-}
-
-double dlm_reverse_confidence(const struct dlm_noise *n, uint32_t z, const double *s, size_t V, uint32_t mask, uint32_t *best)
-{
-    size_t top = mask == 0 ? 1 : 0;
-    for (size_t v = top + 1; v < V; v++)
-        if (v != mask && s[v] > s[top])
-            top = v;
-    *best = (uint32_t)top;
-    return dlm_reverse_prior(n, z == mask, V) * (s[top] - s[z]);
 }

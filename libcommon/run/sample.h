@@ -13,7 +13,6 @@
 #define DLM_RUN_SAMPLE_H
 
 #include "base/progress.h"
-#include "diffuse/choose.h"
 #include "diffuse/noise.h"
 #include "model/network.h"
 
@@ -21,6 +20,13 @@ enum dlm_sample_order {
     DLM_SAMPLE_ANCESTRAL = 0,   /* T reverse steps over a schedule of α */
     DLM_SAMPLE_ADAPTIVE = 1,    /* T steps, each on the positions that are most surely wrong */
     DLM_SAMPLE_AUTOREGRESSIVE,  /* left to right; steps and schedule mean nothing */
+};
+
+/* What is drawn from, of a position's logits without the mask id. */
+struct dlm_choose {
+    double temperature; /* logits are divided by it; 0 leaves the likeliest id only, of equal ones the first */
+    size_t top_k;       /* keep the k likeliest; 0: all */
+    double top_p;       /* keep the fewest likeliest ids that hold this share together; 1: all */
 };
 
 struct dlm_sample_plan {
@@ -33,7 +39,6 @@ struct dlm_sample_plan {
     bool cosine;              /* α along half a cosine, slow at both ends, else linear */
     struct dlm_choose choose;
     uint64_t seed;
-    int threads;              /* for the host's part; ≥ 1 */
     /* After every step, for every item that is being worked on: its ids (N) as they stand. May be NULL. */
     void (*watch)(void *ctx, uint64_t item, const uint32_t *ids);
     void *watch_ctx;

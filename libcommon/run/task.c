@@ -258,7 +258,6 @@ static int need_sampler(struct task *t, size_t length, struct dlm_error *err)
         .steps = p->steps,
         .choose = {.temperature = 0, .top_p = 1},
         .seed = p->seed,
-        .threads = p->threads,
     };
     return dlm_sampler_new(&t->sampler, t->b, t->model->network, &plan, err);
 }

@@ -26,7 +26,6 @@ struct dlm_task_plan {
     size_t block;                   /* in which texts are generated; 0: at once */
     uint32_t steps;                 /* denoising steps of a generated text, or of a gap */
     uint64_t seed;
-    int threads;
     const struct dlm_shots *shots;  /* NULL: none. These are borrowed. */
     const struct dlm_judge *judge;  /* NULL: none */
     struct dlm_output *details;     /* NULL: none */

@@ -117,7 +117,7 @@ int main(void)
         die(err.msg);
     act = dlm_device_dtype(&backend, DLM_DTYPE_AUTO, true);
     puts("model\tdtype\tthreads\twhat\tsteps\tblock\ttokens\tseconds\ttok_s\tratio");
-    struct dlm_sample_plan p = {.length = N, .threads = threads, .choose = {.temperature = 1, .top_p = 1}};
+    struct dlm_sample_plan p = {.length = N, .choose = {.temperature = 1, .top_p = 1}};
     if (dlm_noise_parse(&p.noise, "balanced", &err))
         die(err.msg);
     for (uint32_t steps = 32; steps <= 128; steps *= 2) {

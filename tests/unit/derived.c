@@ -1,7 +1,7 @@
 /* Constants worked out on paper from method.md, so that a clone without any reference numbers still proves itself. Every figure below is a fraction that
  * follows from the formulas in a few lines; the code under test shares nothing with them. */
+#include "chances.h"
 #include "diffuse/bound.h"
-#include "diffuse/reverse.h"
 #include "model/network.h"
 #include "run/optimizer.h"
 #include "tap.h"
@@ -142,7 +142,7 @@ static void test_reverse(void)
     double off = 0, p[5];
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct dlm_noise n = noise(rows[i].type);
-        dlm_reverse_step(p, &n, 0, rows[i].to, rows[i].z, s, 5, 3);
+        reverse_of(p, &n, 0, rows[i].to, rows[i].z, s, 5, 3);
         for (int v = 0; v < 5; v++)
             off = tap_worst(off, fabs(p[v] - rows[i].p[v]));
     }

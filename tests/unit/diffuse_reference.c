@@ -1,7 +1,7 @@
 /* Against numbers computed with the method's authors' own code, where they are at hand: DLM_REFERENCE, else
  * ../shared/reference. Not there: skipped. The tolerances are those of that code's float32. */
 #include "diffuse/bound.h"
-#include "diffuse/reverse.h"
+#include "chances.h"
 #include "tap.h"
 
 #include <jansson.h>
@@ -142,7 +142,7 @@ static void reverse(const char *model)
                 exit(1);
             for (size_t v = 0; v < V; v++)
                 share[v] = json_number_value(json_array_get(s, v));
-            dlm_reverse_step(mine, &noise, real(o, "log_snr_t"), real(o, "log_snr_s"), (uint32_t)json_integer_value(json_array_get(z, k)), share, V, 3);
+            reverse_of(mine, &noise, real(o, "log_snr_t"), real(o, "log_snr_s"), (uint32_t)json_integer_value(json_array_get(z, k)), share, V, 3);
             for (size_t v = 0; v < V; v++) {
                 off = tap_worst(off, fabs(mine[v] - json_number_value(json_array_get(p, v))));
                 sum += mine[v];

@@ -1,7 +1,6 @@
-/* The reverse step against Bayes' rule written out, marginals carried through many steps, the cuts and the draw. */
+/* The reverse step against Bayes' rule written out, and marginals carried through many steps. */
 #include "base/rng.h"
-#include "diffuse/choose.h"
-#include "diffuse/reverse.h"
+#include "chances.h"
 #include "tap.h"
 
 #include <string.h>
@@ -69,7 +68,7 @@ static void bayes(uint64_t seed)
                     evidence += s[x] * q_of(&n, lt, x, zt, mask);
                 if (evidence < 1e-200)
                     continue;
-                dlm_reverse_step(p, &n, lt, ls, zt, s, V, mask);
+                reverse_of(p, &n, lt, ls, zt, s, V, mask);
                 for (uint32_t zs = 0; zs < V; zs++) {
                     double joint = 0;
                     for (uint32_t x = 0; x < V; x++)
@@ -114,7 +113,7 @@ static void marginals(uint64_t seed)
             double lt = -9 + 18.0 * j / T, ls = j == T - 1 ? INFINITY : -9 + 18.0 * (j + 1) / T;
             memset(next, 0, sizeof next);
             for (uint32_t z = 0; z < V; z++) {
-                dlm_reverse_step(p, &n, lt, ls, z, s, V, mask);
+                reverse_of(p, &n, lt, ls, z, s, V, mask);
                 for (uint32_t v = 0; v < V; v++)
                     next[v] += now[z] * p[v];
             }
@@ -132,100 +131,16 @@ static void denied(void)
 {
     double s[V] = {0, 0.5, 0.5, 0, 0}, p[V];
     struct dlm_noise masked = noise("masked"), uniform = noise("uniform");
-    dlm_reverse_step(p, &masked, 0, 1, 4, s, V, 3);
+    reverse_of(p, &masked, 0, 1, 4, s, V, 3);
     bool good = p[4] == 1 && p[1] == 0;
-    dlm_reverse_step(p, &uniform, 0, INFINITY, 3, s, V, 3);
+    reverse_of(p, &uniform, 0, INFINITY, 3, s, V, 3);
     good = good && p[3] == 0 && p[1] == 0.5;
     tap_ok(good, "an id that neither model nor noise explains stays, a mask gives way");
 
-    uint32_t best;
-    const double t[V] = {0, 0.5, 0.5, 0, 0};
-    double at_mask = dlm_reverse_confidence(&masked, 3, t, V, 3, &best), at_id = dlm_reverse_confidence(&masked, 1, t, V, 3, &best);
-    tap_ok(best == 1 && at_mask == 0.5 && at_id == 0, "confidence: masks by the largest share, ids that noise cannot have put never");
     struct dlm_noise balanced = noise("balanced");
-    double want = dlm_noise_pi(&balanced, -9, false, V) * 0.5;
-    tap_near(dlm_reverse_confidence(&balanced, 0, t, V, 3, &best), want, 1e-18, "confidence of an id is weighed with the prior");
-}
-
-/* The four parts, put together again, are what dlm_reverse_step says. */
-static void odds(uint64_t seed)
-{
-    struct dlm_rng r;
-    dlm_rng_init(&r, seed, 9, DLM_RNG_TEST);
-    double worst = 0;
-    for (int i = 0; i < 400; i++) {
-        struct dlm_noise n = noise(kinds[i % KINDS]);
-        uint32_t mask = (uint32_t)dlm_rng_below(&r, V), z = i % 4 ? (uint32_t)dlm_rng_below(&r, V) : mask;
-        double lt = -9 + 17 * dlm_rng_uniform(&r), ls = i % 5 ? lt + (9 - lt) * dlm_rng_uniform(&r) : INFINITY, s[V], p[V], q[V], all = 0;
-        random_shares(s, mask, &r);
-        dlm_reverse_step(p, &n, lt, ls, z, s, V, mask);
-        struct dlm_reverse_odds o = dlm_reverse_odds_of(&n, lt, ls, z == mask, V);
-        for (uint32_t v = 0; v < V; v++)
-            all += q[v] = v == z ? o.stay_share * s[v] + o.stay : (v == mask ? o.to_mask : o.noise / (V - 1 - (z != mask))) + o.predicted * s[v];
-        for (uint32_t v = 0; v < V; v++)
-            worst = fmax(worst, fabs((all > 0 ? q[v] / all : v == z) - p[v]));
-    }
-    tap_near(worst, 0, 1e-13, "the odds of a draw are the reverse step's");
-}
-
-static int falling(const void *a, const void *b)
-{
-    double l = *(const double *)a, r = *(const double *)b;
-    return (l < r) - (l > r);
-}
-
-static void cuts(uint64_t seed)
-{
-    enum { M = 300 };
-    struct dlm_rng r;
-    dlm_rng_init(&r, seed, 3, DLM_RNG_TEST);
-    float logits[M];
-    double s[M], full[M], sorted[M], shares_off = 0;
-    struct dlm_choose_rank rank[M];
-    bool same_set = true, tempered = true;
-    for (int i = 0; i < 200; i++) {
-        uint32_t mask = (uint32_t)dlm_rng_below(&r, M);
-        for (int v = 0; v < M; v++)
-            logits[v] = (float)(2 * dlm_rng_normal(&r));
-        logits[mask] = 50; /* must not matter */
-        struct dlm_choose plain = {.temperature = 1, .top_p = 1}, c = plain;
-        dlm_choose_shares(full, &plain, logits, M, mask, NULL);
-        double again[M];
-        dlm_reverse_softmax(again, logits, M, mask);
-        for (int v = 0; v < M; v++)
-            shares_off = fmax(shares_off, fabs(again[v] - full[v]));
-        c.top_k = i % 3 == 1 ? 0 : 1 + dlm_rng_below(&r, M + 20);
-        c.top_p = i % 3 == 0 ? 1 : 0.02 + 0.97 * dlm_rng_uniform(&r);
-        dlm_choose_shares(s, &c, logits, M, mask, rank);
-        memcpy(sorted, full, sizeof sorted);
-        qsort(sorted, M, sizeof *sorted, falling);
-        size_t kept = 0;
-        double held = 0;
-        while (kept < M - 1 && (!c.top_k || kept < c.top_k) && (!kept || held < c.top_p))
-            held += sorted[kept++];
-        for (int v = 0; v < M; v++) {
-            bool in = full[v] >= sorted[kept - 1] && full[v] > 0;
-            same_set = same_set && in == (s[v] > 0) && (!in || fabs(s[v] - full[v] / held) < 1e-12);
-        }
-        struct dlm_choose half = {.temperature = 0.5, .top_p = 1}, none = {.temperature = 0, .top_p = 1};
-        dlm_choose_shares(s, &half, logits, M, mask, rank);
-        double norm = 0;
-        for (int v = 0; v < M; v++)
-            norm += full[v] * full[v];
-        for (int v = 0; v < M; v++)
-            tempered = tempered && fabs(s[v] - full[v] * full[v] / norm) < 1e-12;
-        dlm_choose_shares(s, &none, logits, M, mask, rank);
-        for (int v = 0; v < M; v++)
-            tempered = tempered && s[v] == (full[v] == sorted[0]);
-    }
-    tap_near(shares_off, 0, 1e-15, "shares without a cut are the softmax");
-    tap_ok(same_set, "top-k and top-p keep the likeliest, renormalised");
-    tap_ok(tempered, "temperature 1/2 squares the shares, 0 keeps the likeliest");
-
-    double p[V] = {0, 0.2, 0, 0.5, 0.3};
-    tap_ok(dlm_choose_draw(p, V, 1e-300) == 1 && dlm_choose_draw(p, V, 0.1999) == 1 && dlm_choose_draw(p, V, 0.2001) == 3 &&
-               dlm_choose_draw(p, V, 0.6999) == 3 && dlm_choose_draw(p, V, 0.7001) == 4 && dlm_choose_draw(p, V, 1) == 4,
-           "a draw finds the id at its share, never one with none");
+    tap_ok(dlm_reverse_prior(&masked, true, V) == 1 && dlm_reverse_prior(&masked, false, V) == 0 &&
+               dlm_reverse_prior(&balanced, false, V) == dlm_noise_pi(&balanced, -9, false, V),
+           "confidence is weighed with the prior: ids that noise cannot have put never change");
 }
 
 int main(void)
@@ -234,7 +149,5 @@ int main(void)
     bayes(seed);
     marginals(seed);
     denied();
-    odds(seed);
-    cuts(seed);
     return tap_end();
 }
