@@ -125,7 +125,7 @@ static int keep_row(struct reader *r, size_t run, struct dlm_error *err)
 {
     struct dlm_table *t = r->table;
     const size_t n = (size_t)(dlm_table_slots(t) - r->known);
-    struct kept *more = dlm_grow(r->kept, sizeof *more, &r->n_kept, run + 1);
+    struct kept *more = dlm_grow_zeroed(r->kept, sizeof *more, &r->n_kept, run + 1);
     if (!more)
         return no_memory(err);
     r->kept = more;
@@ -243,7 +243,7 @@ static int push_row(struct reader *r, const struct row *row, struct dlm_error *e
 static int keep_point(struct reader *r, const struct row *row, struct dlm_error *err)
 {
     const size_t at = 2 * row->run + row->val;
-    struct curve *more = dlm_grow(r->curves, sizeof *more, &r->n_curves, at + 1);
+    struct curve *more = dlm_grow_zeroed(r->curves, sizeof *more, &r->n_curves, at + 1);
     if (!more)
         return no_memory(err);
     r->curves = more;

@@ -1,4 +1,4 @@
-/* Room in an array that grows: twice as much at a time, zeroed. */
+/* Room in an array that grows, twice as much at a time. */
 #ifndef DLM_METRIC_GROW_H
 #define DLM_METRIC_GROW_H
 
@@ -13,10 +13,18 @@ static inline void *dlm_grow(void *at, size_t each, size_t *room, size_t need)
         return at;
     const size_t wanted = need < 16 ? 16 : need, more = wanted < 2 * *room ? 2 * *room : wanted;
     char *grown = more <= SIZE_MAX / 2 / each ? realloc(at, more * each) : NULL;
-    if (!grown)
-        return NULL;
-    memset(grown + *room * each, 0, (more - *room) * each);
-    *room = more;
+    if (grown)
+        *room = more;
+    return grown;
+}
+
+/* The same, what is new being zero. */
+static inline void *dlm_grow_zeroed(void *at, size_t each, size_t *room, size_t need)
+{
+    const size_t before = *room;
+    char *grown = dlm_grow(at, each, room, need);
+    if (grown && *room > before)
+        memset(grown + before * each, 0, (*room - before) * each);
     return grown;
 }
 

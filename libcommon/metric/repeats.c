@@ -203,7 +203,7 @@ static int find_late(struct dlm_repeats *r, size_t curve, const struct dlm_seen 
 int dlm_repeats_row(struct dlm_repeats *r, size_t curve, const struct dlm_seen *row, struct dlm_seen *before, struct dlm_error *err)
 {
     int rc;
-    struct curve *more = dlm_grow(r->curves, sizeof *more, &r->n_curves, curve + 1);
+    struct curve *more = dlm_grow_zeroed(r->curves, sizeof *more, &r->n_curves, curve + 1);
     if (!more)
         return no_memory(err);
     r->curves = more;

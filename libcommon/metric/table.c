@@ -354,7 +354,7 @@ static struct facts *run_of(struct dlm_table *t, const char *run, struct dlm_err
         return &t->runs[t->last_run];
     if (dlm_names_number(&t->run_names, run, &t->last_run, err))
         return NULL;
-    struct facts *more = dlm_grow(t->runs, sizeof *more, &t->room_runs, t->last_run + 1);
+    struct facts *more = dlm_grow_zeroed(t->runs, sizeof *more, &t->room_runs, t->last_run + 1);
     if (!more) {
         no_memory(err);
         return NULL;
