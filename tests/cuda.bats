@@ -61,6 +61,25 @@ near() {
     cmp cpu.text cuda.text
 }
 
+@test "texts cut to the likeliest ids are those of the CPU, of every sampler" {
+    dlm-train $shape --noise balanced --steps 3 --dtype f32 -o d --device cpu >/dev/null
+    dlm-train $shape --objective ar --steps 3 --dtype f32 -o ar --device cpu >/dev/null
+    for device in cpu cuda; do
+        sample() { dlm-sample -n 2 -l 12 --format jsonl --seed 5 --device $device --dtype f32 "$@"; }
+        {
+            sample -c d --steps 4 --top-k 20
+            sample -c d --steps 4 --top-p 0.3
+            sample -c d --steps 3 --temperature 0
+            sample -c d --steps 4 --sampler adaptive --temperature 1 --top-k 40 --top-p 0.5
+            sample -c d --steps 4 --sampler adaptive --temperature 0.6 --top-p 0.7
+            sample -c d --steps 6 --sampler block --block 4 --temperature 1.5 --top-k 9
+            sample -c ar --temperature 0.8 --top-k 30 --top-p 0.6
+        } >$device.text
+    done
+    [ "$(wc -l <cpu.text)" -eq 14 ] && [ "$(sort -u cpu.text | wc -l)" -gt 10 ]
+    cmp cpu.text cuda.text
+}
+
 @test "auto says why it takes the CPU when it was asked for by name, cuda fails with one line" {
     fails() { local want=$1; shift; run --separate-stderr env "$@" dlm-train --plan --width 16 --layers 1 --heads 2 --vocab-size 99 --seq-len 8 --noise masked --steps 9 --warmup 1 --device cuda; fails_with 1 "^dlm-train: --device cuda: $want"; }
     fails "there is no GPU" DLM_EMULATE_DEVICES=0
@@ -110,7 +129,7 @@ OPENED=33554432 # bytes that an opened device has taken: room for matrix product
         fails_with 1 "^dlm-train: no memory for this model: training takes .*GB.*"
         [ ! -e y ]
     done
-    [ "$(dlm-train --plan $shape --processes 3 | value memory_group)" -eq $((2 * 16 << 20)) ] # what two others send, 16 MiB each at a time
+    [ "$(dlm-train --plan $shape --processes 3 | value memory_group)" -eq $(((2 * 3 * 8 << 20) + 8192)) ] # what goes to three and comes from them, 8 MiB each at a time
     [ "$(dlm-train --plan $shape --device cpu | value memory_scratch)" -eq 0 ]
 }
 
