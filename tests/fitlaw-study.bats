@@ -128,6 +128,8 @@ setup() {
         END { exit bad || n < 20 || !wide }' out/loss-compute.tsv
     run ! grep -qE '[0-9]e[+-]?[2-9][0-9]|[0-9]{8}|-?100\.0%|inf|nan' out/report.txt
     run ! grep -qE '[0-9]e[+-]?[2-9][0-9]|[0-9]{8}|-?100\.0%|inf|nan' said
+    run ! ls out/size.svg
+    run --separate-stderr dlm-fitlaw plot -q --what sizes five.tsv; fails_with 1 'no budget has an optimum within the sampled sizes'
     # what an analysis that could not be done has said is in its reason
     [ "$(grep -c 'fewer than . batches\|at least . batches' out/report.txt)" = 2 ]
     grep -q 'the loss after twice the energy, well spent, over that before: not determined by these runs$' out/report.txt

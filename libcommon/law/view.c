@@ -261,6 +261,8 @@ int dlm_view_sizes(struct dlm_figure *f, const struct dlm_study *s, const struct
             rc = dlm_figure_point(f, r->flops * apart(s, place_of(s, r->group->name)), r->value[what], r->interval[what].lo,
                                   r->interval[what].hi, err);
     }
+    if (!rc && !f->n)
+        rc = dlm_fail(err, DLM_EDATA, "no budget has an optimum within the sampled sizes: nothing to draw");
     return rc ? rc : put_power_laws(f, s, l, dlm_profile_names[what], "flops", signs[what], "C", err);
 }
 
@@ -280,6 +282,8 @@ int dlm_view_optima(struct dlm_figure *f, const struct dlm_study *s, const struc
             rc = batch ? dlm_figure_point(f, r->tokens, r->batch_tok, r->best.lo, r->best.hi, err)
                        : dlm_figure_point(f, r->batch_tok, r->lr, r->best.lo, r->best.hi, err);
     }
+    if (!rc && !f->n)
+        rc = dlm_fail(err, DLM_EDATA, "no optimum lies within the sampled values: nothing to draw");
     return rc ? rc
               : put_power_laws(f, s, l, batch ? "batch_tok" : "lr", batch ? "tokens" : "batch_tok", batch ? "B*" : "lr*",
                                batch ? "D" : "B", err);
