@@ -104,6 +104,7 @@ struct dlm_shape {
     bool train;
 };
 
+struct dlm_recording; /* calls that a device does again together */
 struct dlm_device; /* one opened device: threads, handles, scratch; used by one host thread at a time */
 
 struct dlm_kernels {
@@ -148,6 +149,18 @@ struct dlm_kernels {
     bool (*scratch_reserve)(struct dlm_device *, size_t bytes);
     /* Host memory of an opened device that copies to it go through. */
     size_t stage_bytes;
+
+    /* --- recordings ---------------------------------------------------------------------------------------------------------- */
+
+    /* NULL in a back end that gains nothing by them. What is queued from record to recorded is not done but kept, arguments and addresses as they are;
+     * each replay queues it all, at the price of about one call. Not for calls that wait or give a result, for upload, download, alloc and free, nor for
+     * what was never called before in the same way, which may have to make itself ready: then recorded, or record, gives none, nothing was done and
+     * nothing has failed, and the caller calls plainly. replay gives false, and does nothing, where the device has moved what the calls work in since:
+     * then the recording is to be forgotten. What goes wrong in a replay is told by sync. forget takes NULL; recordings are forgotten before close. */
+    bool (*record)(struct dlm_device *);
+    struct dlm_recording *(*recorded)(struct dlm_device *);
+    bool (*replay)(struct dlm_device *, struct dlm_recording *);
+    void (*forget)(struct dlm_device *, struct dlm_recording *);
 
     /* --- several devices ----------------------------------------------------------------------------------------------------- */
 

@@ -12,6 +12,10 @@ void dlm_device_fail(struct dlm_device *dev, const char *fmt, ...)
 {
     if (dlm_device_failed(dev))
         return;
+    if (dev->records) {
+        dev->spoilt = true;
+        return;
+    }
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(dev->failure, sizeof dev->failure, fmt, ap);
@@ -40,11 +44,16 @@ static bool scratch_reserve(struct dlm_device *dev, size_t bytes)
         return false;
     if (bytes <= dev->scratch_size)
         return true;
+    if (dev->records) {
+        dev->spoilt = true;
+        return false;
+    }
     if (!dlm_device_good(dev, cudaStreamSynchronize(dev->stream), "waiting for the device"))
         return false;
     cudaFree(dev->scratch);
     dev->scratch = NULL;
     dev->scratch_size = 0;
+    dev->moves++;
     if (cudaMalloc(&dev->scratch, bytes) != cudaSuccess) {
         cudaGetLastError(); /* it is told here, and is no later launch's */
         dev->scratch = NULL;
@@ -58,7 +67,7 @@ void *dlm_device_scratch(struct dlm_device *dev, size_t bytes)
 {
     if (scratch_reserve(dev, bytes ? bytes : 1))
         return dev->scratch;
-    if (!dlm_device_failed(dev))
+    if (!dlm_device_failed(dev) && !dev->records)
         say_no_memory(dev, "scratch", bytes);
     return NULL;
 }
@@ -130,6 +139,8 @@ static struct dlm_device *device_open(int index, int threads, char *msg, size_t 
         snprintf(msg, msg_size, "out of memory");
         return NULL;
     }
+    const char *graphs = getenv("DLM_CUDA_GRAPHS");
+    dev->graphs = !graphs || strcmp(graphs, "0");
     dev->index = index;
     bool good = dlm_device_good(dev, cudaGetDeviceProperties(&p, index), "asking for the GPU's properties");
     if (good && p.major < 8) {
@@ -169,7 +180,8 @@ static dlm_ptr device_alloc(struct dlm_device *dev, size_t bytes)
 {
     void *p = NULL;
     dlm_ptr none = {0};
-    if (dlm_device_failed(dev))
+    dev->spoilt = true; /* a recording, where one is made */
+    if (dlm_device_failed(dev) || dev->records)
         return none;
     if (cudaMalloc(&p, bytes ? bytes : 1) != cudaSuccess) {
         cudaGetLastError(); /* the caller is told by the address */
@@ -202,7 +214,8 @@ static void copy(struct dlm_device *dev, void *to, const void *from, size_t byte
 static void device_upload(struct dlm_device *dev, dlm_ptr dst, const void *src, size_t bytes)
 {
     const size_t room = (bytes + 255) / 256 * 256;
-    if (dlm_device_failed(dev) || !bytes)
+    dev->spoilt = true; /* a recording would take the bytes that are there when it is replayed */
+    if (dlm_device_failed(dev) || dev->records || !bytes)
         return;
     if (room <= STAGE / 4) {
         if (room > STAGE - dev->stage_used && !dlm_device_good(dev, cudaStreamSynchronize(dev->stream), "copying to the device"))
@@ -218,6 +231,9 @@ static void device_upload(struct dlm_device *dev, dlm_ptr dst, const void *src, 
 
 static void device_download(struct dlm_device *dev, void *dst, dlm_ptr src, size_t bytes)
 {
+    dev->spoilt = true;
+    if (dev->records)
+        return;
     copy(dev, dst, dlm_at<void>(src), bytes, cudaMemcpyDeviceToHost);
     if (!dlm_device_failed(dev))
         dlm_device_good(dev, cudaStreamSynchronize(dev->stream), "copying to the host");
@@ -268,6 +284,10 @@ static struct dlm_kernels table()
     k.zero = device_zero;
     k.available = device_available;
     k.sync = device_sync;
+    k.record = dlm_cuda_record;
+    k.recorded = dlm_cuda_recorded;
+    k.replay = dlm_cuda_replay;
+    k.forget = dlm_cuda_forget;
     k.scratch_of = scratch_of;
     k.scratch_reserve = scratch_reserve;
     k.stage_bytes = STAGE;

@@ -24,6 +24,10 @@ struct dlm_device {
     char failure[300]; /* "" while all is well */
     void *scratch;     /* what was reserved, or what the largest call needed, and stays */
     size_t scratch_size;
+    unsigned moves;    /* of the scratch: what was recorded before the last one is stale */
+    bool graphs;       /* calls may be recorded; graph.cu */
+    bool records;      /* they are now */
+    bool spoilt;       /* and one of them cannot be */
     char *stage;       /* pinned host memory that uploads go through */
     size_t stage_used; /* of it, by copies that may still be queued */
     struct dlm_gemm *gemm;
@@ -44,7 +48,7 @@ size_t dlm_attention_scratch(size_t B, size_t N, size_t H, size_t h);
 size_t dlm_bias_relu2_scratch(size_t T, size_t m);
 size_t dlm_residual_scratch(size_t T, size_t d);
 size_t dlm_sum_squares_scratch(void);
-/* Keep the first message. */
+/* Keep the first message; or while calls are recorded, spoil the recording. */
 void dlm_device_fail(struct dlm_device *dev, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* False, and the device failed, where e is an error; `what` says of what. */
 bool dlm_device_good(struct dlm_device *dev, cudaError_t e, const char *what);
@@ -148,6 +152,10 @@ double dlm_cuda_sum_squares(struct dlm_device *, dlm_ptr x, size_t n);
 double dlm_cuda_sum_squares_bf16(struct dlm_device *, dlm_ptr x, size_t n);
 
 double dlm_cuda_joules(struct dlm_device *);
+bool dlm_cuda_record(struct dlm_device *);
+struct dlm_recording *dlm_cuda_recorded(struct dlm_device *);
+bool dlm_cuda_replay(struct dlm_device *, struct dlm_recording *);
+void dlm_cuda_forget(struct dlm_device *, struct dlm_recording *);
 bool dlm_cuda_group_id(struct dlm_device *, unsigned char *id);
 bool dlm_cuda_group_join(struct dlm_device *, const unsigned char *id, int rank, int size);
 size_t dlm_cuda_group_bytes(struct dlm_device *, int size);

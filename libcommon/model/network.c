@@ -21,6 +21,9 @@
  * hang on how many others were scored with it. */
 #define EVAL_ROWS ((size_t)256)
 
+/* Kinds of pass that are remembered for replaying: in training a whole and a last micro-batch, and as many of evaluation. */
+#define KINDS 8
+
 _Static_assert(sizeof(struct dlm_drawn) == DLM_TERMS * sizeof(float), "what is drawn lies where a loss's terms do");
 
 /* --- memory of a device ------------------------------------------------------------------------------------------------------ */
@@ -286,6 +289,18 @@ struct dlm_network_memory dlm_network_memory_of(const struct dlm_backend *b, con
 
 /* --- life -------------------------------------------------------------------------------------------------------------------- */
 
+/* All that the calls of a pass depend on but the contents of memory, and the calls as the device has recorded them. */
+struct kind {
+    const struct plan *p; /* NULL: none yet */
+    dlm_ptr ids, noisy;
+    enum dlm_attend rule;
+    size_t batch, seq_len;
+    uint64_t used;               /* passes of the network when it last came */
+    bool forward_done, backward_done; /* once, plainly: the device has made itself ready for these calls */
+    bool plain;                  /* what it does cannot be recorded */
+    struct dlm_recording *forward, **backward; /* backward: (L), of each layer */
+};
+
 struct dlm_network {
     struct dlm_backend b;
     struct dlm_config config;
@@ -310,6 +325,8 @@ struct dlm_network {
     dlm_ptr ids, noisy;
     enum dlm_attend rule;
     size_t batch, seq_len;
+    struct kind kinds[KINDS], *kind; /* kind: NULL where it is none that is recorded */
+    uint64_t passes;
     struct dlm_cache *cache; /* NULL: rows are whole sequences */
     size_t cache_first;      /* its sequence of the first row */
     const size_t *at;        /* (batch) where rows stand, with a cache */
@@ -405,12 +422,28 @@ int dlm_network_new(struct dlm_network **out, const struct dlm_backend *b, const
     }
     if (!rc)
         rc = upload_rope(m, err);
+    for (size_t i = 0; !rc && b->k->record && want->train && !want->compact && i < KINDS; i++)
+        if (!(m->kinds[i].backward = calloc(c->layers, sizeof *m->kinds[i].backward)))
+            rc = dlm_fail(err, DLM_ENOMEM, "no memory for the model");
     if (rc) {
         dlm_network_free(m);
         return rc;
     }
     *out = m;
     return 0;
+}
+
+static void kind_clear(struct dlm_network *m, struct kind *kind)
+{
+    struct dlm_recording **backward = kind->backward;
+    if (kind->forward)
+        m->b.k->forget(m->b.dev, kind->forward);
+    for (size_t i = 0; backward && i < m->plans[0].L; i++)
+        if (backward[i]) {
+            m->b.k->forget(m->b.dev, backward[i]);
+            backward[i] = NULL;
+        }
+    *kind = (struct kind){.backward = backward};
 }
 
 void dlm_network_free(struct dlm_network *m)
@@ -421,6 +454,10 @@ void dlm_network_free(struct dlm_network *m)
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i].at)
             dlm_backend_free(&m->b, all[i]);
+    for (size_t i = 0; i < KINDS; i++) {
+        kind_clear(m, &m->kinds[i]);
+        free(m->kinds[i].backward);
+    }
     free(m->stage_ids);
     free(m->stage_rows);
     dlm_layout_release(&m->layout);
@@ -621,6 +658,54 @@ void dlm_network_refresh(struct dlm_network *m)
     k->linear_pack(m->b.dev, matrix(m, DLM_TENSOR_HEAD, 0), weight(m, DLM_TENSOR_HEAD, 0), p->V, p->d, m->act);
 }
 
+/* --- recordings -------------------------------------------------------------------------------------------------------------- */
+
+/* The kind of the pass that begins, or NULL. The state that rounds at random names its passes by number, and its models are large enough to do without. */
+static struct kind *kind_of(struct dlm_network *m)
+{
+    if (!m->b.k->record || m->compact || m->cache)
+        return NULL;
+    struct kind *oldest = &m->kinds[0];
+    m->passes++;
+    for (size_t i = 0; i < KINDS; i++) {
+        struct kind *k = &m->kinds[i];
+        if (k->p == m->p && k->batch == m->batch && k->seq_len == m->seq_len && k->rule == m->rule && k->ids.at == m->ids.at && k->noisy.at == m->noisy.at) {
+            k->used = m->passes;
+            return k;
+        }
+        oldest = k->used < oldest->used ? k : oldest;
+    }
+    kind_clear(m, oldest);
+    oldest->p = m->p;
+    oldest->ids = m->ids;
+    oldest->noisy = m->noisy;
+    oldest->rule = m->rule;
+    oldest->batch = m->batch;
+    oldest->seq_len = m->seq_len;
+    oldest->used = m->passes;
+    return oldest;
+}
+
+/* part(m, i), from a recording where it was done plainly before. */
+static void replay(struct dlm_network *m, void (*part)(struct dlm_network *, size_t), size_t i, bool done, struct dlm_recording **r)
+{
+    const struct dlm_kernels *k = m->b.k;
+    if (done && *r && k->replay(m->b.dev, *r))
+        return;
+    if (done && !m->kind->plain) {
+        k->forget(m->b.dev, *r);
+        *r = NULL;
+        if (k->record(m->b.dev)) {
+            part(m, i);
+            *r = k->recorded(m->b.dev);
+        }
+        if (*r && k->replay(m->b.dev, *r))
+            return;
+        m->kind->plain = true;
+    }
+    part(m, i);
+}
+
 /* --- forward ----------------------------------------------------------------------------------------------------------------- */
 
 /* The residual stream goes on in another buffer where the old one is kept. */
@@ -724,12 +809,12 @@ void dlm_network_forward(struct dlm_network *m, dlm_ptr ids, dlm_ptr noisy, enum
     dlm_network_forward_of(m, ids, noisy, rule, B, m->plans[0].N);
 }
 
-static void forward(struct dlm_network *m, dlm_ptr ids)
+static void forward_all(struct dlm_network *m, size_t unused)
 {
     const struct plan *p = m->p;
     const size_t T = m->batch * m->seq_len;
-    m->ids = ids;
-    (m->compact ? m->b.k->embed_bf16 : m->b.k->embed)(m->b.dev, of_layer(m, 0, p->layer.x_attn), ids, weight(m, DLM_TENSOR_EMBED, 0), T, p->d);
+    (void)unused;
+    (m->compact ? m->b.k->embed_bf16 : m->b.k->embed)(m->b.dev, of_layer(m, 0, p->layer.x_attn), m->ids, weight(m, DLM_TENSOR_EMBED, 0), T, p->d);
     for (size_t i = 0; i < p->L; i++) {
         forward_attention(m, i, T);
         forward_mlp(m, i, T);
@@ -738,16 +823,28 @@ static void forward(struct dlm_network *m, dlm_ptr ids)
                  (float)m->config.norm_eps, m->act);
 }
 
+static void forward(struct dlm_network *m)
+{
+    struct kind *kind = m->kind = kind_of(m);
+    if (!kind) {
+        forward_all(m, 0);
+        return;
+    }
+    replay(m, forward_all, 0, kind->forward_done, &kind->forward);
+    kind->forward_done = true;
+}
+
 void dlm_network_forward_of(struct dlm_network *m, dlm_ptr ids, dlm_ptr noisy, enum dlm_attend rule, size_t B, size_t N)
 {
     m->p = &m->plans[B > m->plans[0].B];
     assert(B >= 1 && B <= m->p->B && N >= 1 && N <= m->p->N && (noisy.at || rule != DLM_ATTEND_PREFIX));
-    m->noisy = noisy;
+    m->ids = ids;
+    m->noisy = rule == DLM_ATTEND_PREFIX ? noisy : (dlm_ptr){0}; /* else it is not read */
     m->rule = rule;
     m->batch = B;
     m->seq_len = N;
     m->cache = NULL;
-    forward(m, ids);
+    forward(m);
 }
 
 /* --- cache ------------------------------------------------------------------------------------------------------------------- */
@@ -787,6 +884,7 @@ void dlm_network_forward_cached(struct dlm_network *m, struct dlm_cache *c, size
     assert(rule != DLM_ATTEND_PREFIX && B >= 1 && first + B <= c->sequences && n >= 1 && B * n <= m->p->T);
     for (size_t b = 0; b < B; b++)
         assert(at[b] + n <= c->positions);
+    m->ids = ids;
     m->noisy = (dlm_ptr){0};
     m->rule = rule;
     m->batch = B;
@@ -794,7 +892,7 @@ void dlm_network_forward_cached(struct dlm_network *m, struct dlm_cache *c, size
     m->cache = c;
     m->cache_first = first;
     m->at = at;
-    forward(m, ids);
+    forward(m);
 }
 
 /* --- head and loss ----------------------------------------------------------------------------------------------------------- */
@@ -983,19 +1081,35 @@ static void compute_again(struct dlm_network *m, size_t i, size_t T)
         multiply_up(m, i, T);
 }
 
+/* Layer i; before the last one the last norm. */
+static void backward_layer(struct dlm_network *m, size_t i)
+{
+    const struct plan *p = m->p;
+    const size_t T = m->batch * m->seq_len;
+    if (i + 1 == p->L) {
+        m->b.k->zero(m->b.dev, shared(m, p->dx), T * p->d * sizeof(float));
+        m->b.k->norm_backward(m->b.dev, shared(m, p->dx), gradient_of(m, DLM_TENSOR_FINAL_NORM, 0), shared(m, p->dhidden), shared(m, p->x_final),
+                              shared(m, p->rstd_final), weight(m, DLM_TENSOR_FINAL_NORM, 0), T, p->d, m->act);
+    }
+    compute_again(m, i, T);
+    backward_mlp(m, i, T);
+    backward_attention(m, i, T);
+}
+
 void dlm_network_backward(struct dlm_network *m)
 {
     const struct plan *p = m->p;
     const size_t T = m->batch * m->seq_len;
+    struct kind *kind = m->kind;
     assert(m->train && p == &m->plans[0] && m->batch && !m->cache);
-    m->b.k->zero(m->b.dev, shared(m, p->dx), T * p->d * sizeof(float));
-    m->b.k->norm_backward(m->b.dev, shared(m, p->dx), gradient_of(m, DLM_TENSOR_FINAL_NORM, 0), shared(m, p->dhidden), shared(m, p->x_final),
-                          shared(m, p->rstd_final), weight(m, DLM_TENSOR_FINAL_NORM, 0), T, p->d, m->act);
-    for (size_t i = p->L; i-- > 0;) {
-        compute_again(m, i, T);
-        backward_mlp(m, i, T);
-        backward_attention(m, i, T);
+    for (size_t i = p->L; i-- > 0;) { /* a recording each, so that what a layer's gradients are for can begin when they are there */
+        if (kind)
+            replay(m, backward_layer, i, kind->backward_done, &kind->backward[i]);
+        else
+            backward_layer(m, i);
     }
+    if (kind)
+        kind->backward_done = true;
     m->b.k->embed_backward(m->b.dev, matrix_gradient(m, DLM_TENSOR_EMBED, 0, p->V * p->d), shared(m, p->dx), m->ids, T, p->d, p->V);
     matrix_gradient_end(m, DLM_TENSOR_EMBED, 0, p->V * p->d);
 }
