@@ -25,6 +25,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "stripes.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -170,10 +172,16 @@ struct dlm_kernels {
     bool (*group_join)(struct dlm_device *, const unsigned char *id, int rank, int size);
     /* Device memory that joining a group of `size` will take; 0 once joined. */
     size_t (*group_bytes)(struct dlm_device *, int size);
-    /* x f32 or bf16; rank r owns elements bound[r] … bound[r + 1] - 1. Its own become the sum over ranks, added in order of rank in float32; the rest stays. */
-    void (*group_reduce_scatter)(struct dlm_device *, dlm_ptr x, enum dlm_dtype type, const size_t *bound /* (size + 1) */);
-    /* Every rank gets what the others own. */
-    void (*group_all_gather)(struct dlm_device *, dlm_ptr x, enum dlm_dtype type, const size_t *bound);
+    /* x f32 or bf16 is elements [first, first + n) of an array that the ranks own in stripes; first and n are multiples of 16. Its own become the sum over ranks,
+     * added in order of rank in float32; the rest stays. It begins when all that is queued has ended, and ends beside what is queued later: until group_wait
+     * nothing may touch x. Every rank makes the same calls in the same order. */
+    void (*group_reduce_scatter)(struct dlm_device *, dlm_ptr x, enum dlm_dtype type, size_t first, size_t n, struct dlm_stripes stripes);
+    /* Likewise: every rank gets what the others own. */
+    void (*group_all_gather)(struct dlm_device *, dlm_ptr x, enum dlm_dtype type, size_t first, size_t n, struct dlm_stripes stripes);
+    /* What is queued from here on waits for the two. */
+    void (*group_wait)(struct dlm_device *);
+    /* Σ x² over this rank's own of all sums since the last call, as they were rounded; waits for them. */
+    double (*group_squares)(struct dlm_device *);
 
     /* --- matrix products ----------------------------------------------------------------------------------------------------- */
 

@@ -2,8 +2,12 @@
  *
  * A sum over ranks is not NCCL's: it would round to bf16 at every hop, in an order that hangs on the topology. The parts go to their owner as they are, and
  * the owner adds them in order of rank in float32, so that the bits are those of any other transport. As much is sent as a reduce-scatter by rings sends.
+ *
+ * All of it is queued on a stream of its own, behind what the device's stream holds by then and beside what comes later. An owner's stripes lie far apart:
+ * they are packed to be sent, and unpacked where they are received. Sizes are in words of 16 bytes, which stripes and pieces are made of. A piece goes
+ * window by window, a window being so many places of every rank (stripes.h), so that all ranks send and receive at any time.
  */
-#include "device.cuh"
+#include "vector.cuh"
 
 #include <dlfcn.h>
 #include <stdio.h>
@@ -17,12 +21,17 @@
 
 #ifdef HAVE_NCCL
 
-static const size_t CHUNK = (size_t)4 << 20; /* elements of a part on their way at a time */
+static const size_t MOST_ROOM = (size_t)8 << 20, ALL_ROOM = (size_t)128 << 20; /* bytes of a window on their way to a rank, and to all */
+static const unsigned THREADS = 256, SUM_BLOCKS = 1024;
 
 struct dlm_collective {
     ncclComm_t comm;
     int rank, size;
-    void *received; /* (size - 1, CHUNK) f32 at most */
+    cudaStream_t stream;
+    cudaEvent_t queued, done; /* on the device's stream, and on this one */
+    size_t room;              /* words of a window */
+    uint4 *sent, *received;   /* (size, room) each */
+    double *squares;          /* (SUM_BLOCKS): of all sums since they were last asked for */
 };
 
 /* The library's calls; in the emulation they are linked. */
@@ -34,7 +43,7 @@ static struct {
     decltype(&ncclGroupEnd) end;
     decltype(&ncclSend) send;
     decltype(&ncclRecv) recv;
-    decltype(&ncclBroadcast) broadcast;
+    decltype(&ncclAllGather) all_gather;
     decltype(&ncclGetErrorString) word;
 } nccl;
 
@@ -55,7 +64,7 @@ static bool load(struct dlm_device *dev)
     }
     if (nccl.id || (symbol(l, &nccl.init, "ncclCommInitRank") && symbol(l, &nccl.destroy, "ncclCommDestroy") && symbol(l, &nccl.start, "ncclGroupStart") &&
                     symbol(l, &nccl.end, "ncclGroupEnd") && symbol(l, &nccl.send, "ncclSend") && symbol(l, &nccl.recv, "ncclRecv") &&
-                    symbol(l, &nccl.broadcast, "ncclBroadcast") && symbol(l, &nccl.word, "ncclGetErrorString") &&
+                    symbol(l, &nccl.all_gather, "ncclAllGather") && symbol(l, &nccl.word, "ncclGetErrorString") &&
                     symbol(l, &nccl.id, "ncclGetUniqueId")))
         return true;
     dlm_device_fail(dev, "NCCL is too old: %s", dlerror());
@@ -64,7 +73,7 @@ static bool load(struct dlm_device *dev)
 #else
 static bool load(struct dlm_device *)
 {
-    nccl = {ncclGetUniqueId, ncclCommInitRank, ncclCommDestroy, ncclGroupStart, ncclGroupEnd, ncclSend, ncclRecv, ncclBroadcast, ncclGetErrorString};
+    nccl = {ncclGetUniqueId, ncclCommInitRank, ncclCommDestroy, ncclGroupStart, ncclGroupEnd, ncclSend, ncclRecv, ncclAllGather, ncclGetErrorString};
     return true;
 }
 #endif
@@ -86,14 +95,21 @@ bool dlm_cuda_group_id(struct dlm_device *dev, unsigned char *id)
     return true;
 }
 
-static size_t received_bytes(int size)
+/* Words of a window. */
+static size_t room_of(int size)
 {
-    return (size_t)(size - 1) * CHUNK * sizeof(float);
+    const size_t share = ALL_ROOM / (size_t)size / sizeof(uint4);
+    return share < MOST_ROOM / sizeof(uint4) ? share : MOST_ROOM / sizeof(uint4);
+}
+
+static size_t buffer_bytes(int size)
+{
+    return 2 * (size_t)size * room_of(size) * sizeof(uint4) + SUM_BLOCKS * sizeof(double);
 }
 
 size_t dlm_cuda_group_bytes(struct dlm_device *dev, int size)
 {
-    return dev->collective || size < 2 ? 0 : received_bytes(size);
+    return dev->collective || size < 2 ? 0 : buffer_bytes(size);
 }
 
 bool dlm_cuda_group_join(struct dlm_device *dev, const unsigned char *id, int rank, int size)
@@ -110,80 +126,235 @@ bool dlm_cuda_group_join(struct dlm_device *dev, const unsigned char *id, int ra
     dev->collective = c;
     c->rank = rank;
     c->size = size;
-    return dlm_device_good(dev, cudaMalloc(&c->received, received_bytes(size)), "getting room for a group's parts") &&
+    c->room = room_of(size);
+    int least = 0, most = 0; /* what is sent is waited for by others: it goes first */
+    void *buffer = NULL;
+    if (!dlm_device_good(dev, cudaDeviceGetStreamPriorityRange(&least, &most), "asking for priorities") ||
+        !dlm_device_good(dev, cudaStreamCreateWithPriority(&c->stream, cudaStreamNonBlocking, most), "making a stream") ||
+        !dlm_device_good(dev, cudaEventCreateWithFlags(&c->queued, cudaEventDisableTiming), "making an event") ||
+        !dlm_device_good(dev, cudaEventCreateWithFlags(&c->done, cudaEventDisableTiming), "making an event") ||
+        !dlm_device_good(dev, cudaMalloc(&buffer, buffer_bytes(size)), "getting room for a group's parts"))
+        return false;
+    c->sent = static_cast<uint4 *>(buffer);
+    c->received = c->sent + (size_t)size * c->room;
+    c->squares = reinterpret_cast<double *>(c->received + (size_t)size * c->room);
+    return dlm_device_good(dev, cudaMemsetAsync(c->squares, 0, SUM_BLOCKS * sizeof(double), c->stream), "clearing memory") &&
            good(dev, nccl.init(&c->comm, size, u, rank), "joining a group");
 }
 
 void dlm_collective_close(struct dlm_device *dev)
 {
     struct dlm_collective *c = dev->collective;
-    if (c && c->comm && !dlm_device_failed(dev)) /* after a failure the others may not come to the same call */
+    if (!c)
+        return;
+    if (c->comm && !dlm_device_failed(dev)) { /* after a failure the others may not come to the same call */
+        cudaStreamSynchronize(c->stream);
         nccl.destroy(c->comm);
-    if (c)
-        cudaFree(c->received);
+    }
+    cudaFree(c->sent);
+    if (c->queued)
+        cudaEventDestroy(c->queued);
+    if (c->done)
+        cudaEventDestroy(c->done);
+    if (c->stream)
+        cudaStreamDestroy(c->stream);
     free(c);
 }
 
-/* x (n) += the ranks' parts: those before this one, then its own, then those behind, each `stride` apart. */
-template <typename A> static __global__ void sum_parts(A *x, const A *parts, size_t n, size_t stride, int rank, int size)
+/* --- windows --------------------------------------------------------------------------------------------------------------------------- */
+
+/* A window of a piece, which is words [first, end) of the array. */
+struct window {
+    struct dlm_stripes stripes;
+    size_t first, end;
+    size_t place, room; /* of every rank's places, the first and how many */
+    int rank;
+};
+
+struct places {
+    size_t from, to;
+};
+
+/* Those of rank r's that the window has of the piece. */
+static __host__ __device__ inline struct places places_of(const struct window &w, int r)
 {
-    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (size_t)gridDim.x * blockDim.x) {
-        float sum = 0;
-        for (int r = 0; r < size; r++)
-            sum += to_f32(r == rank ? x[i] : parts[(size_t)(r < rank ? r : r - 1) * stride + i]);
-        x[i] = to_act<A>(sum);
+    const size_t from = dlm_stripes_before(&w.stripes, r, w.first), to = dlm_stripes_before(&w.stripes, r, w.end), end = w.place + w.room;
+    struct places p = {from < w.place ? w.place : from, to < end ? to : end};
+    p.to = p.to < p.from ? p.from : p.to;
+    return p;
+}
+
+static size_t words_of(const struct window &w, int r)
+{
+    const struct places p = places_of(w, r);
+    return p.to - p.from;
+}
+
+/* f(i, e) for this thread's words of rank r's: the window's i-th is the piece's e-th. Blocks share them out. */
+template <typename F> DLM_DEVICE void each_word(const struct window &w, int r, F f)
+{
+    const struct places p = places_of(w, r);
+    const size_t each = ceil_div(p.to - p.from, (size_t)gridDim.x), begin = p.from + blockIdx.x * each, end = begin + each < p.to ? begin + each : p.to;
+    size_t e = 0, neighbours = 0;
+    for (size_t i = begin + threadIdx.x; i < end; i += THREADS) {
+        if (neighbours > THREADS) {
+            e += THREADS;
+            neighbours -= THREADS;
+        } else {
+            e = dlm_stripes_element(&w.stripes, r, i, &neighbours);
+        }
+        f(i - p.from, e - w.first);
     }
 }
 
-template <typename A> static void reduce_scatter(struct dlm_device *dev, A *x, ncclDataType_t type, const size_t *bound)
+static unsigned blocks_for(size_t words)
+{
+    const size_t blocks = ceil_div(words, (size_t)4 * THREADS);
+    return (unsigned)(blocks < SUM_BLOCKS ? blocks : SUM_BLOCKS);
+}
+
+/* Between the piece x and the parts, rank r's at parts + r·stride, by rows of blocks: of this rank alone, or of all others. */
+template <bool Pack, bool Own> static __global__ void carry(uint4 *x, uint4 *parts, size_t stride, struct window w)
+{
+    const int r = Own ? w.rank : (int)blockIdx.y + ((int)blockIdx.y >= w.rank);
+    uint4 *part = parts + (size_t)r * stride;
+    each_word(w, r, [=](size_t i, size_t e) {
+        if (Pack)
+            word_put(part + i, word_at<uint4>(x + e));
+        else
+            word_put(x + e, word_at<uint4>(part + i));
+    });
+}
+
+/* x += what came from the others, in order of rank, and squares (gridDim.x) += those of the sums. */
+template <typename A> static __global__ void sum_parts(A *x, const A *parts, double *squares, struct window w)
+{
+    DLM_SHARED(double, shared);
+    constexpr unsigned W = 16 / sizeof(A);
+    double square = 0;
+    each_word(w, w.rank, [&](size_t i, size_t e) {
+        float sum[W], v[W];
+        for (int r = 0; r < w.stripes.size; r++) {
+            load(v, r == w.rank ? x + e * W : parts + ((size_t)r * w.room + i) * W);
+#pragma unroll
+            for (unsigned j = 0; j < W; j++)
+                sum[j] = r ? sum[j] + v[j] : v[j];
+        }
+        store(x + e * W, sum);
+        load(v, x + e * W); /* as it was rounded */
+#pragma unroll
+        for (unsigned j = 0; j < W; j++)
+            square += (double)v[j] * (double)v[j];
+    });
+    square = block_reduce<sum_op>(square, shared);
+    if (threadIdx.x == 0)
+        squares[blockIdx.x] += square;
+}
+
+/* The first window, its places still to come, of a piece behind all that the device's stream holds. False: the device has failed. */
+static bool begin(struct dlm_device *dev, struct window *w, size_t item, size_t first, size_t n, struct dlm_stripes stripes)
 {
     struct dlm_collective *c = dev->collective;
-    A *received = static_cast<A *>(c->received);
+    const size_t each = 16 / item;
+    if (dlm_device_failed(dev))
+        return false;
+    if (first % each || n % each || stripes.each % each || stripes.size != c->size) {
+        dlm_device_fail(dev, "a piece of %zu elements at %zu is not made of words", n, first);
+        return false;
+    }
+    *w = {{ceil_div(stripes.total, each), stripes.each / each, c->size}, first / each, (first + n) / each, 0, c->room, c->rank};
+    w->place = dlm_stripes_before(&w->stripes, c->size - 1, w->first); /* the last rank is behind the others */
+    return dlm_device_good(dev, cudaEventRecord(c->queued, dev->stream), "ordering streams") &&
+           dlm_device_good(dev, cudaStreamWaitEvent(c->stream, c->queued, 0), "ordering streams");
+}
+
+static bool within(const struct window &w)
+{
+    return w.place < dlm_stripes_before(&w.stripes, 0, w.end);
+}
+
+/* The most words that a rank has of the window. */
+static size_t most_words(const struct window &w)
+{
     size_t most = 0;
-    for (int r = 0; r < c->size; r++)
-        most = bound[r + 1] - bound[r] > most ? bound[r + 1] - bound[r] : most;
-    /* The chunk at `at` of every range at once; where a range is shorter, nothing. */
-    for (size_t at = 0; at < most; at += CHUNK) {
-        const size_t mine = bound[c->rank] + at < bound[c->rank + 1] ? bound[c->rank + 1] - bound[c->rank] - at : 0, n = mine < CHUNK ? mine : CHUNK;
-        if (!good(dev, nccl.start(), "sending"))
-            return;
-        for (int r = 0; r < c->size; r++) {
-            const size_t left = bound[r] + at < bound[r + 1] ? bound[r + 1] - bound[r] - at : 0, some = left < CHUNK ? left : CHUNK;
-            if (r == c->rank)
-                continue;
-            if (some)
-                good(dev, nccl.send(x + bound[r] + at, some, type, r, c->comm, dev->stream), "sending");
-            if (n)
-                good(dev, nccl.recv(received + (size_t)(r < c->rank ? r : r - 1) * CHUNK, n, type, r, c->comm, dev->stream), "receiving");
-        }
-        if (!good(dev, nccl.end(), "exchanging parts of a sum"))
-            return;
-        if (n)
-            dlm_launch(dev, "sum_parts", sum_parts<A>, dim3((unsigned)ceil_div(n, (size_t)1024)), 256, 0, x + bound[c->rank] + at, received, n, CHUNK, c->rank,
-                       c->size);
+    for (int r = 0; r < w.stripes.size; r++)
+        most = words_of(w, r) > most ? words_of(w, r) : most;
+    return most;
+}
+
+static void exchange(struct dlm_device *dev, const struct window &w)
+{
+    struct dlm_collective *c = dev->collective;
+    const size_t mine = words_of(w, c->rank);
+    if (!good(dev, nccl.start(), "sending"))
+        return;
+    for (int r = 0; r < c->size; r++) {
+        const size_t words = words_of(w, r);
+        if (r != c->rank && words)
+            good(dev, nccl.send(c->sent + (size_t)r * c->room, words * sizeof(uint4), ncclChar, r, c->comm, c->stream), "sending");
+        if (r != c->rank && mine)
+            good(dev, nccl.recv(c->received + (size_t)r * c->room, mine * sizeof(uint4), ncclChar, r, c->comm, c->stream), "receiving");
+    }
+    good(dev, nccl.end(), "exchanging parts of a sum");
+}
+
+template <typename A> static void reduce_scatter(struct dlm_device *dev, A *x, struct window w)
+{
+    struct dlm_collective *c = dev->collective;
+    for (; within(w) && !dlm_device_failed(dev); w.place += w.room) {
+        const unsigned others = (unsigned)c->size - 1, rows = blocks_for(most_words(w));
+        dlm_launch_on(dev, c->stream, "pack", carry<true, false>, dim3(rows, others), THREADS, 0, reinterpret_cast<uint4 *>(x), c->sent, c->room, w);
+        exchange(dev, w);
+        dlm_launch_on(dev, c->stream, "sum_parts", sum_parts<A>, dim3(blocks_for(words_of(w, c->rank))), THREADS, THREADS / 32 * sizeof(double), x,
+                      reinterpret_cast<A *>(c->received), c->squares, w);
     }
 }
 
-void dlm_cuda_group_reduce_scatter(struct dlm_device *dev, dlm_ptr x, enum dlm_dtype type, const size_t *bound)
+void dlm_cuda_group_reduce_scatter(struct dlm_device *dev, dlm_ptr x, enum dlm_dtype type, size_t first, size_t n, struct dlm_stripes stripes)
 {
-    if (dlm_device_failed(dev))
+    struct window w;
+    if (!begin(dev, &w, dlm_dtype_size(type), first, n, stripes))
         return;
     if (type == DLM_BF16)
-        reduce_scatter(dev, dlm_at<bf16>(x), ncclBfloat16, bound);
+        reduce_scatter(dev, dlm_at<bf16>(x), w);
     else
-        reduce_scatter(dev, dlm_at<float>(x), ncclFloat32, bound);
+        reduce_scatter(dev, dlm_at<float>(x), w);
 }
 
-void dlm_cuda_group_all_gather(struct dlm_device *dev, dlm_ptr x, enum dlm_dtype type, const size_t *bound)
+void dlm_cuda_group_all_gather(struct dlm_device *dev, dlm_ptr x, enum dlm_dtype type, size_t first, size_t n, struct dlm_stripes stripes)
 {
-    if (dlm_device_failed(dev) || !good(dev, nccl.start(), "telling"))
+    struct window w;
+    struct dlm_collective *c = dev->collective;
+    if (!begin(dev, &w, dlm_dtype_size(type), first, n, stripes))
         return;
-    for (int r = 0; r < dev->collective->size; r++) {
-        char *at = dlm_at<char>(dlm_ptr_at(x, bound[r] * dlm_dtype_size(type)));
-        if (bound[r + 1] > bound[r])
-            good(dev, nccl.broadcast(at, at, (bound[r + 1] - bound[r]) * dlm_dtype_size(type), ncclChar, r, dev->collective->comm, dev->stream), "telling");
+    for (; within(w) && !dlm_device_failed(dev); w.place += w.room) {
+        const size_t most = most_words(w); /* every rank sends as many, whatever stands there */
+        const unsigned others = (unsigned)c->size - 1, rows = blocks_for(most);
+        dlm_launch_on(dev, c->stream, "pack", carry<true, true>, dim3(rows), THREADS, 0, dlm_at<uint4>(x), c->received, most, w);
+        good(dev, nccl.all_gather(c->received + (size_t)c->rank * most, c->received, most * sizeof(uint4), ncclChar, c->comm, c->stream), "gathering the parts");
+        dlm_launch_on(dev, c->stream, "unpack", carry<false, false>, dim3(rows, others), THREADS, 0, dlm_at<uint4>(x), c->received, most, w);
     }
-    good(dev, nccl.end(), "gathering the parts");
+}
+
+void dlm_cuda_group_wait(struct dlm_device *dev)
+{
+    struct dlm_collective *c = dev->collective;
+    if (!dlm_device_failed(dev) && dlm_device_good(dev, cudaEventRecord(c->done, c->stream), "ordering streams"))
+        dlm_device_good(dev, cudaStreamWaitEvent(dev->stream, c->done, 0), "ordering streams");
+}
+
+double dlm_cuda_group_squares(struct dlm_device *dev)
+{
+    struct dlm_collective *c = dev->collective;
+    double host[SUM_BLOCKS], total = 0;
+    if (dlm_device_failed(dev) ||
+        !dlm_device_good(dev, cudaMemcpyAsync(host, c->squares, sizeof host, cudaMemcpyDeviceToHost, c->stream), "summing") ||
+        !dlm_device_good(dev, cudaStreamSynchronize(c->stream), "summing") ||
+        !dlm_device_good(dev, cudaMemsetAsync(c->squares, 0, sizeof host, c->stream), "clearing memory"))
+        return 0;
+    for (unsigned i = 0; i < SUM_BLOCKS; i++)
+        total += host[i];
+    return total;
 }
 
 #else
@@ -213,14 +384,23 @@ void dlm_collective_close(struct dlm_device *)
 {
 }
 
-void dlm_cuda_group_reduce_scatter(struct dlm_device *dev, dlm_ptr, enum dlm_dtype, const size_t *)
+void dlm_cuda_group_reduce_scatter(struct dlm_device *dev, dlm_ptr, enum dlm_dtype, size_t, size_t, struct dlm_stripes)
 {
     without(dev);
 }
 
-void dlm_cuda_group_all_gather(struct dlm_device *dev, dlm_ptr, enum dlm_dtype, const size_t *)
+void dlm_cuda_group_all_gather(struct dlm_device *dev, dlm_ptr, enum dlm_dtype, size_t, size_t, struct dlm_stripes)
 {
     without(dev);
+}
+
+void dlm_cuda_group_wait(struct dlm_device *)
+{
+}
+
+double dlm_cuda_group_squares(struct dlm_device *)
+{
+    return 0;
 }
 
 #endif

@@ -296,6 +296,8 @@ static struct dlm_kernels table()
     k.group_bytes = dlm_cuda_group_bytes;
     k.group_reduce_scatter = dlm_cuda_group_reduce_scatter;
     k.group_all_gather = dlm_cuda_group_all_gather;
+    k.group_wait = dlm_cuda_group_wait;
+    k.group_squares = dlm_cuda_group_squares;
     k.linear_pack_size = dlm_cuda_linear_pack_size;
     k.linear_pack = dlm_cuda_linear_pack;
     k.linear = dlm_cuda_linear;

@@ -1,7 +1,7 @@
 /* The CUDA device: one stream, scratch and the sticky failure, and the launch that every kernel file goes through.
  *
  * Not for anything outside kernels/cuda. A dlm_ptr is an address of device memory. Everything is queued on one stream but the
- * corruption, which waits for itself alone; only download, sync, sum_squares, alloc and a growing scratch wait for that. Results depend on sizes alone, never on the number of multiprocessors: sums
+ * corruption, which waits for itself alone, and what is sent between GPUs; only download, sync, sum_squares, alloc and a growing scratch wait for that. Results depend on sizes alone, never on the number of multiprocessors: sums
  * over rows are cut into slices by shape, written to scratch and added in order, and no floating-point number is ever summed by atomics.
  */
 #ifndef DLM_CUDA_DEVICE_CUH
@@ -87,7 +87,7 @@ static inline void dlm_launch_on(struct dlm_device *dev, cudaStream_t stream, co
     dlm_device_good(dev, cudaGetLastError(), name);
 }
 
-/* On the device's stream, as all but the corruption is. */
+/* On the device's stream. */
 template <typename... P, typename... A>
 static inline void dlm_launch(struct dlm_device *dev, const char *name, void (*kernel)(P...), dim3 blocks, unsigned threads, size_t shared,
                               A... args)
@@ -159,8 +159,10 @@ void dlm_cuda_forget(struct dlm_device *, struct dlm_recording *);
 bool dlm_cuda_group_id(struct dlm_device *, unsigned char *id);
 bool dlm_cuda_group_join(struct dlm_device *, const unsigned char *id, int rank, int size);
 size_t dlm_cuda_group_bytes(struct dlm_device *, int size);
-void dlm_cuda_group_reduce_scatter(struct dlm_device *, dlm_ptr x, enum dlm_dtype type, const size_t *bound);
-void dlm_cuda_group_all_gather(struct dlm_device *, dlm_ptr x, enum dlm_dtype type, const size_t *bound);
+void dlm_cuda_group_reduce_scatter(struct dlm_device *, dlm_ptr x, enum dlm_dtype type, size_t first, size_t n, struct dlm_stripes stripes);
+void dlm_cuda_group_all_gather(struct dlm_device *, dlm_ptr x, enum dlm_dtype type, size_t first, size_t n, struct dlm_stripes stripes);
+void dlm_cuda_group_wait(struct dlm_device *);
+double dlm_cuda_group_squares(struct dlm_device *);
 void dlm_collective_close(struct dlm_device *);
 void dlm_aside_close(struct dlm_device *);
 /* Pinned memory of the host that it takes at its first call. */

@@ -3,6 +3,7 @@
 
 #include "base/build.h"
 #include "base/number.h"
+#include "run/launch.h"
 #include "run/module.h"
 
 #include <dlfcn.h>
@@ -38,23 +39,13 @@ static bool driver_there(void)
     return driver != NULL; /* kept: the module uses it, too */
 }
 
-/* Which of this machine's processes this is, as launchers tell. */
-static int local_rank(void)
-{
-    static const char *const names[] = {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (getenv(names[i]))
-            return atoi(getenv(names[i]));
-    return 0;
-}
-
 /* GPU `index`, or where that is below 0 the one of this process. */
 static bool open_cuda(struct dlm_backend *out, long index, bool *absent, char *why, size_t why_size)
 {
     const struct dlm_kernels *k = cuda_kernels(absent, why, why_size);
     if (!k)
         return false;
-    int count = k->count(), rank = local_rank();
+    int count = k->count(), rank = dlm_launch_local();
     out->k = k;
     out->dev = k->open(index >= 0 ? (int)index : count > 0 && rank > 0 ? rank % count : 0, 0, why, why_size);
     return out->dev != NULL;

@@ -3,25 +3,16 @@
 
 #include "model/split.h"
 #include "run/exchange.h"
+#include "run/launch.h"
 #include "run/module.h"
 
+#include <assert.h>
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { STAGE = DLM_GROUP_STAGE, UNIT = 64 /* elements */ };
-
-/* The first of these variables that says more than one; launchers set them. */
-static int launched(const char *const *names)
-{
-    for (; *names; names++) {
-        const char *v = getenv(*names);
-        if (v && atoi(v) > 1)
-            return atoi(v);
-    }
-    return 1;
-}
+enum { STAGE = DLM_GROUP_STAGE };
 
 static int failed(const struct dlm_group *g, struct dlm_error *err)
 {
@@ -52,10 +43,8 @@ static int join_devices(struct dlm_group *g, struct dlm_error *err)
 
 int dlm_group_open(struct dlm_group *g, const struct dlm_backend *b, struct dlm_error *err)
 {
-    static const char *const sizes[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS", NULL};
-    static const char *const locals[] = {"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", NULL};
     *g = (struct dlm_group){.rank = 0, .size = 1, .local = 1, .speaks = true, .backend = *b};
-    int n = launched(sizes);
+    int n = dlm_launch_processes();
     char word[600] = "";
     if (n <= 1)
         return 0;
@@ -75,9 +64,9 @@ int dlm_group_open(struct dlm_group *g, const struct dlm_backend *b, struct dlm_
     if (!(g->stage = malloc(STAGE * sizeof *g->stage)))
         return dlm_fail(err, DLM_ENOMEM, "out of memory");
     g->exchange = e;
-    g->local = launched(locals);
-    const char *own = getenv("OMPI_COMM_WORLD_LOCAL_RANK");
-    g->speaks = (own ? atoi(own) : g->rank) == 0;
+    g->local = dlm_launch_neighbours();
+    const int own = dlm_launch_local();
+    g->speaks = (own < 0 ? g->rank : own) == 0;
     return join_devices(g, err);
 }
 
@@ -96,36 +85,20 @@ uint64_t dlm_group_share(const struct dlm_group *g, uint64_t n, uint64_t *first)
     return each + (rank < more);
 }
 
-void dlm_group_range(const struct dlm_group *g, size_t n, int rank, size_t *from, size_t *to)
+/* n places of rank r's from `place` on, of x, which begins at element `first`: from the device into `host`, or back. */
+static void carry(const struct dlm_group *g, dlm_ptr x, size_t item, size_t first, const struct dlm_stripes *s, int r, size_t place, size_t n, void *host,
+                  bool back)
 {
-    const size_t blocks = n / UNIT + (n % UNIT != 0), size = (size_t)g->size, r = (size_t)rank, each = blocks / size, more = blocks % size;
-    const size_t first = r * each + (r < more ? r : more), last = first + each + (r < more);
-    *from = first * UNIT < n ? first * UNIT : n;
-    *to = last * UNIT < n ? last * UNIT : n;
-}
-
-/* Rank r's part of x, which is elements [first, first + n) of `total`. */
-static void part_of(const struct dlm_group *g, int r, size_t first, size_t n, size_t total, size_t *from, size_t *to)
-{
-    dlm_group_range(g, total, r, from, to);
-    *from = *from > first ? *from - first : 0;
-    *to = *to > first ? *to - first : 0;
-    *to = *to < n ? *to : n;
-}
-
-/* Where each rank's part begins, and the last one's end. */
-static size_t *bounds_of(const struct dlm_group *g, size_t first, size_t n, size_t total, struct dlm_error *err)
-{
-    size_t *bound = malloc(((size_t)g->size + 1) * sizeof *bound);
-    if (!bound)
-        (void)dlm_fail(err, DLM_ENOMEM, "out of memory");
-    for (int r = 0; bound && r < g->size; r++) {
-        size_t from, to;
-        part_of(g, r, first, n, total, &from, &to);
-        bound[r] = from < n ? from : n;
-        bound[r + 1] = to > bound[r] ? to : bound[r];
+    for (size_t done = 0, some; done < n; done += some) {
+        const size_t e = dlm_stripes_element(s, r, place + done, &some);
+        some = some < n - done ? some : n - done;
+        dlm_ptr p = dlm_ptr_at(x, (e - first) * item);
+        void *at = (char *)host + done * item;
+        if (back)
+            g->backend.k->upload(g->backend.dev, p, at, some * item);
+        else
+            g->backend.k->download(g->backend.dev, at, p, some * item);
     }
-    return bound;
 }
 
 /* f32 in `stage` becomes bf16 in its first half. */
@@ -140,24 +113,17 @@ static void narrow(float *stage, size_t n)
     }
 }
 
-int dlm_group_reduce_scatter(struct dlm_group *g, dlm_ptr x, enum dlm_dtype type, size_t first, size_t n, size_t total, struct dlm_error *err)
+int dlm_group_reduce_scatter(struct dlm_group *g, dlm_ptr x, enum dlm_dtype type, size_t first, size_t n, const struct dlm_stripes *s, struct dlm_error *err)
 {
-    const struct dlm_kernels *k = g->backend.k;
     const size_t item = dlm_dtype_size(type);
-    if (g->direct) {
-        size_t *bound = bounds_of(g, first, n, total, err);
-        if (bound)
-            k->group_reduce_scatter(g->backend.dev, x, type, bound);
-        free(bound);
-        return bound ? 0 : DLM_ENOMEM;
-    }
-    for (int r = 0; r < g->size && g->size > 1; r++) {
-        size_t from, to;
-        part_of(g, r, first, n, total, &from, &to);
-        for (size_t at = from; at < to; at += STAGE) {
-            const size_t some = to - at < STAGE ? to - at : STAGE;
-            dlm_ptr p = dlm_ptr_at(x, at * item);
-            k->download(g->backend.dev, type == DLM_BF16 ? dlm_split_half(g->stage, some) : g->stage, p, some * item);
+    assert(s->size == g->size && first % 16 == 0 && n % 16 == 0);
+    if (g->direct)
+        g->backend.k->group_reduce_scatter(g->backend.dev, x, type, first, n, *s);
+    for (int r = 0; r < g->size && g->size > 1 && !g->direct; r++) {
+        const size_t end = dlm_stripes_before(s, r, first + n);
+        for (size_t at = dlm_stripes_before(s, r, first), some; at < end; at += some) {
+            some = end - at < STAGE ? end - at : STAGE;
+            carry(g, x, item, first, s, r, at, some, type == DLM_BF16 ? (void *)dlm_split_half(g->stage, some) : g->stage, false);
             if (type == DLM_BF16)
                 dlm_split_widen(g->stage, some);
             if (!g->exchange->reduce_f32(g->stage, some, r))
@@ -166,38 +132,37 @@ int dlm_group_reduce_scatter(struct dlm_group *g, dlm_ptr x, enum dlm_dtype type
                 continue;
             if (type == DLM_BF16)
                 narrow(g->stage, some);
-            k->upload(g->backend.dev, p, g->stage, some * item);
+            carry(g, x, item, first, s, r, at, some, g->stage, true);
         }
     }
     return 0;
 }
 
-int dlm_group_all_gather(struct dlm_group *g, dlm_ptr x, enum dlm_dtype type, size_t first, size_t n, size_t total, struct dlm_error *err)
+int dlm_group_all_gather(struct dlm_group *g, dlm_ptr x, enum dlm_dtype type, size_t first, size_t n, const struct dlm_stripes *s, struct dlm_error *err)
 {
-    const struct dlm_kernels *k = g->backend.k;
     const size_t item = dlm_dtype_size(type), most = STAGE * sizeof(float) / item;
-    if (g->direct) {
-        size_t *bound = bounds_of(g, first, n, total, err);
-        if (bound)
-            k->group_all_gather(g->backend.dev, x, type, bound);
-        free(bound);
-        return bound ? 0 : DLM_ENOMEM;
-    }
-    for (int r = 0; r < g->size && g->size > 1; r++) {
-        size_t from, to;
-        part_of(g, r, first, n, total, &from, &to);
-        for (size_t at = from; at < to; at += most) {
-            const size_t bytes = (to - at < most ? to - at : most) * item;
-            dlm_ptr p = dlm_ptr_at(x, at * item);
+    assert(s->size == g->size && first % 16 == 0 && n % 16 == 0);
+    if (g->direct)
+        g->backend.k->group_all_gather(g->backend.dev, x, type, first, n, *s);
+    for (int r = 0; r < g->size && g->size > 1 && !g->direct; r++) {
+        const size_t end = dlm_stripes_before(s, r, first + n);
+        for (size_t at = dlm_stripes_before(s, r, first), some; at < end; at += some) {
+            some = end - at < most ? end - at : most;
             if (g->rank == r)
-                k->download(g->backend.dev, g->stage, p, bytes);
-            if (!g->exchange->broadcast(g->stage, bytes, r))
+                carry(g, x, item, first, s, r, at, some, g->stage, false);
+            if (!g->exchange->broadcast(g->stage, some * item, r))
                 return failed(g, err);
             if (g->rank != r)
-                k->upload(g->backend.dev, p, g->stage, bytes);
+                carry(g, x, item, first, s, r, at, some, g->stage, true);
         }
     }
     return 0;
+}
+
+void dlm_group_wait(struct dlm_group *g)
+{
+    if (g->direct)
+        g->backend.k->group_wait(g->backend.dev);
 }
 
 int dlm_group_tell(struct dlm_group *g, void *x, size_t bytes, int root, struct dlm_error *err)

@@ -34,16 +34,16 @@ void dlm_group_close(struct dlm_group *g, bool well);
 /* Rank r's share of n things: the first, and how many. */
 uint64_t dlm_group_share(const struct dlm_group *g, uint64_t n, uint64_t *first);
 
-/* Rank r's range [*from, *to) of n elements of an array that the ranks own together, each a part of the layout. Its ends are multiples of 64 elements, or
- * n: they have nothing to do with tensors. */
-void dlm_group_range(const struct dlm_group *g, size_t n, int rank, size_t *from, size_t *to);
-
-/* x (n) on the device, f32 or bf16, is elements [first, first + n) of such an array of `total`: every rank's own range of it becomes the sum over ranks, the
- * rest is spoilt. The sum is in f32, in order of rank, and rounded to the nearest even where x is bf16: the same bits by any transport. */
-int dlm_group_reduce_scatter(struct dlm_group *g, dlm_ptr x, enum dlm_dtype type, size_t first, size_t n, size_t total, struct dlm_error *err);
-/* Likewise: every rank gets the ranges of the others. */
-int dlm_group_all_gather(struct dlm_group *g, dlm_ptr x, enum dlm_dtype type, size_t first, size_t n, size_t total, struct dlm_error *err);
-/* x (n) on the host, likewise. */
+/* x on the device, f32 or bf16, is elements [first, first + n) of an array that the ranks own in stripes (kernels/stripes.h), first and n multiples of 16: every
+ * rank's own become the sum over ranks, the rest is spoilt. The sum is in f32, in order of rank, and rounded to the nearest even where x is bf16: the same bits
+ * by any transport. Where devices speak with each other this begins when what is queued has ended, and goes on beside what is queued later, which does not
+ * touch x before dlm_group_wait; errors are then the device's. */
+int dlm_group_reduce_scatter(struct dlm_group *g, dlm_ptr x, enum dlm_dtype type, size_t first, size_t n, const struct dlm_stripes *s, struct dlm_error *err);
+/* Likewise: every rank gets what the others own. */
+int dlm_group_all_gather(struct dlm_group *g, dlm_ptr x, enum dlm_dtype type, size_t first, size_t n, const struct dlm_stripes *s, struct dlm_error *err);
+/* What is queued from here on finds them done. */
+void dlm_group_wait(struct dlm_group *g);
+/* x (n) on the host becomes the sum over ranks on every one. */
 int dlm_group_sum(struct dlm_group *g, double *x, size_t n, struct dlm_error *err);
 /* Every rank gets root's bytes, on the host. */
 int dlm_group_tell(struct dlm_group *g, void *x, size_t bytes, int root, struct dlm_error *err);

@@ -27,15 +27,13 @@ struct dlm_memory dlm_memory_of(const struct dlm_backend *b, const struct dlm_co
     if (n.weights == SIZE_MAX || dlm_layout_init(&l, c, &ignored))
         return m;
     const size_t n_short = dlm_network_short_of(&l, plan);
-    const struct dlm_group group = {.size = ask->processes, .rank = ask->rank};
-    size_t from, to;
-    dlm_group_range(&group, l.total, ask->rank, &from, &to);
-    const size_t own_short = from < n_short ? (to < n_short ? to : n_short) - from : 0;
+    const struct dlm_stripes stripes = dlm_stripes_of(l.total, ask->processes);
+    const size_t own = dlm_stripes_own(&stripes, ask->rank), own_short = dlm_stripes_before(&stripes, ask->rank, n_short);
     dlm_layout_release(&l);
     m = (struct dlm_memory){.weights = part(n.weights),
                             .gradients = part(n.gradients),
-                            .optimizer = part(dlm_optimizer_bytes(to - from, own_short)),
-                            .average = ask->average ? part((to - from) * sizeof(float)) : 0,
+                            .optimizer = part(dlm_optimizer_bytes(own, own_short)),
+                            .average = ask->average ? part(own * sizeof(float)) : 0,
                             .packed = part(n.packs),
                             .activations = part(n.activations),
                             .head = part(n.head),

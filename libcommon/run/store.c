@@ -2,6 +2,7 @@
 #include "run/store.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum op { END, GIVE, TAKE };
 
@@ -33,7 +34,7 @@ static bool everywhere(const struct dlm_store *s, enum place p)
     return s->group->size == 1 || (p == THETA && !dlm_network_short(s->network));
 }
 
-/* Elements [at, at + n) of what this rank owns. */
+/* Elements [at, at + n) of a stripe of this rank's, or of any others that it has. */
 static void read_own(const struct dlm_store *s, enum place p, size_t at, size_t n, float *to)
 {
     if (p == THETA)
@@ -52,30 +53,31 @@ static void write_own(struct dlm_store *s, enum place p, size_t at, size_t n, co
         dlm_optimizer_write_weights(s->optimizer, s->network, at, n, from);
         return;
     }
-    const size_t first = at > o->from ? at : o->from, end = at + n < o->to ? at + n : o->to;
-    if (first >= end)
-        return;
-    if (p == MEAN)
-        dlm_average_write(s->average, first, end - first, from + (first - at));
-    else
-        dlm_optimizer_write(s->optimizer, p == NU, first, end - first, from + (first - at));
+    for (struct dlm_stretch own = {.to = at}; dlm_stripes_next(&o->stripes, o->rank, at + n, &own);)
+        if (p == MEAN)
+            dlm_average_write(s->average, own.from, own.to - own.from, from + (own.from - at));
+        else
+            dlm_optimizer_write(s->optimizer, p == NU, own.from, own.to - own.from, from + (own.from - at));
 }
 
-/* Every rank calls it; rank 0 has the piece in the end, and so have the others. */
+/* Every rank calls it; rank 0 has the piece in the end, and so have the others. What a rank owns of it goes at once, in the group's stage. */
 static int gather(struct dlm_store *s, enum place p, size_t at, size_t n, float *to, struct dlm_error *err)
 {
+    const struct dlm_stripes *stripes = &s->optimizer->stripes;
+    float *stage = s->group->stage;
+    _Static_assert((int)DLM_ST_PIECE <= (int)DLM_GROUP_STAGE, "a piece fits the stage");
     for (int r = 0; r < s->group->size; r++) {
-        size_t from, end;
-        dlm_group_range(s->group, s->optimizer->total, r, &from, &end);
-        from = from > at ? from : at;
-        end = end < at + n ? end : at + n;
-        if (from >= end)
+        const size_t first = dlm_stripes_before(stripes, r, at), count = dlm_stripes_before(stripes, r, at + n) - first;
+        if (!count)
             continue;
         if (s->group->rank == r)
-            read_own(s, p, from, end - from, to + (from - at));
-        int rc = dlm_group_tell(s->group, to + (from - at), (end - from) * sizeof *to, r, err);
+            for (struct dlm_stretch own = {.to = at}; dlm_stripes_next(stripes, r, at + n, &own);)
+                read_own(s, p, own.from, own.to - own.from, stage + (dlm_stripes_before(stripes, r, own.from) - first));
+        int rc = dlm_group_tell(s->group, stage, count * sizeof *stage, r, err);
         if (rc)
             return rc;
+        for (struct dlm_stretch own = {.to = at}; dlm_stripes_next(stripes, r, at + n, &own);)
+            memcpy(to + (own.from - at), stage + (dlm_stripes_before(stripes, r, own.from) - first), (own.to - own.from) * sizeof *to);
     }
     return 0;
 }

@@ -48,6 +48,7 @@ struct trainer {
     struct dlm_config config;
     struct dlm_count count;
     struct dlm_network *network;
+    struct dlm_stripes stripes; /* of the layout, dealt out to the ranks */
     struct dlm_optimizer optimizer;
     struct dlm_average average; /* --ema */
     bool told;                  /* some rank has been told to stop */
@@ -271,14 +272,15 @@ static int write_train_row(struct trainer *t, struct dlm_error *err)
     return rc;
 }
 
-/* Every rank's range of the weights becomes everyone's, and the matrices are packed. */
+/* Every rank's stripes of the weights become everyone's, and the matrices are packed. */
 static int spread_weights(struct trainer *t, struct dlm_error *err)
 {
-    const size_t total = dlm_network_layout(t->network)->total;
     struct dlm_run run[2];
     int rc = 0;
-    for (int i = 0, n = dlm_network_runs(t->network, 0, total, run); i < n && !rc; i++)
-        rc = dlm_group_all_gather(&t->group, dlm_network_weight_at(t->network, run[i].from), run[i].type, run[i].from, run[i].to - run[i].from, total, err);
+    for (int i = 0, n = dlm_network_runs(t->network, 0, t->stripes.total, run); i < n && !rc; i++)
+        rc = dlm_group_all_gather(&t->group, dlm_network_weight_at(t->network, run[i].from), run[i].type, run[i].from, run[i].to - run[i].from, &t->stripes,
+                                  err);
+    dlm_group_wait(&t->group);
     dlm_network_refresh(t->network);
     return rc;
 }
@@ -494,20 +496,25 @@ static int share_window(struct trainer *t, const struct dlm_window *before, doub
     return rc;
 }
 
-/* This rank's range of the gradients becomes the sum over ranks; *squares: of its elements. */
+/* This rank's stripes of the gradients become the sum over ranks; *squares: of their elements. */
 static int sum_gradients(struct trainer *t, double *squares, struct dlm_error *err)
 {
     const struct dlm_kernels *k = t->backend.k;
-    const struct dlm_optimizer *o = &t->optimizer;
     struct dlm_run run[2];
     int rc = 0;
-    for (int i = 0, n = dlm_network_runs(t->network, 0, o->total, run); i < n && !rc; i++)
+    for (int i = 0, n = dlm_network_runs(t->network, 0, t->stripes.total, run); i < n && !rc; i++)
         rc = dlm_group_reduce_scatter(&t->group, dlm_network_gradient_at(t->network, run[i].from), run[i].type, run[i].from, run[i].to - run[i].from,
-                                      o->total, err);
+                                      &t->stripes, err);
+    dlm_group_wait(&t->group);
+    if (t->group.direct) {
+        *squares = k->group_squares(t->backend.dev);
+        return rc;
+    }
     *squares = 0;
-    for (int i = 0, n = dlm_network_runs(t->network, o->from, o->to, run); i < n && !rc; i++)
-        *squares += (run[i].type == DLM_BF16 ? k->sum_squares_bf16 : k->sum_squares)(t->backend.dev, dlm_network_gradient_at(t->network, run[i].from),
-                                                                                      run[i].to - run[i].from);
+    for (struct dlm_stretch own = {0}; dlm_stripes_next(&t->stripes, t->group.rank, t->stripes.total, &own);)
+        for (int i = 0, n = dlm_network_runs(t->network, own.from, own.to, run); i < n; i++)
+            *squares += (run[i].type == DLM_BF16 ? k->sum_squares_bf16 : k->sum_squares)(t->backend.dev, dlm_network_gradient_at(t->network, run[i].from),
+                                                                                          run[i].to - run[i].from);
     return rc;
 }
 
@@ -825,12 +832,11 @@ static int allocate(struct trainer *t, struct dlm_error *err)
     if (!t->arena.at.at)
         return dlm_fail(err, DLM_ENOMEM, "no memory for this model: %.2f GB in one piece were refused", m.arena * 1e-9);
     t->backend.arena = &t->arena;
-    size_t from, to;
     rc = dlm_network_new(&t->network, &t->backend, &t->config, &plan, err);
     if (!rc)
-        dlm_group_range(&t->group, dlm_network_layout(t->network)->total, t->group.rank, &from, &to);
-    rc = rc ? rc : dlm_optimizer_new_part(&t->optimizer, &t->backend, t->network, from, to, err);
-    rc = rc ? rc : dlm_average_new_part(&t->average, &t->backend, t->network, s->ema, from, to, err);
+        t->stripes = dlm_stripes_of(dlm_network_layout(t->network)->total, t->group.size);
+    rc = rc ? rc : dlm_optimizer_new_part(&t->optimizer, &t->backend, t->network, &t->stripes, t->group.rank, err);
+    rc = rc ? rc : dlm_average_new_part(&t->average, &t->backend, t->network, s->ema, &t->stripes, t->group.rank, err);
     rc = rc ? rc : dlm_pass_new(&t->pass, &t->backend, &t->config, most, t->N, err);
     rc = rc ? rc : dlm_store_new(&t->store, &t->group, t->network, &t->optimizer, &t->average, err);
     assert(rc || t->arena.used == t->arena.size);

@@ -139,12 +139,17 @@ ncclResult_t ncclGroupEnd(void)
     return ncclSuccess;
 }
 
+static size_t size_of(ncclDataType_t type)
+{
+    return type == ncclFloat32 ? 4 : type == ncclBfloat16 ? 2 : 1;
+}
+
 static ncclResult_t queue(const void *at, size_t count, ncclDataType_t type, int peer, bool send, ncclComm_t comm, cudaStream_t stream)
 {
     if (peer < 0 || peer >= comm->size || peer == comm->rank || (!jobs.empty() && stream != jobs_stream))
         return ncclInvalidUsage;
     jobs_stream = stream;
-    jobs.push_back(job{static_cast<char *>(const_cast<void *>(at)), count * (type == ncclFloat32 ? 4 : type == ncclBfloat16 ? 2 : 1), peer, send, comm});
+    jobs.push_back(job{static_cast<char *>(const_cast<void *>(at)), count * size_of(type), peer, send, comm});
     if (!groups)
         queue_jobs();
     return ncclSuccess;
@@ -160,13 +165,17 @@ ncclResult_t ncclRecv(void *to, size_t count, ncclDataType_t type, int peer, ncc
     return queue(to, count, type, peer, false, comm, stream);
 }
 
-ncclResult_t ncclBroadcast(const void *from, void *to, size_t count, ncclDataType_t type, int root, ncclComm_t comm, cudaStream_t stream)
+ncclResult_t ncclAllGather(const void *from, void *to, size_t count, ncclDataType_t type, ncclComm_t comm, cudaStream_t stream)
 {
-    if (from != to)
-        return ncclInvalidUsage;
+    const size_t bytes = count * size_of(type);
+    char *all = static_cast<char *>(to);
+    if (from != all + (size_t)comm->rank * bytes)
+        return ncclInvalidUsage; /* only in place */
     ncclGroupStart();
     for (int r = 0; r < comm->size; r++)
-        if (r != root && (comm->rank == root || comm->rank == r))
-            comm->rank == root ? ncclSend(from, count, type, r, comm, stream) : ncclRecv(to, count, type, root, comm, stream);
+        if (r != comm->rank) {
+            ncclSend(from, count, type, r, comm, stream);
+            ncclRecv(all + (size_t)r * bytes, count, type, r, comm, stream);
+        }
     return ncclGroupEnd();
 }

@@ -1,4 +1,4 @@
-/* NCCL's calls that kernels/cuda/collective.cu makes, over memory that the emulated GPUs of one machine share. Blocking, where NCCL would queue. */
+/* NCCL's calls that kernels/cuda/collective.cu makes, over memory that the emulated GPUs of one machine share. Queued on streams, as NCCL's are. */
 #ifndef DLM_TESTS_EMULATE_NCCL_H
 #define DLM_TESTS_EMULATE_NCCL_H
 
@@ -18,7 +18,7 @@ ncclResult_t ncclGroupStart(void);
 ncclResult_t ncclGroupEnd(void);
 ncclResult_t ncclSend(const void *, size_t count, ncclDataType_t, int peer, ncclComm_t, cudaStream_t);
 ncclResult_t ncclRecv(void *, size_t count, ncclDataType_t, int peer, ncclComm_t, cudaStream_t);
-ncclResult_t ncclBroadcast(const void *from, void *to, size_t count, ncclDataType_t, int root, ncclComm_t, cudaStream_t);
+ncclResult_t ncclAllGather(const void *from, void *to, size_t count, ncclDataType_t, ncclComm_t, cudaStream_t);
 const char *ncclGetErrorString(ncclResult_t);
 
 #endif

@@ -1,4 +1,4 @@
-/* The running average of the weights: its formula, its exchange with the network's weights, and its absence. */
+/* The running average of the weights: its formula, its exchange with the network's weights, its parts, and its absence. */
 #include "run/average.h"
 #include "run/device.h"
 #include "tap.h"
@@ -72,6 +72,31 @@ int main(void)
         tap_ok(swapped && !memcmp(x, w, bytes) && !memcmp(y, a, bytes), "exchanged with the weights to the bit, and back");
         dlm_average_release(&avg);
     }
+    const struct dlm_stripes stripes = {total, 64, 3};
+    struct dlm_average whole, part[3];
+    bool same = !dlm_average_new(&whole, &b, m, 0.9, &err);
+    for (int r = 0; r < 3; r++)
+        same = !dlm_average_new_part(&part[r], &b, m, 0.9, &stripes, r, &err) && same;
+    for (int k = 0; k <= 3; k++) {
+        weights_at(w, total, k);
+        b.k->upload(b.dev, dlm_network_weights(m), w, bytes);
+        k ? dlm_average_step(&whole, m, (uint64_t)k) : dlm_average_begin(&whole, m);
+        for (int r = 0; r < 3; r++)
+            k ? dlm_average_step(&part[r], m, (uint64_t)k) : dlm_average_begin(&part[r], m);
+    }
+    dlm_average_read(&whole, 0, total, a);
+    for (int r = 0; r < 3; r++) {
+        for (struct dlm_stretch own = {0}; dlm_stripes_next(&stripes, r, total, &own);) {
+            dlm_average_read(&part[r], own.from, own.to - own.from, y + own.from);
+            dlm_average_write(&part[r], own.from, own.to - own.from, y + own.from);
+        }
+        dlm_average_exchange(&part[r], m, x, x + total / 2);
+        dlm_average_release(&part[r]);
+    }
+    dlm_average_release(&whole);
+    b.k->download(b.dev, x, dlm_network_weights(m), bytes);
+    tap_ok(same && !memcmp(a, y, bytes) && !memcmp(a, x, bytes), "three ranks' stripes of it are the whole, to the bit");
+    b.k->upload(b.dev, dlm_network_weights(m), w, bytes);
     struct dlm_average none;
     tap_ok(!dlm_average_new(&none, &b, m, 0, &err) && !none.at.at, "a decay of 0 is no average");
     dlm_average_step(&none, m, 1);

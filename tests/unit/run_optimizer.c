@@ -1,7 +1,6 @@
-/* The optimizer on parts: a state cut into ranges, wherever they end, does what one does, to the bit; in both states of memory. */
+/* The optimizer on parts: a state dealt out in stripes, wherever they end, does what one does, to the bit; in both states of memory. */
 #include "base/rng.h"
 #include "run/device.h"
-#include "run/group.h"
 #include "run/optimizer.h"
 #include "tap.h"
 
@@ -25,27 +24,6 @@ static void *room(size_t n)
     return p;
 }
 
-static void test_ranges(void)
-{
-    bool good = true;
-    static const size_t totals[] = {1, 63, 64, 65, 1000, 6512, 100003};
-    for (size_t i = 0; i < sizeof totals / sizeof *totals; i++)
-        for (int size = 1; size <= 40; size++) {
-            const struct dlm_group g = {.size = size};
-            size_t end = 0, least = SIZE_MAX, most = 0;
-            for (int r = 0; r < size; r++) {
-                size_t from, to;
-                dlm_group_range(&g, totals[i], r, &from, &to);
-                good = good && from == end && to >= from && (from % 64 == 0 || from == totals[i]);
-                least = to - from < least ? to - from : least;
-                most = to - from > most ? to - from : most;
-                end = to;
-            }
-            good = good && end == totals[i] && most - least <= 128;
-        }
-    tap_ok(good, "ranges follow each other from the first element to the last, begin at multiples of 64, and are alike");
-}
-
 /* Weights after some steps, as float32, and the moments. */
 struct result {
     float *w, *mu, *nu;
@@ -59,7 +37,7 @@ static struct result run(bool compact, int kind, int parts)
     if (dlm_network_new(&m, &b, &c, &plan, &err))
         bail(err.msg);
     const size_t total = dlm_network_layout(m)->total;
-    const struct dlm_group g = {.size = parts};
+    const struct dlm_stripes stripes = {total, parts > 1 ? 64 : total, parts};
     struct dlm_optimizer *o = room((size_t)parts * sizeof *o);
     struct result r = {room(total * 4), room(total * 4), room(total * 4)};
     struct dlm_settings s = {.optimizer = kind, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-6, .weight_decay = 0.1, .aux_lr = 0.02, .seed = 5};
@@ -68,9 +46,7 @@ static struct result run(bool compact, int kind, int parts)
     for (size_t i = 0; i < total; i++)
         r.w[i] = (float)dlm_rng_normal(&rng);
     for (int p = 0; p < parts; p++) {
-        size_t from, to;
-        dlm_group_range(&g, total, p, &from, &to);
-        if (dlm_optimizer_new_part(&o[p], &b, m, from, to, &err))
+        if (dlm_optimizer_new_part(&o[p], &b, m, &stripes, p, &err))
             bail(err.msg);
         dlm_optimizer_write_weights(&o[p], m, 0, total, r.w); /* every one keeps what is its own */
     }
@@ -87,8 +63,8 @@ static struct result run(bool compact, int kind, int parts)
             dlm_optimizer_update(&o[p], m, &s, k, 0.3, 0.5);
     }
     for (int p = 0; p < parts; p++) {
-        const size_t from = o[p].from, n = o[p].to - from;
-        if (n) {
+        for (struct dlm_stretch own = {0}; dlm_stripes_next(&stripes, p, total, &own);) {
+            const size_t from = own.from, n = own.to - from;
             dlm_optimizer_read_weights(&o[p], m, from, n, r.w + from);
             dlm_optimizer_read(&o[p], 0, from, n, r.mu + from);
             dlm_optimizer_read(&o[p], 1, from, n, r.nu + from);
@@ -108,7 +84,7 @@ static void release(struct result *r)
 static void test_parts(bool compact, int kind, const char *name, size_t total)
 {
     struct result one = run(compact, kind, 1);
-    static const int parts[] = {2, 3, 7, 64, 300}; /* the last are more than there are ranges */
+    static const int parts[] = {2, 3, 7, 64, 300}; /* the last are more than there are stripes */
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         struct result r = run(compact, kind, parts[i]);
         tap_ok(!memcmp(one.w, r.w, total * 4) && !memcmp(one.mu, r.mu, total * 4) && !memcmp(one.nu, r.nu, total * 4),
@@ -172,7 +148,6 @@ int main(void)
     struct dlm_layout l;
     if (dlm_layout_init(&l, &c, &err))
         bail(err.msg);
-    test_ranges();
     for (int compact = 0; compact < 2; compact++) {
         test_parts(compact, DLM_OPTIMIZER_LAPROP, "LaProp", l.total);
         test_parts(compact, DLM_OPTIMIZER_ADAMW, "AdamW", l.total);
