@@ -2,8 +2,8 @@
  *
  * A back end (kernels/cpu, later kernels/cuda) fills one `struct dlm_kernels`; the model's forward and backward are written once
  * over it. Device memory is opaque: a `dlm_ptr` is an address on the device that host code may offset but never follow; bytes
- * cross only through upload and download. Operations are queued in order on the device and need not have finished when they return;
- * a failure (out of memory inside a library, a device fault) is sticky, makes later calls do nothing, and is told by `sync`.
+ * cross only through upload and download (corrupt is of the host's arrays). Operations are queued in order on the device and need not
+ * have finished when they return; a failure (out of memory inside a library, a device fault) is sticky, makes later calls do nothing, and is told by `sync`.
  *
  * Types: u8, u32, f32, and the activation type `act`, which is DLM_F32 or DLM_BF16 as each call says. Shapes stand in the
  * comments, row-major; B sequences, N positions, T = B·N rows, d width, H heads, h = d/H (even), V vocabulary, I inputs and O

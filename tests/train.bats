@@ -124,6 +124,19 @@ near() { awk -v a="$1" -v b="$2" -v t="$3" 'BEGIN { d = a - b; if (d < 0) d = -d
     diff <(rows whole/metrics.tsv) <(rows cut/metrics.tsv)
 }
 
+@test "a corrupt frame ends the run at the step that reads it, and not one before" {
+    corpus 400000 | dlm-tokenize -t "$BATS_FILE_TMPDIR/vocab.json" --split blank -q | dlm-shard -q -n 32 --val 0.02 -o bad
+    printf 'xxxxxxxx' | dd of=bad/train-00000.tok.zst bs=1 seek=$(($(stat -c %s bad/train-00000.tok.zst) * 6 / 10)) conv=notrunc status=none
+    for micro in 600 256; do # frames are of 2048 sequences: the third begins within step 7
+        rm -rf run
+        run --separate-stderr dlm-train -d bad -o run --width 8 --layers 1 --heads 1 --batch 600 --micro-batch $micro --noise masked --steps 11 --warmup 2 \
+            --save-every 1 --log-every 1 --eval-tokens 64 -q --metrics run.tsv
+        fails_with 1 "^dlm-train: 'bad/train-00000.tok.zst' is corrupt at offset .*: a data frame fails its hash"
+        [ "$(column_of step run.tsv | tr '\n' ' ')" = "0 1 2 3 4 5 6 " ]
+        diff run.tsv run/metrics.tsv
+    done
+}
+
 @test "SIGUSR1 asks for one line of progress" {
     dlm-train -d "$data" -o run $shape --noise masked --steps 30000 >run.tsv 2>err &
     pid=$!

@@ -290,7 +290,7 @@ static struct dlm_kernels table()
     k.forget = dlm_cuda_forget;
     k.scratch_of = scratch_of;
     k.scratch_reserve = scratch_reserve;
-    k.stage_bytes = STAGE;
+    k.stage_bytes = STAGE + dlm_aside_bytes();
     k.group_id = dlm_cuda_group_id;
     k.group_join = dlm_cuda_group_join;
     k.group_bytes = dlm_cuda_group_bytes;
