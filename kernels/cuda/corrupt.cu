@@ -34,6 +34,7 @@ static __global__ void corrupt(uint32_t *z, const uint32_t *x, const uint64_t *k
 
 static bool aside_open(struct dlm_device *dev)
 {
+    int least, most;
     if (dlm_device_failed(dev))
         return false;
     if (dev->aside)
@@ -41,7 +42,9 @@ static bool aside_open(struct dlm_device *dev)
     dev->aside = static_cast<struct dlm_aside *>(calloc(1, sizeof *dev->aside));
     if (!dev->aside)
         dlm_device_fail(dev, "out of memory");
-    return dev->aside && dlm_device_good(dev, cudaStreamCreateWithFlags(&dev->aside->stream, cudaStreamNonBlocking), "making a stream") &&
+    /* Before the rest of what is queued: the host waits. */
+    return dev->aside && dlm_device_good(dev, cudaDeviceGetStreamPriorityRange(&least, &most), "asking for priorities") &&
+           dlm_device_good(dev, cudaStreamCreateWithPriority(&dev->aside->stream, cudaStreamNonBlocking, most), "making a stream") &&
            dlm_device_good(dev, cudaMallocHost(reinterpret_cast<void **>(&dev->aside->pinned), PINNED), "getting pinned memory");
 }
 
