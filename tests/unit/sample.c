@@ -238,45 +238,48 @@ static void enumerate_blocks(struct dlm_network *m, const struct dlm_sample_plan
         now[s] += shut[s];
 }
 
-/* Greedy adaptive sampling is a map of states. */
-static void enumerate_adaptive(const struct dlm_sample_plan *p, double *out)
+static double confidence(const struct dlm_noise *n, uint32_t z, const double *shares, uint32_t *best)
 {
-    double start[STATES], s[V];
-    prior(&p->noise, start);
-    memset(out, 0, STATES * sizeof *out);
-    for (int from = 0; from < STATES; from++) {
-        uint32_t z[N], best[N];
-        ids_of(from, z);
-        for (uint32_t j = 1; j <= p->steps; j++) {
-            double score[N];
-            int state = state_of(z);
-            for (int i = 0; i < N; i++) {
-                softmax_of(s, table[state][i], 1, V, MASK);
-                best[i] = 0;
-                for (uint32_t v = 0; v < V; v++)
-                    if (s[v] > s[best[i]])
-                        best[i] = v;
-                score[i] = dlm_noise_pi(&p->noise, -9, z[i] == MASK, V) * (s[best[i]] - s[z[i]]);
-            }
-            for (size_t k = (N + p->steps - 1) / p->steps; k > 0; k--) {
-                int top = 0;
-                for (int i = 1; i < N; i++)
-                    top = score[i] > score[top] ? i : top;
-                if (score[top] > 0)
-                    z[top] = best[top];
-                score[top] = 0;
-            }
+    *best = likeliest(shares, V, MASK);
+    return dlm_reverse_prior(n, z == MASK, V) * (shares[*best] - shares[z]);
+}
+
+/* One step of adaptive sampling on all positions: the surest ones change to what is drawn, or in the closing step what is still masked. */
+static void surest(const struct dlm_sample_plan *p, bool closing, double *now)
+{
+    static double next[STATES];
+    memset(next, 0, sizeof next);
+    for (int s = 0; s < STATES; s++) {
+        double score[N], step[N][V] = {{0}};
+        uint32_t z[N], to[N], best;
+        ids_of(s, z);
+        for (int i = 0; i < N; i++) {
+            softmax_of(step[i], table[s][i], 1, V, MASK);
+            score[i] = closing ? z[i] == MASK : confidence(&p->noise, z[i], step[i], &best);
+            memset(step[i], 0, sizeof step[i]);
+            step[i][z[i]] = 1;
         }
-        int state = state_of(z);
-        for (int i = 0; i < N; i++)
-            if (z[i] == MASK) {
-                softmax_of(s, table[state][i], 1, V, MASK);
-                for (uint32_t v = 0; v < V; v++)
-                    if (z[i] == MASK || s[v] > s[z[i]])
-                        z[i] = v == MASK ? z[i] : v;
-            }
-        out[state_of(z)] += start[from];
+        for (size_t k = closing ? N : (N + p->steps - 1) / p->steps; k > 0; k--) {
+            int top = 0;
+            for (int i = 1; i < N; i++)
+                top = score[i] > score[top] ? i : top;
+            if (score[top] > 0)
+                chosen(step[top], &p->choose, table[s][top]);
+            score[top] = 0;
+        }
+        for (int t = 0; t < STATES && now[s] > 0; t++) {
+            ids_of(t, to);
+            next[t] += now[s] * step[0][to[0]] * step[1][to[1]] * step[2][to[2]];
+        }
     }
+    memcpy(now, next, sizeof next);
+}
+
+static void enumerate_adaptive(const struct dlm_sample_plan *p, double *now)
+{
+    prior(&p->noise, now);
+    for (uint32_t j = 1; j <= p->steps + 1; j++)
+        surest(p, j > p->steps, now);
 }
 
 static void enumerate_autoregressive(const struct dlm_sample_plan *p, double *out)
@@ -324,12 +327,6 @@ static void compare(const uint32_t *ids, size_t count, const double *p, const ch
     tap_ok(chi <= limit && fabs(sum - 1) < 1e-9, "%s: χ² %.1f of %zu cells (limit %.1f; entropy %.2f bits)", what, chi, cells, limit, entropy);
 }
 
-static double confidence(const struct dlm_noise *n, uint32_t z, const double *shares, uint32_t *best)
-{
-    *best = likeliest(shares, V, MASK);
-    return dlm_reverse_prior(n, z == MASK, V) * (shares[*best] - shares[z]);
-}
-
 static bool any_mask(const uint32_t *ids, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -354,9 +351,13 @@ static void histograms(uint64_t seed)
         {"balanced", "ancestral, one step", DLM_SAMPLE_ANCESTRAL, 1, false, {1, 0, 1}},
         {"masked", "ancestral, masked, temperature and cuts", DLM_SAMPLE_ANCESTRAL, 4, false, {0.7, 3, 0.9}},
         {"uniform", "ancestral, uniform, top 2", DLM_SAMPLE_ANCESTRAL, 4, false, {1, 2, 1}},
+        {"balanced", "ancestral, of the likeliest ids alone", DLM_SAMPLE_ANCESTRAL, 3, false, {0, 0, 1}},
         {"uniform", "adaptive, uniform", DLM_SAMPLE_ADAPTIVE, 2, false, {0, 0, 1}},
         {"mix:0.5", "adaptive, mix, more steps than positions", DLM_SAMPLE_ADAPTIVE, 5, false, {0, 0, 1}},
         {"mix:0.5", "adaptive, mix, closing step", DLM_SAMPLE_ADAPTIVE, 3, false, {0, 0, 1}},
+        {"uniform", "adaptive, drawn", DLM_SAMPLE_ADAPTIVE, 3, false, {1, 0, 1}},
+        {"mix:0.5", "adaptive, drawn, top 2", DLM_SAMPLE_ADAPTIVE, 3, false, {1, 2, 1}},
+        {"mix:0.5", "adaptive, drawn at a temperature of its own and cut", DLM_SAMPLE_ADAPTIVE, 2, false, {1.6, 3, 0.9}},
         {"masked", "autoregressive", DLM_SAMPLE_AUTOREGRESSIVE, 1, false, {1, 0, 1}},
         {"masked", "autoregressive, temperature and cuts", DLM_SAMPLE_AUTOREGRESSIVE, 1, false, {1.3, 3, 0.95}},
     };
