@@ -206,152 +206,229 @@ template <unsigned R> DLM_DEVICE void row_store(uint32_t *row, const float (&o)[
 
 /* --- forward ------------------------------------------------------------------------------------------------------------------------ */
 
-/* A block 128 queries, over the keys that they see. Shared: the queries, two tiles of keys and two of values, and the barriers. */
+#if DLM_HOPPER
+
+/* 128 queries of a head and sequence, and the keys that they see. */
+struct task {
+    struct place at;
+    unsigned rows, end; /* queries; past the last key */
+    bool clean;         /* under PREFIX, none of them is noisy */
+    const uint8_t *noisy;
+};
+
+/* The last rows first: under CAUSAL they see most, and none of them is left to the end. All lanes of a warp call. */
+DLM_DEVICE struct task task_of(const attention_problem &p, unsigned i)
+{
+    struct task task;
+    task.at = place{(p.tiles - 1 - i % p.tiles) * ROWS, i / p.tiles % p.H, i / p.tiles / p.H};
+    task.rows = p.n - task.at.first < ROWS ? p.n - task.at.first : ROWS;
+    task.end = p.rule == DLM_ATTEND_CAUSAL ? p.at + task.at.first + task.rows : p.N;
+    task.noisy = p.noisy ? p.noisy + (size_t)task.at.b * p.N : nullptr;
+    task.clean = task.noisy && !(sight_of(task.noisy, task.at.first, p.N).noisy | sight_of(task.noisy, task.at.first + 64, p.N).noisy);
+    return task;
+}
+
+DLM_DEVICE unsigned next_keys(const struct task &task, unsigned j)
+{
+    return next_keys(task.noisy, j, task.end, task.clean);
+}
+
+#endif
+
+/* A block has every so many-th task, so that what the next one needs is brought while one ends. Shared: the queries of each warpgroup, two tiles
+ * of keys and two of values, and the barriers. */
 template <unsigned HP>
 static __global__ void __launch_bounds__(THREADS, 1)
-    wgmma_forward(const attention_problem p, const __grid_constant__ CUtensorMap q_map, const __grid_constant__ CUtensorMap k_map,
-                  const __grid_constant__ CUtensorMap v_map)
+    wgmma_forward(const attention_problem p, const unsigned tasks, const __grid_constant__ CUtensorMap q_map,
+                  const __grid_constant__ CUtensorMap k_map, const __grid_constant__ CUtensorMap v_map)
 {
 #if DLM_HOPPER
-    const unsigned ALL = panels<HP>::ALL, ONE = panels<HP>::ONE;
-    unsigned char *queries = shared_patterns(), *keys = queries + ALL, *values = keys + STAGES * ALL;
-    uint64_t *q_here = reinterpret_cast<uint64_t *>(values + STAGES * ALL);
-    uint64_t *k_here = q_here + 1, *v_here = k_here + STAGES, *k_free = v_here + STAGES, *v_free = k_free + STAGES;
-    const struct place at = place_from_end(p);
-    const unsigned rows = p.n - at.first < ROWS ? p.n - at.first : ROWS, group = threadIdx.x / 128;
-    const uint8_t *noisy = p.noisy ? p.noisy + (size_t)at.b * p.N : nullptr;
+    const unsigned ALL = panels<HP>::ALL, ONE = panels<HP>::ONE, OWN = panels<HP, 64>::ALL, OWN_ONE = panels<HP, 64>::ONE;
+    unsigned char *queries = shared_patterns(), *keys = queries + 2 * OWN, *values = keys + STAGES * ALL;
+    uint64_t *q_here = reinterpret_cast<uint64_t *>(values + STAGES * ALL), *q_free = q_here + 2;
+    uint64_t *k_here = q_free + 2, *v_here = k_here + STAGES, *k_free = v_here + STAGES, *v_free = k_free + STAGES;
+    const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
     if (threadIdx.x == 0) {
-        const unsigned warps = rows > 64 ? 8 : 4;
-        barrier_init(q_here, 1);
+        for (unsigned i = 0; i < 2; i++) {
+            barrier_init(q_here + i, 1);
+            barrier_init(q_free + i, 4);
+        }
         for (unsigned i = 0; i < STAGES; i++) {
             barrier_init(k_here + i, 1);
             barrier_init(v_here + i, 1);
-            barrier_init(k_free + i, warps);
-            barrier_init(v_free + i, warps);
+            barrier_init(k_free + i, 8);
+            barrier_init(v_free + i, 8);
         }
         barrier_made();
     }
-    const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-    const unsigned row0 = threadIdx.x / 32 * 16 + g; /* and row0 + 8 */
-    unsigned loud = 0;
-    if (noisy && threadIdx.x < MULTIPLIERS)
-        for (unsigned i = 0; i < 2; i++)
-            loud |= (row0 + 8 * i < rows && noisy[at.first + row0 + 8 * i] ? 1u : 0u) << i;
-    const bool clean = !__syncthreads_or((int)loud) && noisy;
-    const unsigned end = p.rule == DLM_ATTEND_CAUSAL ? p.at + at.first + rows : p.N;
-    unsigned j0 = next_keys(noisy, 0, end, clean);
+    __syncthreads();
+    struct turn turn = {0, 0};
 
     if (threadIdx.x >= MULTIPLIERS) {
         registers_fewer<FEWER_REGISTERS>();
         if (threadIdx.x >= MULTIPLIERS + 32)
             return;
-        if (lane == 0) {
-            barrier_expect(q_here, ALL);
-            bring<HP>(queries, ONE, &q_map, q_here, at.first, at);
-        }
-        for (struct turn turn = {0, 0}; j0 < end; turn = turn_after(turn)) {
-            barrier_wait(k_free + turn.stage, turn.parity ^ 1);
-            if (lane == 0) {
-                barrier_expect(k_here + turn.stage, ALL);
-                bring<HP>(keys + turn.stage * ALL, ONE, &k_map, k_here + turn.stage, j0, at);
+        unsigned parity[2] = {1, 1};
+        for (unsigned i = blockIdx.x; i < tasks; i += gridDim.x) {
+            const struct task task = task_of(p, i);
+            unsigned j0 = next_keys(task, 0);
+            for (bool first = true; first || j0 < task.end; first = false) {
+                if (j0 < task.end) {
+                    barrier_wait(k_free + turn.stage, turn.parity ^ 1);
+                    if (lane == 0) {
+                        barrier_expect(k_here + turn.stage, ALL);
+                        bring<HP>(keys + turn.stage * ALL, ONE, &k_map, k_here + turn.stage, j0, task.at);
+                    }
+                }
+                for (unsigned group = 0; first && group * 64 < task.rows; group++) {
+                    barrier_wait(q_free + group, parity[group]);
+                    parity[group] ^= 1;
+                    if (lane == 0) {
+                        barrier_expect(q_here + group, OWN);
+                        bring<HP>(queries + group * OWN, OWN_ONE, &q_map, q_here + group, task.at.first + group * 64, task.at);
+                    }
+                }
+                if (j0 < task.end) {
+                    barrier_wait(v_free + turn.stage, turn.parity ^ 1);
+                    if (lane == 0) {
+                        barrier_expect(v_here + turn.stage, ALL);
+                        bring<HP>(values + turn.stage * ALL, ONE, &v_map, v_here + turn.stage, j0, task.at);
+                    }
+                    turn = turn_after(turn);
+                    j0 = next_keys(task, j0 + TILE);
+                }
             }
-            barrier_wait(v_free + turn.stage, turn.parity ^ 1);
-            if (lane == 0) {
-                barrier_expect(v_here + turn.stage, ALL);
-                bring<HP>(values + turn.stage * ALL, ONE, &v_map, v_here + turn.stage, j0, at);
-            }
-            j0 = next_keys(noisy, j0 + TILE, end, clean);
         }
         return;
     }
     registers_more<MORE_REGISTERS>();
-    if (group * 64 >= rows)
-        return;
 
-    const float *sink_k = p.sink_k + at.head * p.h, *sink_v = p.sink_v + at.head * p.h;
-    const uint32_t own = shared_address(queries) + group * 64 * PANEL_ROW, k_at = shared_address(keys), v_at = shared_address(values);
-    const unsigned i0 = p.at + at.first + row0;
-    float s[64], o[HP / 2], total[2];
-    uint32_t w[8][4];
-    struct turn turn = {0, 0};
-    barrier_wait(q_here, 0);
-    float x[2] = {0, 0};
-    for (unsigned e = 2 * t; e < p.h; e += 8) {
-        const float key[2] = {sink_k[e], sink_k[e + 1]};
+    /* The warpgroups ask for products in turns: else both would wait for their products and then for the special functions together. Meeting 1
+     * is the first one's, 2 the second one's; each is passed on to when the other has asked. */
+    const unsigned group = threadIdx.x / 128, own_row = threadIdx.x / 32 % 4 * 16 + g; /* and own_row + 8 */
+    const unsigned char *mine = queries + group * OWN;
+    const uint32_t own = shared_address(mine), k_at = shared_address(keys), v_at = shared_address(values);
+    unsigned parity = 0;
+    if (group == 1)
+        meeting_arrive(1, MULTIPLIERS);
+    for (unsigned number = blockIdx.x; number < tasks; number += gridDim.x) {
+        const struct task task = task_of(p, number);
+        unsigned j0 = next_keys(task, 0);
+        if (group * 64 >= task.rows) { /* nothing to do but to let the others go on */
+            for (; j0 < task.end; j0 = next_keys(task, j0 + TILE), turn = turn_after(turn)) {
+                barrier_wait(k_here + turn.stage, turn.parity);
+                if (lane == 0)
+                    barrier_arrive(k_free + turn.stage);
+                barrier_wait(v_here + turn.stage, turn.parity);
+                if (lane == 0)
+                    barrier_arrive(v_free + turn.stage);
+            }
+            continue;
+        }
+        const bool both = task.rows > 64;
+        const float *sink_k = p.sink_k + task.at.head * p.h, *sink_v = p.sink_v + task.at.head * p.h;
+        const unsigned row0 = group * 64 + own_row, i0 = p.at + task.at.first + row0;
+        unsigned loud = 0;
+        for (unsigned i = 0; task.noisy && i < 2; i++)
+            loud |= (row0 + 8 * i < task.rows && task.noisy[task.at.first + row0 + 8 * i] ? 1u : 0u) << i;
+        float s[64], o[HP / 2], total[2];
+        uint32_t w[8][4];
+        barrier_wait(q_here + group, parity);
+        parity ^= 1;
+        float x[2] = {0, 0};
+        for (unsigned e = 2 * t; e < p.h; e += 8) {
+            const float key[2] = {sink_k[e], sink_k[e + 1]};
+#pragma unroll
+            for (unsigned half = 0; half < 2; half++) {
+                const uint32_t pair = *reinterpret_cast<const uint32_t *>(mine + e / 64 * OWN_ONE + panel_at(own_row + 8 * half, e % 64 * 2));
+                x[half] = fmaf(__uint_as_float(pair << 16), key[0], x[half]);
+                x[half] = fmaf(__uint_as_float(pair & 0xffff0000u), key[1], x[half]);
+            }
+        }
 #pragma unroll
         for (unsigned half = 0; half < 2; half++) {
-            const uint32_t pair =
-                *reinterpret_cast<const uint32_t *>(queries + e / 64 * ONE + panel_at(row0 + 8 * half, e % 64 * 2));
-            x[half] = fmaf(__uint_as_float(pair << 16), key[0], x[half]);
-            x[half] = fmaf(__uint_as_float(pair & 0xffff0000u), key[1], x[half]);
+            x[half] += __shfl_xor_sync(DLM_WARP, x[half], 1);
+            x[half] += __shfl_xor_sync(DLM_WARP, x[half], 2);
+            const float weight = power_of_two(cap_score(cap_rest(x[half], p), 0, p));
+            total[half] = t ? 0 : weight;
+#pragma unroll
+            for (unsigned c = 0; c < HP / 8; c++)
+#pragma unroll
+                for (unsigned i = 0; i < 2; i++)
+                    o[c * 4 + half * 2 + i] = c * 8 + 2 * t < p.h ? weight * sink_v[c * 8 + 2 * t + i] : 0;
         }
-    }
-#pragma unroll
-    for (unsigned half = 0; half < 2; half++) {
-        x[half] += __shfl_xor_sync(DLM_WARP, x[half], 1);
-        x[half] += __shfl_xor_sync(DLM_WARP, x[half], 2);
-        const float weight = power_of_two(cap_score(cap_rest(x[half], p), 0, p));
-        total[half] = t ? 0 : weight;
-#pragma unroll
-        for (unsigned c = 0; c < HP / 8; c++)
-#pragma unroll
-            for (unsigned i = 0; i < 2; i++)
-                o[c * 4 + half * 2 + i] = c * 8 + 2 * t < p.h ? weight * sink_v[c * 8 + 2 * t + i] : 0;
-    }
 
-    if (j0 < end) {
-        struct view<2> view = view_of<2>(sight_keys, p.rule, noisy, i0, j0, p.N, loud);
-        barrier_wait(k_here, 0);
-        wgmma_begin();
-        scores<HP>(s, own, ONE, k_at, ONE);
-        wgmma_commit();
-        wgmma_wait<0>(s);
-        if (lane == 0)
-            barrier_arrive(k_free);
-        weights_of(s, total, view, p);
-        weights_pack(w, s);
-        for (;;) {
-            j0 = next_keys(noisy, j0 + TILE, end, clean);
-            const struct turn next = turn_after(turn);
-            if (j0 >= end)
-                break;
-            barrier_wait(k_here + next.stage, next.parity);
+        const bool any = j0 < task.end;
+        if (any) {
+            struct view<2> view = view_of<2>(sight_keys, p.rule, task.noisy, i0, j0, p.N, loud);
+            barrier_wait(k_here + turn.stage, turn.parity);
+            if (both)
+                meeting_wait(1 + group, MULTIPLIERS);
             wgmma_begin();
-            scores<HP>(s, own, ONE, k_at + next.stage * ALL, ONE);
+            scores<HP>(s, own, OWN_ONE, k_at + turn.stage * ALL, ONE);
             wgmma_commit();
+            if (both)
+                meeting_arrive(2 - group, MULTIPLIERS);
+            wgmma_wait<0>(s);
+            if (lane == 0)
+                barrier_arrive(k_free + turn.stage);
+            weights_of(s, total, view, p);
+            weights_pack(w, s);
+            for (j0 = next_keys(task, j0 + TILE); j0 < task.end; j0 = next_keys(task, j0 + TILE)) {
+                const struct turn next = turn_after(turn);
+                barrier_wait(k_here + next.stage, next.parity);
+                if (both)
+                    meeting_wait(1 + group, MULTIPLIERS);
+                wgmma_begin();
+                scores<HP>(s, own, OWN_ONE, k_at + next.stage * ALL, ONE);
+                wgmma_commit();
+                barrier_wait(v_here + turn.stage, turn.parity);
+                wgmma_begin();
+                weigh(o, w, v_at + turn.stage * ALL, ONE);
+                wgmma_commit();
+                if (both)
+                    meeting_arrive(2 - group, MULTIPLIERS);
+                view = view_of<2>(sight_keys, p.rule, task.noisy, i0, j0, p.N, loud);
+                wgmma_wait<1>(s);
+                if (lane == 0)
+                    barrier_arrive(k_free + next.stage);
+                weights_of(s, total, view, p);
+                wgmma_wait<0>(o);
+                if (lane == 0)
+                    barrier_arrive(v_free + turn.stage);
+                weights_pack(w, s);
+                turn = next;
+            }
+        }
+        __syncwarp();
+        if (lane == 0)
+            barrier_arrive(q_free + group);
+        if (any) {
             barrier_wait(v_here + turn.stage, turn.parity);
             wgmma_begin();
             weigh(o, w, v_at + turn.stage * ALL, ONE);
             wgmma_commit();
-            view = view_of<2>(sight_keys, p.rule, noisy, i0, j0, p.N, loud);
-            wgmma_wait<1>(s);
-            if (lane == 0)
-                barrier_arrive(k_free + next.stage);
-            weights_of(s, total, view, p);
             wgmma_wait<0>(o);
             if (lane == 0)
                 barrier_arrive(v_free + turn.stage);
-            weights_pack(w, s);
-            turn = next;
+            turn = turn_after(turn);
         }
-        barrier_wait(v_here + turn.stage, turn.parity);
-        wgmma_begin();
-        weigh(o, w, v_at + turn.stage * ALL, ONE);
-        wgmma_commit();
-        wgmma_wait<0>(o);
-    }
 
 #pragma unroll
-    for (unsigned half = 0; half < 2; half++) {
-        total[half] += __shfl_xor_sync(DLM_WARP, total[half], 1);
-        total[half] += __shfl_xor_sync(DLM_WARP, total[half], 2);
-        const unsigned row = row0 + half * 8, i = at.first + row;
-        if (row >= rows)
-            continue;
-        if (p.lse && !t)
-            p.lse[((size_t)at.b * p.H + at.head) * p.n + i] = logf(total[half]);
-        row_store(static_cast<uint32_t *>(p.o) + (((size_t)at.b * p.n + i) * p.d + at.head * p.h) / 2, o, half, p.h, 1.0f / total[half]);
+        for (unsigned half = 0; half < 2; half++) {
+            total[half] += __shfl_xor_sync(DLM_WARP, total[half], 1);
+            total[half] += __shfl_xor_sync(DLM_WARP, total[half], 2);
+            const unsigned row = row0 + half * 8, i = task.at.first + row;
+            if (row >= task.rows)
+                continue;
+            if (p.lse && !t)
+                p.lse[((size_t)task.at.b * p.H + task.at.head) * p.n + i] = logf(total[half]);
+            row_store(static_cast<uint32_t *>(p.o) + (((size_t)task.at.b * p.n + i) * p.d + task.at.head * p.h) / 2, o, half, p.h,
+                      1.0f / total[half]);
+        }
     }
+    if (group == 0)
+        meeting_wait(1, MULTIPLIERS);
 #endif
 }
 
@@ -634,7 +711,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
 /* What the first multiple of 1024 may cost, operands, and the barriers. */
 template <unsigned HP> static size_t forward_shared_size()
 {
-    return PANEL_PATTERN + (1 + 2 * STAGES) * panels<HP>::ALL + (1 + 4 * STAGES) * sizeof(uint64_t);
+    return PANEL_PATTERN + (1 + 2 * STAGES) * panels<HP>::ALL + (4 + 4 * STAGES) * sizeof(uint64_t);
 }
 
 template <unsigned HP> static size_t backward_shared_size()
@@ -665,13 +742,12 @@ static dim3 blocks_of(struct attention_problem *p, unsigned n, size_t B, size_t 
 template <unsigned HP> static void forward(struct dlm_device *dev, struct attention_problem p, size_t B)
 {
     CUtensorMap q, k, v;
-    if (!map_of(dev, &q, p.q, p.d, p.n, TILE, B, p) || !map_of(dev, &k, p.k, p.d, p.N, TILE, B, p) ||
+    if (!map_of(dev, &q, p.q, p.d, p.n, 64, B, p) || !map_of(dev, &k, p.k, p.d, p.N, TILE, B, p) ||
         !map_of(dev, &v, p.v, p.ldv, p.N, TILE, B, p))
         return;
-    for (size_t b = 0; b < B; b += SEQUENCES) {
-        const dim3 blocks = blocks_of(&p, p.n, B, b);
-        dlm_launch(dev, "attention", wgmma_forward<HP>, blocks, THREADS, forward_shared_size<HP>(), p, q, k, v);
-    }
+    p.tiles = ceil_div(p.n, ROWS);
+    const size_t tasks = B * p.H * p.tiles, blocks = (size_t)dev->multiprocessors < tasks ? (size_t)dev->multiprocessors : tasks;
+    dlm_launch(dev, "attention", wgmma_forward<HP>, dim3((unsigned)blocks), THREADS, forward_shared_size<HP>(), p, (unsigned)tasks, q, k, v);
 }
 
 template <unsigned HP> static void backward(struct dlm_device *dev, struct attention_problem p, size_t B)

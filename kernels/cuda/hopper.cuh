@@ -105,6 +105,26 @@ DLM_DEVICE void barrier_wait(uint64_t *bar, unsigned parity)
 #endif
 }
 
+/* A barrier of the hardware, `id` of 1 … 15, that so many threads come to, whole warps: those that wait there, and those that only say that they
+ * were there. */
+DLM_DEVICE void meeting_wait(unsigned id, unsigned threads)
+{
+#ifdef __CUDACC__
+    asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+#else
+    emulated_meeting_point(id, threads, true);
+#endif
+}
+
+DLM_DEVICE void meeting_arrive(unsigned id, unsigned threads)
+{
+#ifdef __CUDACC__
+    asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+#else
+    emulated_meeting_point(id, threads, false);
+#endif
+}
+
 /* --- copies ------------------------------------------------------------------------------------------------------------------------ */
 
 /* The box at (c0, c1, c2, c3) of a tensor, innermost first, to a panel; what lies outside of the tensor becomes zero. By one thread; the

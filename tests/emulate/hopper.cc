@@ -60,6 +60,14 @@ static void turn(barrier *b)
     b->left = b->arrivals;
 }
 
+/* Now and then a thread is late. */
+static void late(unsigned one_in)
+{
+    if (!emulated_draw(one_in))
+        for (unsigned rounds = emulated_draw(100); rounds; rounds--)
+            emulated_wait_until("", [] { return true; });
+}
+
 struct box {
     char *to;
     CUtensorMap map;
@@ -74,6 +82,7 @@ void emulated_barrier_init(uint64_t *bar, unsigned arrivals)
     shared_at(emulated_shared_address(bar), 8, "barrier_init");
     if (!arrivals || arrivals > 1023)
         emulated_fault("barrier_init of %u arrivals", arrivals);
+    late(4);
     barrier b = {};
     b.made = MADE;
     b.arrivals = b.left = arrivals;
@@ -135,9 +144,29 @@ void emulated_barrier_wait(uint64_t *bar, unsigned parity)
         }
         return true;
     });
-    if (!emulated_draw(16)) /* a thread that is late */
-        for (unsigned rounds = emulated_draw(100); rounds; rounds--)
-            emulated_wait_until("barrier_wait", [] { return true; });
+    late(16);
+}
+
+static struct {
+    unsigned threads, here, generation;
+} points[16];
+
+void emulated_meeting_point(unsigned id, unsigned threads, bool wait)
+{
+    if (!id || id > 15 || threads % 32 || !threads || threads > blockDim.x)
+        emulated_fault("a meeting of %u threads at %u", threads, id);
+    emulated_meet(wait ? "meeting_wait" : "meeting_arrive", "", 0); /* warps come whole */
+    auto *m = &points[id];
+    if (m->here && m->threads != threads)
+        emulated_fault("%u threads meet at %u where others expect %u", threads, id, m->threads);
+    m->threads = threads;
+    const unsigned generation = m->generation;
+    if (++m->here == threads) {
+        m->here = 0;
+        m->generation++;
+    } else if (wait) {
+        emulated_wait_until("meeting_wait", [=] { return m->generation != generation; });
+    }
 }
 
 /* --- copies ----------------------------------------------------------------------------------------------------------------------------------- */
@@ -410,12 +439,16 @@ static void begins(void)
     warps.clear();
     order.clear();
     memset(registers, 0, sizeof registers);
+    memset(points, 0, sizeof points);
 }
 
 static void ends(void)
 {
     if (!boxes.empty())
         emulated_fault("a block ends with %zu copies that nobody waited for", boxes.size());
+    for (unsigned id = 1; id < 16; id++)
+        if (points[id].here)
+            emulated_fault("a block ends with %u threads of %u at meeting %u", points[id].here, points[id].threads, id);
     for (size_t i = 0; i < warps.size(); i++) {
         if (!warps[i].all.empty())
             emulated_fault("a block ends with %zu products of warp %zu that it did not wait for", warps[i].all.size(), i);

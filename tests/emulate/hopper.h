@@ -50,6 +50,7 @@ void emulated_barrier_init(uint64_t *bar, unsigned arrivals);
 void emulated_barrier_made(void);
 void emulated_barrier_arrive(uint64_t *bar, unsigned bytes);
 void emulated_barrier_wait(uint64_t *bar, unsigned parity);
+void emulated_meeting_point(unsigned id, unsigned threads, bool wait);
 void emulated_copy_box(void *to, const CUtensorMap *map, uint64_t *bar, unsigned c0, unsigned c1, unsigned c2, unsigned c3);
 void emulated_registers(unsigned many, bool more);
 void emulated_wgmma_begin(void);
