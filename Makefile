@@ -84,7 +84,7 @@ $B/lib/dlm/dlm-mpi.so: libcommon/run/mpi/exchange.c libcommon/run/exchange.h
 
 # The CUDA back end: machine code for CUDA_ARCH, and PTX for later ones. `make spills` prints what the kernels take.
 CUSRC    = $(wildcard kernels/cuda/*.cu)
-CUTESTS  = $(addprefix $B/tests/kernel_,layers linear attention loss draw corrupt optimizer)
+CUTESTS  = $(addprefix $B/tests/kernel_,layers linear attention loss draw corrupt optimizer recording)
 CUOBJ    = $(CUSRC:%.cu=$B/%.o)
 CUFLAGS  = -std=c++17 -O3 -lineinfo -MMD -MP -Werror all-warnings -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra \
            $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$a$(COMMA)code=sm_$a) -gencode arch=compute_90$(COMMA)code=compute_90

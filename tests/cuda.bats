@@ -133,6 +133,37 @@ OPENED=33554432 # bytes that an opened device has taken: room for matrix product
     [ "$(dlm-train --plan $shape --device cpu | value memory_scratch)" -eq 0 ]
 }
 
+@test "graphs change no byte: micro-batches of two sizes, evaluation in between, recomputation, going on" {
+    local shape="$shape --width 8 --batch 3 --micro-batch 2 --eval-every 2 --eval-tokens 24 --device cuda" kind
+    dlm-tokenize -t "$BATS_FILE_TMPDIR/v.json" --split blank -q "$BATS_FILE_TMPDIR/text" | dlm-shard -n 24 --val 0 -q -o data # which evaluates nothing
+    for kind in "--noise balanced --dtype f32 --ema 0.5" "-d data --objective ar --dtype bf16 --recompute mlp"; do
+        rm -rf 0 1 report0 report1
+        for graphs in 0 1; do
+            DLM_EMULATE_SEED=$graphs DLM_EMULATE_REPORT=report$graphs DLM_CUDA_GRAPHS=$graphs dlm-train $shape $kind --steps 4 -o $graphs | cut -f 2,13,17,18 >$graphs.tsv
+        done
+        cmp 0/model.safetensors 1/model.safetensors
+        cmp 0/optimizer.safetensors 1/optimizer.safetensors
+        cmp 0.tsv 1.tsv
+        [ "$(reported replayed report0)" -eq 0 ]
+        [ "$(reported replayed report1)" -gt $(($(reported pieces report0) / 3)) ]
+        [ "$(reported pieces report1)" -eq $(($(reported pieces report0) - $(reported replayed report1))) ]
+        [ "$(reported made report1)" -le 7 ] # of two layers: forward and backward of two sizes of pass, forward of evaluation
+        [ "$(reported allocations report1)" -eq 3 ]
+    done
+    dlm-train $shape $kind --steps 4 --save-every 2 --keep 2 -o whole >/dev/null
+    dlm-train --resume whole.2 --device cuda -q >/dev/null
+    mv whole.2 part
+    cmp 1/model.safetensors part/model.safetensors
+    cmp 1/optimizer.safetensors part/optimizer.safetensors
+    DLM_EMULATE_GRAPHS=end DLM_EMULATE_REPORT=report dlm-train $shape $kind --steps 4 -o x 2>err >/dev/null
+    [ ! -s err ] # no graphs to be had: nothing is said
+    cmp 1/model.safetensors x/model.safetensors
+    [ "$(reported launched report)" -eq 0 ]
+    DLM_EMULATE_GRAPHS=launch run --separate-stderr dlm-train $shape $kind --steps 4 -o y --metrics rows
+    fails_with 1 "^dlm-train: cuda: replaying: out of memory"
+    [ ! -e y ]
+}
+
 @test "three processes on three GPUs speak by NCCL and have the losses of one" {
     command -v mpirun >/dev/null || skip "there is no mpirun"
     [ -e "$BIN/lib/dlm/dlm-mpi.so" ] || skip "built without MPI"

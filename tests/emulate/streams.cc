@@ -202,9 +202,16 @@ struct emulated_exec {
     std::shared_ptr<emulated_graph> graph;
 };
 
+/* DLM_EMULATE_GRAPHS: what fails. */
+static bool fails(const char *what)
+{
+    const char *v = getenv("DLM_EMULATE_GRAPHS");
+    return v && !strcmp(v, what);
+}
+
 cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode)
 {
-    if (s->records)
+    if (s->records || fails("begin"))
         return cudaErrorStreamCaptureUnsupported;
     s->records = new emulated_graph();
     return cudaSuccess;
@@ -214,11 +221,17 @@ cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g)
 {
     *g = s->records;
     s->records = NULL;
+    if (*g && fails("end")) {
+        delete *g;
+        *g = NULL;
+    }
     return *g ? cudaSuccess : cudaErrorStreamCaptureUnsupported;
 }
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t g, unsigned long long)
 {
+    if (fails("instantiate"))
+        return cudaErrorMemoryAllocation;
     *exec = new emulated_exec{std::make_shared<emulated_graph>(*g)};
     counts.made++;
     return cudaSuccess;
@@ -227,6 +240,8 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t g, unsigned 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s)
 {
     const std::shared_ptr<emulated_graph> g = exec->graph;
+    if (fails("launch"))
+        return cudaErrorMemoryAllocation;
     for (size_t i = 0; i < g->all.size(); i++)
         emulated_queue(s, [g, i] { return g->all[i](); });
     counts.launched++;
