@@ -19,11 +19,7 @@ static void make(struct dlm_study *s, enum dlm_epochs_form form, const double (*
     const size_t runs = SIZES * AMOUNTS;
     *s = (struct dlm_study){
         .n = groups, .n_runs = groups * runs, .n_points = groups * runs * POINTS, .by = by, .fitted = "loss", .has_runs = true};
-    s->groups = calloc(s->n, sizeof *s->groups);
-    s->runs = calloc(s->n_runs, sizeof *s->runs);
-    s->points = calloc(s->n_points, sizeof *s->points);
-    if (!s->groups || !s->runs || !s->points)
-        abort();
+    synthetic_room(s);
     for (size_t i = 0; i < s->n_runs; i++) {
         const double params = 1e7 * pow(3, (double)(i % SIZES)), unique = 1e7 * pow(3, (double)(i / SIZES % AMOUNTS));
         const double *v = truth[i / runs], e = of_run * dlm_rng_normal(rng);

@@ -78,6 +78,16 @@ __attribute__((unused)) static double synthetic_tokens(const struct synthetic_gr
     return exp(u);
 }
 
+/* For the groups, runs and points that s counts. */
+__attribute__((unused)) static void synthetic_room(struct dlm_study *s)
+{
+    s->groups = calloc(s->n, sizeof *s->groups);
+    s->runs = calloc(s->n_runs, sizeof *s->runs);
+    s->points = calloc(s->n_points, sizeof *s->points);
+    if (!s->groups || !s->runs || !s->points)
+        abort();
+}
+
 static char *synthetic_names[] = {"balanced", "masked", "uniform"};
 
 __attribute__((unused)) static void synthetic_make(struct dlm_study *s, const struct synthetic_grid *g, struct dlm_rng *rng)
@@ -90,11 +100,7 @@ __attribute__((unused)) static void synthetic_make(struct dlm_study *s, const st
                             .by = by,
                             .fitted = "loss",
                             .has_runs = true};
-    s->groups = calloc(s->n, sizeof *s->groups);
-    s->runs = calloc(s->n_runs, sizeof *s->runs);
-    s->points = calloc(s->n_points, sizeof *s->points);
-    if (!s->groups || !s->runs || !s->points)
-        abort();
+    synthetic_room(s);
     for (size_t i = 0; i < s->n_runs; i++) {
         const size_t rate = i % g->rates, batch = i / g->rates % g->batches, size = i / g->rates / g->batches % g->sizes;
         const double m = g->first_size * pow(g->size_step, (double)size),
