@@ -200,9 +200,7 @@ static void make_annealed(struct dlm_study *s, double factor, double slope, doub
     *s = c;
     s->n_runs = 2 * c.n_runs;
     s->n_points = c.n_points + c.n_runs;
-    s->groups = calloc(c.n, sizeof *s->groups);
-    s->runs = calloc(s->n_runs, sizeof *s->runs);
-    s->points = calloc(s->n_points, sizeof *s->points);
+    synthetic_room(s);
     s->kept = kept_names;
     s->n_kept = 1;
     struct dlm_point *p = s->points;
