@@ -5,9 +5,10 @@
  * 128 rows (forward) or 64 (backward). A third warpgroup gives up its registers; a warp of it has the copy engine bring the tiles, two on their
  * way or in use, permuted as products read them and filled up with zeros beyond the last row and beyond h. Tensor maps were chosen over copies by
  * the threads: they need one thread, no registers and no addresses, and do the tails. Weights go from one product's sums to the next one's left
- * operand in registers, so that no thread writes what a product reads. While one warpgroup, or the special function unit, makes weights, products
- * of the other, or of the tile before, go on. A tile of which the block sees nothing is not read; to go through it would leave the same bits.
- * What a row comes to depends on no other row of its block.
+ * operand in registers, so that no thread writes what a product reads. The two warpgroups ask for products in turns: while one makes weights,
+ * products of the other, or of its own tile before, go on. Forward's blocks stay, one a multiprocessor, and take task after task. A tile of which
+ * the block sees nothing is not read; to go through it would leave the same bits. What a row comes to depends on no other row of its block, nor
+ * on who does it.
  *
  * By ptxas 13.0 for sm_90a: 168 registers at the launch, 240 where there are products, nothing spilled, no products serialized. KiB of shared
  * memory at h up to 64 and 128: forward 81 and 161, backward 66 and 130.
@@ -31,8 +32,8 @@
 /* Of cap·log₂e. Weights then lie in 2^±(2·50 + log₂N), which power_by_series makes. */
 static const float MOST_TOP = 50;
 
-/* Rows a block, and of the other side a step, in forward and in backward. Threads: two warpgroups that multiply, of 64 rows of the block each, and one of which a warp has tiles of the other side brought and that
- * gives its registers to the others: of the 168 a thread that 384 may have. */
+/* Rows of a block; of the other side, in forward and in backward. Threads: two warpgroups that multiply, and one of which a warp has tiles brought
+ * and that gives the others its registers, of the 168 that each of 384 threads may have. */
 static const unsigned ROWS = 128, TILE = 128, STEP = 64, MULTIPLIERS = 256, THREADS = MULTIPLIERS + 128, STAGES = 2;
 
 /* So many rows of a head in panels of 64 columns: their number, and the bytes of one and of all. */
@@ -192,6 +193,41 @@ template <unsigned K, unsigned R> DLM_DEVICE void weigh(float (&o)[R], const uin
         wgmma<true>(o, w[k], matrix_at(b + k * 16 * PANEL_ROW, b_one));
 }
 
+/* The warpgroups ask for products in turns: else they would wait for products, and then for special functions, together. The first one's turn is
+ * meeting 1, the second one's 2. */
+DLM_DEVICE void ask_begin(unsigned group)
+{
+    if (group == 1)
+        meeting_arrive(1, MULTIPLIERS);
+}
+
+DLM_DEVICE void ask_in_turn(unsigned group)
+{
+    meeting_wait(1 + group, MULTIPLIERS);
+}
+
+DLM_DEVICE void ask_next(unsigned group)
+{
+    meeting_arrive(2 - group, MULTIPLIERS);
+}
+
+/* After equally many turns: the last was passed on, too. */
+DLM_DEVICE void ask_end(unsigned group)
+{
+    if (group == 0)
+        meeting_wait(1, MULTIPLIERS);
+}
+
+/* What a warpgroup that has no rows does of a turn: it lets the others go on. */
+DLM_DEVICE void ask_nothing(unsigned group, uint64_t *here, uint64_t *free, unsigned parity)
+{
+    barrier_wait(here, parity);
+    if (threadIdx.x % 32 == 0)
+        barrier_arrive(free);
+    ask_in_turn(group);
+    ask_next(group);
+}
+
 /* Row g (half 0) or g + 8 of a warp's 16, times `factor`, to a row of device memory. */
 template <unsigned R> DLM_DEVICE void row_store(uint32_t *row, const float (&o)[R], unsigned half, unsigned h, float factor)
 {
@@ -303,29 +339,23 @@ static __global__ void __launch_bounds__(THREADS, 1)
     }
     registers_more<MORE_REGISTERS>();
 
-    /* The warpgroups ask for products in turns: else both would wait for their products and then for the special functions together. Meeting 1
-     * is the first one's, 2 the second one's; each is passed on to when the other has asked. */
     const unsigned group = threadIdx.x / 128, own_row = threadIdx.x / 32 % 4 * 16 + g; /* and own_row + 8 */
     const unsigned char *mine = queries + group * OWN;
     const uint32_t own = shared_address(mine), k_at = shared_address(keys), v_at = shared_address(values);
     unsigned parity = 0;
-    if (group == 1)
-        meeting_arrive(1, MULTIPLIERS);
+    ask_begin(group);
     for (unsigned number = blockIdx.x; number < tasks; number += gridDim.x) {
         const struct task task = task_of(p, number);
         unsigned j0 = next_keys(task, 0);
-        if (group * 64 >= task.rows) { /* nothing to do but to let the others go on */
+        if (group * 64 >= task.rows) {
             for (; j0 < task.end; j0 = next_keys(task, j0 + TILE), turn = turn_after(turn)) {
-                barrier_wait(k_here + turn.stage, turn.parity);
-                if (lane == 0)
-                    barrier_arrive(k_free + turn.stage);
+                ask_nothing(group, k_here + turn.stage, k_free + turn.stage, turn.parity);
                 barrier_wait(v_here + turn.stage, turn.parity);
                 if (lane == 0)
                     barrier_arrive(v_free + turn.stage);
             }
             continue;
         }
-        const bool both = task.rows > 64;
         const float *sink_k = p.sink_k + task.at.head * p.h, *sink_v = p.sink_v + task.at.head * p.h;
         const unsigned row0 = group * 64 + own_row, i0 = p.at + task.at.first + row0;
         unsigned loud = 0;
@@ -362,13 +392,11 @@ static __global__ void __launch_bounds__(THREADS, 1)
         if (any) {
             struct view<2> view = view_of<2>(sight_keys, p.rule, task.noisy, i0, j0, p.N, loud);
             barrier_wait(k_here + turn.stage, turn.parity);
-            if (both)
-                meeting_wait(1 + group, MULTIPLIERS);
+            ask_in_turn(group);
             wgmma_begin();
             scores<HP>(s, own, OWN_ONE, k_at + turn.stage * ALL, ONE);
             wgmma_commit();
-            if (both)
-                meeting_arrive(2 - group, MULTIPLIERS);
+            ask_next(group);
             wgmma_wait<0>(s);
             if (lane == 0)
                 barrier_arrive(k_free + turn.stage);
@@ -377,8 +405,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
             for (j0 = next_keys(task, j0 + TILE); j0 < task.end; j0 = next_keys(task, j0 + TILE)) {
                 const struct turn next = turn_after(turn);
                 barrier_wait(k_here + next.stage, next.parity);
-                if (both)
-                    meeting_wait(1 + group, MULTIPLIERS);
+                ask_in_turn(group);
                 wgmma_begin();
                 scores<HP>(s, own, OWN_ONE, k_at + next.stage * ALL, ONE);
                 wgmma_commit();
@@ -386,8 +413,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
                 wgmma_begin();
                 weigh(o, w, v_at + turn.stage * ALL, ONE);
                 wgmma_commit();
-                if (both)
-                    meeting_arrive(2 - group, MULTIPLIERS);
+                ask_next(group);
                 view = view_of<2>(sight_keys, p.rule, task.noisy, i0, j0, p.N, loud);
                 wgmma_wait<1>(s);
                 if (lane == 0)
@@ -427,8 +453,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
                       1.0f / total[half]);
         }
     }
-    if (group == 0)
-        meeting_wait(1, MULTIPLIERS);
+    ask_end(group);
 #endif
 }
 
@@ -450,12 +475,12 @@ template <unsigned HP> struct backward_shared {
     }
 
     /* By thread 0, before a barrier. */
-    __device__ void begin(unsigned arrivals, unsigned rows) const
+    __device__ void begin(unsigned arrivals) const
     {
         barrier_init(own_here, 1);
         for (unsigned i = 0; i < STAGES; i++) {
             barrier_init(here + i, arrivals);
-            barrier_init(free + i, rows > 64 ? 8 : 4);
+            barrier_init(free + i, 8);
         }
         barrier_made();
     }
@@ -493,7 +518,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
     const unsigned rows = p.N - at.first < ROWS ? p.N - at.first : ROWS, group = threadIdx.x / 128;
     const uint8_t *noisy = p.noisy ? p.noisy + (size_t)at.b * p.N : nullptr;
     if (threadIdx.x == 0)
-        shared.begin(32, rows);
+        shared.begin(32);
     const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, row0 = threadIdx.x / 32 * 16 + g; /* and row0 + 8 */
     unsigned loud = 0;
     if (noisy && threadIdx.x < MULTIPLIERS)
@@ -513,9 +538,9 @@ static __global__ void __launch_bounds__(THREADS, 1)
             for (unsigned i = lane; i < STEP; i += 32) {
                 const bool there = i0 + i < p.N;
                 const size_t of = ((size_t)at.b * p.H + at.head) * p.N + i0 + i;
-                float *beside = shared.beside + (turn.stage * STEP + i) * 2;
+                float *beside = shared.beside + turn.stage * 2 * STEP + i;
                 beside[0] = there ? p.lse[of] * LOG2_E : 0;
-                beside[1] = there ? p.D[of] : 0;
+                beside[STEP] = there ? p.D[of] : 0;
             }
             if (lane == 0)
                 shared.bring_step(turn.stage, &q_map, &dout_map, i0, at);
@@ -526,8 +551,13 @@ static __global__ void __launch_bounds__(THREADS, 1)
         return;
     }
     registers_more<MORE_REGISTERS>();
-    if (group * 64 >= rows)
+    struct turn turn = {0, 0};
+    ask_begin(group);
+    if (group * 64 >= rows) {
+        for (; i0 < p.N; i0 = sight_next_queries(noisy, i0 + STEP, p.N, hidden), turn = turn_after(turn))
+            ask_nothing(group, shared.here + turn.stage, shared.free + turn.stage, turn.parity);
         return;
+    }
 
     const uint32_t k_at = shared_address(shared.own) + group * 64 * PANEL_ROW, v_at = k_at + layout::OWN;
     const unsigned j0 = at.first + row0;
@@ -535,38 +565,35 @@ static __global__ void __launch_bounds__(THREADS, 1)
 #pragma unroll
     for (unsigned i = 0; i < HP / 2; i++)
         dk[i] = dv[i] = 0;
-    struct turn turn = {0, 0};
     barrier_wait(shared.own_here, 0);
     if (p.rule == DLM_ATTEND_CAUSAL && i0 + STEP <= at.first + group * 64) { /* all of the step is before the warpgroup's keys */
-        barrier_wait(shared.here, 0);
-        if (lane == 0)
-            barrier_arrive(shared.free);
+        ask_nothing(group, shared.here, shared.free, 0);
         i0 += STEP;
         turn = turn_after(turn);
     }
     while (i0 < p.N) {
         const uint32_t queries = shared_address(shared.steps) + turn.stage * 2 * layout::STEP_ALL, outs = queries + layout::STEP_ALL;
-        const float *beside = shared.beside + (turn.stage * STEP + 2 * t) * 2;
+        const float2 *lse = reinterpret_cast<const float2 *>(shared.beside + turn.stage * 2 * STEP) + t, *D = lse + STEP / 2;
         float s[32], dp[32];
         uint32_t w[4][4], ds[4][4];
         const struct view<1> view = view_of<1>(sight_queries, p.rule, noisy, j0, i0, p.N, loud);
         barrier_wait(shared.here + turn.stage, turn.parity);
+        ask_in_turn(group);
         wgmma_begin();
         scores<HP>(s, k_at, layout::OWN_ONE, queries, layout::STEP_ONE);
         wgmma_commit();
         scores<HP>(dp, v_at, layout::OWN_ONE, outs, layout::STEP_ONE);
         wgmma_commit();
+        ask_next(group);
         wgmma_wait<1>(s);
 #pragma unroll
-        for (unsigned i = 0; i < 32; i += 2) { /* s becomes the weights' slopes; one by one, for want of registers */
-            float weight[2];
-#pragma unroll
-            for (unsigned e = 0; e < 2; e++) {
-                const float r = cap_rest(s[i + e], p);
-                weight[e] = power_by_series(cap_score(r, beside[i / 4 * 16 + e * 2], p));
-                s[i + e] = weight[e] * (r - r * r);
-            }
-            w[i / 8][i / 2 % 4] = pack_bf16(weight[0], weight[1]);
+        for (unsigned i = 0; i < 32; i += 2) { /* s becomes the weights' slopes; two by two, for want of registers */
+            const float r[2] = {cap_rest(s[i], p), cap_rest(s[i + 1], p)};
+            const float2 minus = lse[i / 4 * 4];
+            const float w0 = power_by_series(cap_score(r[0], minus.x, p)), w1 = power_by_series(cap_score(r[1], minus.y, p));
+            s[i] = w0 * (r[0] - r[0] * r[0]);
+            s[i + 1] = w1 * (r[1] - r[1] * r[1]);
+            w[i / 8][i / 2 % 4] = pack_bf16(w0, w1);
         }
         if (view.mixed)
             hide(w, view);
@@ -575,8 +602,11 @@ static __global__ void __launch_bounds__(THREADS, 1)
         wgmma_commit();
         wgmma_wait<1>(dp);
 #pragma unroll
-        for (unsigned i = 0; i < 32; i++)
-            dp[i] = s[i] * (dp[i] - beside[i / 4 * 16 + i % 2 * 2 + 1]);
+        for (unsigned i = 0; i < 32; i += 2) {
+            const float2 less = D[i / 4 * 4];
+            dp[i] = s[i] * (dp[i] - less.x);
+            dp[i + 1] = s[i + 1] * (dp[i + 1] - less.y);
+        }
         weights_pack(ds, dp);
         if (view.mixed)
             hide(ds, view);
@@ -590,6 +620,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
         turn = turn_after(turn);
         i0 = sight_next_queries(noisy, i0 + STEP, p.N, hidden);
     }
+    ask_end(group);
 
 #pragma unroll
     for (unsigned half = 0; half < 2; half++) {
@@ -616,7 +647,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
     const unsigned rows = p.N - at.first < ROWS ? p.N - at.first : ROWS, group = threadIdx.x / 128;
     const uint8_t *noisy = p.noisy ? p.noisy + (size_t)at.b * p.N : nullptr;
     if (threadIdx.x == 0)
-        shared.begin(1, rows);
+        shared.begin(1);
     const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, row0 = threadIdx.x / 32 * 16 + g; /* and row0 + 8 */
     unsigned loud = 0;
     if (noisy && threadIdx.x < MULTIPLIERS)
@@ -641,12 +672,18 @@ static __global__ void __launch_bounds__(THREADS, 1)
         return;
     }
     registers_more<MORE_REGISTERS>();
-    if (group * 64 >= rows)
+    struct turn turn = {0, 0}, before = {0, 0};
+    ask_begin(group);
+    if (group * 64 >= rows) {
+        for (; j0 < end; j0 = sight_next_keys(noisy, j0 + STEP, end, clean), turn = turn_after(turn))
+            ask_nothing(group, shared.here + turn.stage, shared.free + turn.stage, turn.parity);
         return;
+    }
 
     const uint32_t q_at = shared_address(shared.own) + group * 64 * PANEL_ROW, dout_at = q_at + layout::OWN;
     const unsigned i0 = at.first + row0;
-    float dq[HP / 2], lse[2], D[2];
+    float dq[HP / 2], s[32], dp[32], lse[2], D[2];
+    uint32_t ds[4][4] = {};
 #pragma unroll
     for (unsigned half = 0; half < 2; half++) {
         const unsigned row = row0 + half * 8;
@@ -660,20 +697,23 @@ static __global__ void __launch_bounds__(THREADS, 1)
             for (unsigned i = 0; i < 2; i++)
                 dq[c * 4 + half * 2 + i] = c * 8 + 2 * t < p.h ? du * p.sink_k[at.head * p.h + c * 8 + 2 * t + i] : 0;
     }
-    struct turn turn = {0, 0};
+    const uint32_t steps = shared_address(shared.steps);
+    const bool any = j0 < end;
     barrier_wait(shared.own_here, 0);
-    while (j0 < end) {
-        const uint32_t keys = shared_address(shared.steps) + turn.stage * 2 * layout::STEP_ALL, values = keys + layout::STEP_ALL;
-        float s[32], dp[32];
-        uint32_t ds[4][4];
+    for (bool first = true; j0 < end; first = false) {
+        const uint32_t keys = steps + turn.stage * 2 * layout::STEP_ALL, values = keys + layout::STEP_ALL;
         const struct view<1> view = view_of<1>(sight_keys, p.rule, noisy, i0, j0, p.N, loud);
         barrier_wait(shared.here + turn.stage, turn.parity);
+        ask_in_turn(group);
         wgmma_begin();
         scores<HP>(s, q_at, layout::OWN_ONE, keys, layout::STEP_ONE);
         wgmma_commit();
         scores<HP>(dp, dout_at, layout::OWN_ONE, values, layout::STEP_ONE);
         wgmma_commit();
-        wgmma_wait<1>(s);
+        weigh(dq, ds, steps + before.stage * 2 * layout::STEP_ALL, layout::STEP_ONE); /* of the step before; at first of zeros */
+        wgmma_commit();
+        ask_next(group);
+        wgmma_wait<2>(s);
 #pragma unroll
         for (unsigned i = 0; i < 32; i++) {
             const float r = cap_rest(s[i], p);
@@ -682,18 +722,22 @@ static __global__ void __launch_bounds__(THREADS, 1)
         if (view.mixed)
             hide(s, view);
         wgmma_wait<0>(dp);
+        if (lane == 0 && !first)
+            barrier_arrive(shared.free + before.stage);
 #pragma unroll
         for (unsigned i = 0; i < 32; i++)
             dp[i] = s[i] * (dp[i] - D[i / 2 % 2]);
         weights_pack(ds, dp);
-        wgmma_begin();
-        weigh(dq, ds, keys, layout::STEP_ONE);
-        wgmma_commit();
-        wgmma_wait<0>(dq);
-        if (lane == 0)
-            barrier_arrive(shared.free + turn.stage);
+        before = turn;
         turn = turn_after(turn);
         j0 = sight_next_keys(noisy, j0 + STEP, end, clean);
+    }
+    ask_end(group);
+    if (any) {
+        wgmma_begin();
+        weigh(dq, ds, steps + before.stage * 2 * layout::STEP_ALL, layout::STEP_ONE);
+        wgmma_commit();
+        wgmma_wait<0>(dq);
     }
 
 #pragma unroll

@@ -90,7 +90,8 @@ DLM_DEVICE void barrier_expect(uint64_t *bar, unsigned bytes)
 #endif
 }
 
-/* Until the turn of this parity has ended: what those who arrived did before, and what was copied, is seen. */
+/* Until the turn of this parity has ended: what those who arrived did before, and what was copied, is seen. By whole warps, which go on together: a
+ * lane that looked a turn later than one that had gone on would wait for ever. */
 DLM_DEVICE void barrier_wait(uint64_t *bar, unsigned parity)
 {
 #ifdef __CUDACC__
@@ -103,6 +104,7 @@ DLM_DEVICE void barrier_wait(uint64_t *bar, unsigned parity)
 #else
     emulated_barrier_wait(bar, parity);
 #endif
+    __syncwarp();
 }
 
 /* A barrier of the hardware, `id` of 1 … 15, that so many threads come to, whole warps: those that wait there, and those that only say that they

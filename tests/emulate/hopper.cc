@@ -64,7 +64,7 @@ static void turn(barrier *b)
 static void late(unsigned one_in)
 {
     if (!emulated_draw(one_in))
-        for (unsigned rounds = emulated_draw(100); rounds; rounds--)
+        for (unsigned rounds = emulated_draw(2u << emulated_draw(11)); rounds; rounds--)
             emulated_wait_until("", [] { return true; });
 }
 
@@ -144,7 +144,7 @@ void emulated_barrier_wait(uint64_t *bar, unsigned parity)
         }
         return true;
     });
-    late(16);
+    late(32);
 }
 
 static struct {
