@@ -327,6 +327,8 @@ struct dlm_network {
     size_t batch, seq_len;
     struct kind kinds[KINDS], *kind; /* kind: NULL where it is none that is recorded */
     uint64_t passes;
+    bool pack_done, pack_plain; /* as a kind's: packing after every step is a call a matrix */
+    struct dlm_recording *pack;
     struct dlm_cache *cache; /* NULL: rows are whole sequences */
     size_t cache_first;      /* its sequence of the first row */
     const size_t *at;        /* (batch) where rows stand, with a cache */
@@ -458,6 +460,8 @@ void dlm_network_free(struct dlm_network *m)
         kind_clear(m, &m->kinds[i]);
         free(m->kinds[i].backward);
     }
+    if (m->pack)
+        m->b.k->forget(m->b.dev, m->pack);
     free(m->stage_ids);
     free(m->stage_rows);
     dlm_layout_release(&m->layout);
@@ -641,23 +645,6 @@ static dlm_ptr x_after(const struct dlm_network *m, size_t layer)
     return layer + 1 < m->p->L ? of_layer(m, layer + 1, m->p->layer.x_attn) : shared(m, m->p->x_final);
 }
 
-void dlm_network_refresh(struct dlm_network *m)
-{
-    const struct dlm_kernels *k = m->b.k;
-    const struct plan *p = &m->plans[0];
-    const struct {
-        enum dlm_tensor_kind kind;
-        size_t O, I;
-    } of[] = {{DLM_TENSOR_Q, 3 * p->d, p->d}, {DLM_TENSOR_O, p->d, p->d}, {DLM_TENSOR_UP, p->m, p->d}, {DLM_TENSOR_DOWN, p->d, p->m}};
-    if (m->compact)
-        return;
-    m->p = p;
-    for (size_t i = 0; i < p->L; i++)
-        for (int j = 0; j < 4; j++)
-            k->linear_pack(m->b.dev, matrix(m, of[j].kind, i), weight(m, of[j].kind, i), of[j].O, of[j].I, m->act);
-    k->linear_pack(m->b.dev, matrix(m, DLM_TENSOR_HEAD, 0), weight(m, DLM_TENSOR_HEAD, 0), p->V, p->d, m->act);
-}
-
 /* --- recordings -------------------------------------------------------------------------------------------------------------- */
 
 /* The kind of the pass that begins, or NULL. The state that rounds at random names its passes by number, and its models are large enough to do without. */
@@ -686,13 +673,13 @@ static struct kind *kind_of(struct dlm_network *m)
     return oldest;
 }
 
-/* part(m, i), from a recording where it was done plainly before. */
-static void replay(struct dlm_network *m, void (*part)(struct dlm_network *, size_t), size_t i, bool done, struct dlm_recording **r)
+/* part(m, i), from a recording where it was done plainly before and is not `plain`. */
+static void replay(struct dlm_network *m, void (*part)(struct dlm_network *, size_t), size_t i, bool done, bool *plain, struct dlm_recording **r)
 {
     const struct dlm_kernels *k = m->b.k;
     if (done && *r && k->replay(m->b.dev, *r))
         return;
-    if (done && !m->kind->plain) {
+    if (done && !*plain) {
         k->forget(m->b.dev, *r);
         *r = NULL;
         if (k->record(m->b.dev)) {
@@ -701,9 +688,36 @@ static void replay(struct dlm_network *m, void (*part)(struct dlm_network *, siz
         }
         if (*r && k->replay(m->b.dev, *r))
             return;
-        m->kind->plain = true;
+        *plain = true;
     }
     part(m, i);
+}
+
+static void pack_all(struct dlm_network *m, size_t unused)
+{
+    const struct dlm_kernels *k = m->b.k;
+    const struct plan *p = m->p;
+    const struct {
+        enum dlm_tensor_kind kind;
+        size_t O, I;
+    } of[] = {{DLM_TENSOR_Q, 3 * p->d, p->d}, {DLM_TENSOR_O, p->d, p->d}, {DLM_TENSOR_UP, p->m, p->d}, {DLM_TENSOR_DOWN, p->d, p->m}};
+    (void)unused;
+    for (size_t i = 0; i < p->L; i++)
+        for (int j = 0; j < 4; j++)
+            k->linear_pack(m->b.dev, matrix(m, of[j].kind, i), weight(m, of[j].kind, i), of[j].O, of[j].I, m->act);
+    k->linear_pack(m->b.dev, matrix(m, DLM_TENSOR_HEAD, 0), weight(m, DLM_TENSOR_HEAD, 0), p->V, p->d, m->act);
+}
+
+void dlm_network_refresh(struct dlm_network *m)
+{
+    if (m->compact)
+        return;
+    m->p = &m->plans[0];
+    if (m->b.k->record)
+        replay(m, pack_all, 0, m->pack_done, &m->pack_plain, &m->pack);
+    else
+        pack_all(m, 0);
+    m->pack_done = true;
 }
 
 /* --- forward ----------------------------------------------------------------------------------------------------------------- */
@@ -830,7 +844,7 @@ static void forward(struct dlm_network *m)
         forward_all(m, 0);
         return;
     }
-    replay(m, forward_all, 0, kind->forward_done, &kind->forward);
+    replay(m, forward_all, 0, kind->forward_done, &kind->plain, &kind->forward);
     kind->forward_done = true;
 }
 
@@ -1104,7 +1118,7 @@ void dlm_network_backward(struct dlm_network *m)
     assert(m->train && p == &m->plans[0] && m->batch && !m->cache);
     for (size_t i = p->L; i-- > 0;) { /* a recording each, so that what a layer's gradients are for can begin when they are there */
         if (kind)
-            replay(m, backward_layer, i, kind->backward_done, &kind->backward[i]);
+            replay(m, backward_layer, i, kind->backward_done, &kind->plain, &kind->backward[i]);
         else
             backward_layer(m, i);
     }

@@ -1,7 +1,7 @@
 /* The network on a device: weights, one forward and backward over the kernel table (method.md §4).
  *
  * Where the device can record calls and replay them (kernels.h), a pass that comes again in the same shape, with ids and noisy in the same places, is
- * replayed: forward as one, backward layer by layer. The same calls, the same bits; the compact state does without.
+ * replayed: forward as one, backward layer by layer; packing, too. The same calls, the same bits; the compact state does without.
  *
  * Owns one allocation each for weights, gradients (training only), packed weights and activations; nothing is allocated inside a pass.
  * A pass is: forward, then one of the losses or logits on some rows of the final hidden state, then backward when the loss was asked for gradients.

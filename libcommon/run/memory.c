@@ -52,7 +52,8 @@ struct dlm_memory dlm_memory_of(const struct dlm_backend *b, const struct dlm_co
 struct dlm_room dlm_room_here(const struct dlm_backend *b, int sharers)
 {
     const double own = b->k->available ? (double)b->k->available(b->dev) : 0;
-    /* CUDA loads a kernel's code when it is first launched, its libraries' too, and rounds what it gives; a group's library connects at the first exchange. */
+    /* For what has no size before it is there: CUDA loads a kernel's code, its libraries' too, when it is first launched, keeps recordings, and rounds what
+     * it gives; a group's library connects at the first exchange. */
     if (own > 0)
         return (struct dlm_room){0.99 * own, true};
     return (struct dlm_room){(double)dlm_build_memory() / sharers, false};

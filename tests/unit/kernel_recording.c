@@ -217,6 +217,9 @@ static struct dlm_recording *counting_recorded(struct dlm_device *dev)
 static void run(struct rig *r, bool moves, double *sum)
 {
     for (uint64_t step = 0; step < 5; step++) {
+        const float w[] = {0.1f * (float)step, -0.2f * (float)step, 0.3f, 0.4f};
+        dlm_network_write(r->m, dlm_layout_find(dlm_network_layout(r->m), DLM_TENSOR_UP, 1)->offset, 4, w);
+        dlm_network_refresh(r->m);
         pass(r, 10 * step, 0, DLM_ATTEND_PREFIX, B, T, true, sum);
         pass(r, 10 * step + 1, 0, DLM_ATTEND_PREFIX, 1, T, true, sum);
         if (step % 2)
