@@ -37,6 +37,7 @@ struct emulated_graph {
 };
 
 static std::vector<cudaStream_t> streams;
+static std::vector<cudaStream_t> &ended = *new std::vector<cudaStream_t>(); /* which events may still speak of */
 
 static struct counts {
     size_t most, allocations, before, pieces, replayed, launched, made;
@@ -156,7 +157,8 @@ cudaError_t cudaStreamDestroy(cudaStream_t s)
     for (size_t i = 0; i < streams.size(); i++)
         if (streams[i] == s)
             streams.erase(streams.begin() + (long)i);
-    s->queue.clear(); /* it stays, since events may speak of it */
+    s->queue.clear();
+    ended.push_back(s);
     return cudaSuccess;
 }
 
