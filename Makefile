@@ -101,9 +101,10 @@ check-cuda: all $(CUTESTS) $B/lib/dlm/dlm-cuda.so
 	@tests/check-cuda $B
 bench-cuda: $B/bench/kernels $B/bench/train $B/lib/dlm/dlm-cuda.so
 	@tests/bench/cuda $B
-# Kernel, architecture, registers, bytes of stack and of spills.
+# Kernel, architecture, registers, bytes of stack and of spills. Fails where something is spilled, or Hopper's products are serialized.
 spills: $(CUOBJ)
 	@tests/spills $(CUOBJ:%=%.log)
+	@! grep -h "instructions are serialized" $(CUOBJ:%=%.log)
 
 # The same sources over the emulation in tests/emulate.
 EMUOBJ   = $(CUSRC:%.cu=$B/emulated/%.o) $B/emulated/cuda.o $B/emulated/hopper.o $B/emulated/streams.o $B/emulated/cublasLt.o $B/emulated/nccl.o
