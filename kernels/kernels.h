@@ -180,7 +180,7 @@ struct dlm_kernels {
     void (*group_all_gather)(struct dlm_device *, dlm_ptr x, enum dlm_dtype type, size_t first, size_t n, struct dlm_stripes stripes);
     /* What is queued from here on waits for the two. */
     void (*group_wait)(struct dlm_device *);
-    /* Σ x² over this rank's own of all sums since the last call, as they were rounded; waits for them. */
+    /* Σ x² over this rank's own of all sums since the last call, as they were rounded; waits for them, as group_wait does. */
     double (*group_squares)(struct dlm_device *);
 
     /* --- matrix products ----------------------------------------------------------------------------------------------------- */

@@ -7,6 +7,7 @@ setup_file() {
     corpus 30000 >text
     "$BIN"/dlm-tokenize --train -V 300 --split blank -q -o v.json text
     "$BIN"/dlm-tokenize -t v.json --split blank -q text | "$BIN"/dlm-shard -n 24 --val 0.1 -q -o data
+    "$BIN"/dlm-tokenize -t v.json --split blank -q text | "$BIN"/dlm-shard -n 24 --val 0 -q -o data-all # without evaluations
     export OMP_NUM_THREADS=1
 }
 
@@ -164,7 +165,15 @@ OPENED=33554432 # bytes that an opened device has taken: room for matrix product
     [ ! -e y ]
 }
 
-@test "three processes on three GPUs speak by NCCL and have the losses of one" {
+# launch N ARGUMENT…: dlm-train in N processes, each on an emulated GPU of its own.
+launch() {
+    local n=$1
+    shift
+    mpirun --oversubscribe --bind-to none -n "$n" dlm-train "$@" --device cuda
+}
+
+# several: what the next tests need, or skip.
+several() {
     command -v mpirun >/dev/null || skip "there is no mpirun"
     [ -e "$BIN/lib/dlm/dlm-mpi.so" ] || skip "built without MPI"
     case $BIN in *-san*) skip "MPI's own leaks would be told as ours" ;; esac
@@ -172,9 +181,32 @@ OPENED=33554432 # bytes that an opened device has taken: room for matrix product
     mkdir lib
     ln -s "$BIN/emulated/dlm-cuda.so" "$BIN/lib/dlm/dlm-mpi.so" lib
     export DLM_LIBDIR=$PWD/lib DLM_EMULATE_DEVICES=3 OMP_NUM_THREADS=1
-    dlm-train $shape --batch 6 --micro-batch 2 --noise balanced --steps 4 --dtype f32 -o one --device cuda >one.tsv
-    mpirun --oversubscribe --bind-to none -n 3 dlm-train $shape --batch 6 --micro-batch 2 --noise balanced --steps 4 --dtype f32 -o three --device cuda >three.tsv
-    near one.tsv three.tsv 1e-5
-    DLM_EMULATE_NCCL=fails run mpirun --oversubscribe -n 2 dlm-train $shape --noise masked --steps 3 -o x --device cuda
+}
+
+@test "three processes on three GPUs speak by NCCL and have the losses of one, in any order of streams" {
+    several
+    local shape="$shape --eval-every 0 --eval-tokens 24 --steps 5" seed=0
+    # two micro-batches a rank; ranks with one more pass than others; a rank without sequences, and bf16 gradients
+    for kind in 1e-5:"--noise balanced --batch 12 --micro-batch 2 --ema 0.9 --dtype f32" 5e-3:"-d $data-all --objective ar --batch 7 --micro-batch 2 --optimizer adamw --clip 0.5 --dtype bf16" \
+        5e-3:"-d $data-all --noise masked --batch 2 --micro-batch 1 --memory compact"; do
+        rm -rf one three
+        dlm-train $shape ${kind#*:} -o one --device cuda >one.tsv
+        DLM_EMULATE_SEED=$((++seed)) launch 3 $shape ${kind#*:} -o three >three.tsv
+        near one.tsv three.tsv "${kind%%:*}" || { echo "$kind"; false; }
+    done
+    DLM_EMULATE_SEED=7 launch 3 $shape ${kind#*:} -o again >/dev/null
+    cmp three/model.safetensors again/model.safetensors
+    cmp three/optimizer.safetensors again/optimizer.safetensors
+    DLM_EMULATE_NCCL=fails run launch 2 $shape --noise masked --steps 3 -o x
     [ "$status" -ne 0 ] && [[ $output == *"dlm-train: rank 0 of 2: NCCL, making a group: unhandled system error"* ]] && [ ! -e x ]
+}
+
+@test "a run on three GPUs goes on on one, and then on two" {
+    several
+    local shape="$shape -d $data-all --noise masked --batch 5 --micro-batch 2 --ema 0.9 --dtype f32"
+    dlm-train $shape --steps 5 -o one --device cuda >one.tsv
+    launch 3 $shape --steps 3 -o go --metrics go.tsv
+    launch 1 --resume go --steps 4 -q --metrics go.tsv
+    launch 2 --resume go --steps 5 -q --metrics go.tsv
+    near one.tsv go.tsv 1e-5
 }

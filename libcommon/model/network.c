@@ -317,6 +317,8 @@ struct dlm_network {
     uint64_t seed; /* of rounding at random */
     uint32_t pass;
     size_t n_short; /* elements of the layout that are bf16 */
+    void (*done)(void *of); /* told of each piece of the gradients; may be NULL */
+    void *done_of;
     dlm_ptr weights, gradients, packs, activations, head;
     size_t stage;               /* R: rows of the largest chunk */
     uint32_t *stage_ids;        /* (3, R): index, x, z of a chunk, repeated rows included */
@@ -524,6 +526,36 @@ int dlm_network_runs(const struct dlm_network *m, size_t from, size_t to, struct
     if (to > s && from < to)
         run[n++] = (struct dlm_run){larger(from, s), to, DLM_F32};
     return n;
+}
+
+size_t dlm_network_pieces(const struct dlm_network *m)
+{
+    return m->plans[0].L + 3;
+}
+
+struct dlm_run dlm_network_piece(const struct dlm_network *m, size_t i)
+{
+    const struct dlm_layout *l = &m->layout;
+    const size_t L = m->plans[0].L, embed = dlm_layout_find(l, DLM_TENSOR_EMBED, 0)->offset, head = dlm_layout_find(l, DLM_TENSOR_HEAD, 0)->offset;
+    const size_t small = dlm_layout_find(l, DLM_TENSOR_FINAL_NORM, 0)->offset, layer = L - i;
+    const enum dlm_dtype type = m->compact ? DLM_BF16 : DLM_F32; /* of matrices */
+    if (i == 0)
+        return (struct dlm_run){head, small, type};
+    if (i <= L)
+        return (struct dlm_run){dlm_layout_find(l, DLM_TENSOR_Q, layer)->offset, layer + 1 < L ? dlm_layout_find(l, DLM_TENSOR_Q, layer + 1)->offset : embed, type};
+    return i == L + 1 ? (struct dlm_run){embed, head, type} : (struct dlm_run){small, l->total, DLM_F32};
+}
+
+void dlm_network_tell(struct dlm_network *m, void (*done)(void *of), void *of)
+{
+    m->done = done;
+    m->done_of = of;
+}
+
+static void tell(const struct dlm_network *m)
+{
+    if (m->done)
+        m->done(m->done_of);
 }
 
 void dlm_network_read(const struct dlm_network *m, size_t at, size_t n, float *to)
@@ -980,9 +1012,11 @@ static int score(struct dlm_network *m, const struct dlm_scored *s, bool diffusi
         if (gradient)
             head_backward(m, dhead, rows);
     }
-    k->download(dev, out, in_head(m, p->terms), s->n * columns * sizeof *out); /* once: it waits for the device */
-    if (gradient)
+    if (gradient) {
         matrix_gradient_end(m, DLM_TENSOR_HEAD, 0, p->V * p->d);
+        tell(m);
+    }
+    k->download(dev, out, in_head(m, p->terms), s->n * columns * sizeof *out); /* once: it waits for the device */
     return dlm_network_sync(m, err);
 }
 
@@ -1121,9 +1155,12 @@ void dlm_network_backward(struct dlm_network *m)
             replay(m, backward_layer, i, kind->backward_done, &kind->plain, &kind->backward[i]);
         else
             backward_layer(m, i);
+        tell(m);
     }
     if (kind)
         kind->backward_done = true;
     m->b.k->embed_backward(m->b.dev, matrix_gradient(m, DLM_TENSOR_EMBED, 0, p->V * p->d), shared(m, p->dx), m->ids, T, p->d, p->V);
     matrix_gradient_end(m, DLM_TENSOR_EMBED, 0, p->V * p->d);
+    tell(m); /* the embedding */
+    tell(m); /* what is small */
 }

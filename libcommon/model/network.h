@@ -88,6 +88,13 @@ struct dlm_run {
     enum dlm_dtype type;
 };
 int dlm_network_runs(const struct dlm_network *m, size_t from, size_t to, struct dlm_run run[2]);
+/* The gradients in pieces, each of one type, in the order in which a pass ends them: the head, the matrices of each layer from the last to the first, the embedding, and
+ * the small tensors of all. Together they are the layout; each begins at a multiple of 16 elements. */
+size_t dlm_network_pieces(const struct dlm_network *m);
+struct dlm_run dlm_network_piece(const struct dlm_network *m, size_t i);
+/* From now on passes with gradient call done(of) each time the next of these pieces is queued to its end, while the rest is still to be queued; NULL: they do
+ * not. */
+void dlm_network_tell(struct dlm_network *m, void (*done)(void *of), void *of);
 /* Weights [at, at + n) as float32, from and to the host; those that are bf16 are rounded to the nearest, halves away from zero. */
 void dlm_network_read(const struct dlm_network *m, size_t at, size_t n, float *to);
 void dlm_network_write(struct dlm_network *m, size_t at, size_t n, const float *from);

@@ -49,6 +49,7 @@ struct trainer {
     struct dlm_count count;
     struct dlm_network *network;
     struct dlm_stripes stripes; /* of the layout, dealt out to the ranks */
+    size_t summed;              /* pieces of the gradients whose sum over ranks has begun in this step */
     struct dlm_optimizer optimizer;
     struct dlm_average average; /* --ema */
     bool told;                  /* some rank has been told to stop */
@@ -291,7 +292,8 @@ static int exchange_average(struct trainer *t, struct dlm_error *err)
     if (t->average.beta <= 0)
         return 0;
     dlm_average_exchange(&t->average, t->network, t->store.piece, t->store.piece + DLM_AVERAGE_PIECE);
-    return spread_weights(t, err);
+    int rc = spread_weights(t, err);
+    return rc ? rc : dlm_network_sync(t->network, err); /* a rank without sequences does not wait for its device again, and others wait for what it sends */
 }
 
 static int write_val_row(struct trainer *t, struct dlm_error *err)
@@ -496,20 +498,30 @@ static int share_window(struct trainer *t, const struct dlm_window *before, doub
     return rc;
 }
 
-/* This rank's stripes of the gradients become the sum over ranks; *squares: of their elements. */
+/* This rank's stripes of the next piece of the gradients become the sum over ranks: devices begin it at once, and go on with backward. */
+static void sum_piece(void *of)
+{
+    struct trainer *t = of;
+    const struct dlm_run p = dlm_network_piece(t->network, t->summed++);
+    struct dlm_error ignored; /* what goes wrong between devices is told by the next wait */
+    (void)dlm_group_reduce_scatter(&t->group, dlm_network_gradient_at(t->network, p.from), p.type, p.from, p.to - p.from, &t->stripes, &ignored);
+}
+
+/* The same for all of them, but for those that backward has begun; *squares: of this rank's elements. */
 static int sum_gradients(struct trainer *t, double *squares, struct dlm_error *err)
 {
     const struct dlm_kernels *k = t->backend.k;
     struct dlm_run run[2];
     int rc = 0;
+    if (t->group.direct) {
+        while (t->summed < dlm_network_pieces(t->network)) /* a rank without sequences takes part, in the same order */
+            sum_piece(t);
+        *squares = k->group_squares(t->backend.dev);
+        return 0;
+    }
     for (int i = 0, n = dlm_network_runs(t->network, 0, t->stripes.total, run); i < n && !rc; i++)
         rc = dlm_group_reduce_scatter(&t->group, dlm_network_gradient_at(t->network, run[i].from), run[i].type, run[i].from, run[i].to - run[i].from,
                                       &t->stripes, err);
-    dlm_group_wait(&t->group);
-    if (t->group.direct) {
-        *squares = k->group_squares(t->backend.dev);
-        return rc;
-    }
     *squares = 0;
     for (struct dlm_stretch own = {0}; dlm_stripes_next(&t->stripes, t->group.rank, t->stripes.total, &own);)
         for (int i = 0, n = dlm_network_runs(t->network, own.from, own.to, run); i < n; i++)
@@ -530,6 +542,7 @@ static int step(struct trainer *t, struct dlm_error *err)
     uint64_t k = t->state.step + 1; /* schedules count from 1 */
     struct dlm_window before = t->state.window;
     dlm_network_zero_gradients(t->network);
+    t->summed = 0;
     uint64_t first, share = dlm_group_share(&t->group, s->batch, &first);
     first += t->state.step * s->batch;
     for (uint64_t at = 0; at < share;) {
@@ -541,6 +554,7 @@ static int step(struct trainer *t, struct dlm_error *err)
             return r->rc;
         }
         dlm_network_rounding(t->network, s->seed, (uint32_t)r->first); /* named by its first example: no pass of the run has the same */
+        dlm_network_tell(t->network, t->group.direct && at + r->B == share ? sum_piece : NULL, t);
         int rc = (t->config.causal ? dlm_pass_autoregressive : dlm_pass_diffusion)(&t->pass, t->network, r->B, true, err);
         if (rc)
             return rc;

@@ -60,19 +60,22 @@ void emulated_count_allocation(size_t allocated)
     counts.before = counts.pieces + counts.replayed;
 }
 
-/* Work of one stream, drawn among those that can go on. False: none can now. */
+/* Work of one stream, drawn among those that can go on, or the end of waits. False: none can now. */
 static bool advance(void)
 {
     std::vector<cudaStream_t> ready;
-    bool polls = false;
+    bool polls = false, waited = false;
     for (cudaStream_t s : streams) {
         while (!s->queue.empty() && !s->queue.front().run && (!s->queue.front().behind || s->queue.front().behind->done >= s->queue.front().ticket)) {
             s->queue.pop_front();
             s->done++;
+            waited = true;
         }
         if (!s->queue.empty() && s->queue.front().run)
             ready.push_back(s);
     }
+    if (waited)
+        return true; /* others may wait for just that */
     while (!ready.empty()) {
         const size_t i = emulated_draw((uint32_t)ready.size());
         cudaStream_t s = ready[i];
