@@ -60,11 +60,11 @@ static void turn(barrier *b)
     b->left = b->arrivals;
 }
 
-/* Now and then a thread is late. */
-static void late(unsigned one_in)
+/* One time in so many a thread is late, by up to 2^most rounds of the others. */
+static void late(unsigned one_in, unsigned most)
 {
     if (!emulated_draw(one_in))
-        for (unsigned rounds = emulated_draw(2u << emulated_draw(11)); rounds; rounds--)
+        for (unsigned rounds = emulated_draw(2u << emulated_draw(most)); rounds; rounds--)
             emulated_wait_until("", [] { return true; });
 }
 
@@ -82,7 +82,7 @@ void emulated_barrier_init(uint64_t *bar, unsigned arrivals)
     shared_at(emulated_shared_address(bar), 8, "barrier_init");
     if (!arrivals || arrivals > 1023)
         emulated_fault("barrier_init of %u arrivals", arrivals);
-    late(4);
+    late(4, 11);
     barrier b = {};
     b.made = MADE;
     b.arrivals = b.left = arrivals;
@@ -103,8 +103,7 @@ void emulated_barrier_arrive(uint64_t *bar, unsigned bytes)
     b->bytes += bytes;
     b->left--;
     turn(b);
-    if (emulated_draw(2)) /* others go on first */
-        emulated_wait_until("barrier_arrive", [] { return true; });
+    late(2, 6);
 }
 
 static void deliver(const box &c)
@@ -144,7 +143,7 @@ void emulated_barrier_wait(uint64_t *bar, unsigned parity)
         }
         return true;
     });
-    late(32);
+    late(32, 11);
 }
 
 static struct {
