@@ -3,12 +3,12 @@
  * A barrier's turn is kept in its own eight bytes, so that one that was not made, or was written over, is told. A copy fills its place with
  * NaN when it is asked for, and brings the data when somebody waits for its barrier; one that nobody waits for until the block ends is told.
  * A product decodes its descriptors and reads shared memory, with the 128-byte permutation by address, at once or at the wait, as is drawn;
- * registers likewise. Its sums are NaN until the wait, and to touch them before, or to give a product registers that were touched since the
- * last wgmma_begin's products without another, is told. The four warps of a warpgroup must ask for the same products in the same order.
- * The block's shared memory begins at a multiple of 128 that is drawn, not at one of 1024.
+ * registers likewise. Its sums are NaN until the wait, and to write them before is told; so is a product without wgmma_begin since the last wait.
+ * The four warps of a warpgroup must ask for the same products in the same order. The block's shared memory begins at a multiple of 128 that is
+ * drawn, not at one of 1024. Threads that use barriers are late now and then, by up to thousands of steps of the others.
  *
- * Not told: shared memory written by plain stores and read by a product without a fence between (no kernel does that), and a missing
- * wgmma_begin before products that take over sums of those in flight. */
+ * Not told: shared memory written by plain stores and read by a product without a fence between (no kernel does that), and registers written
+ * after wgmma_begin. */
 #ifndef DLM_TESTS_EMULATE_HOPPER_H
 #define DLM_TESTS_EMULATE_HOPPER_H
 
