@@ -52,6 +52,13 @@ near() {
     done
 }
 
+@test "fewer sequences than processes: the others take part" {
+    few="$shape --noise masked --batch 2 --steps 40 --clip 0.5"
+    dlm-train -d "$data" -o one --run r $few >one.tsv
+    many 3 -d "$data" -o three --run r $few >three.tsv
+    near one.tsv three.tsv 2e-4
+}
+
 # scores FILE: the validation figures of its rows, digit by digit.
 scores() { awk -F'\t' '$2 == "val" { print $17, $18, $19, $20, $21, $22 }' "$1"; }
 

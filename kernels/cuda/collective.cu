@@ -303,6 +303,8 @@ template <typename A> static void reduce_scatter(struct dlm_device *dev, A *x, s
     struct dlm_collective *c = dev->collective;
     for (; within(w) && !dlm_device_failed(dev); w.place += w.room) {
         const unsigned others = (unsigned)c->size - 1, rows = blocks_for(most_words(w));
+        if (!rows) /* a short piece may begin a stripe behind the last rank's place */
+            continue;
         dlm_launch_on(dev, c->stream, "pack", carry<true, false>, dim3(rows, others), THREADS, 0, reinterpret_cast<uint4 *>(x), c->sent, c->room, w);
         exchange(dev, w);
         dlm_launch_on(dev, c->stream, "sum_parts", sum_parts<A>, dim3(blocks_for(words_of(w, c->rank))), THREADS, THREADS / 32 * sizeof(double), x,
@@ -330,6 +332,8 @@ void dlm_cuda_group_all_gather(struct dlm_device *dev, dlm_ptr x, enum dlm_dtype
     for (; within(w) && !dlm_device_failed(dev); w.place += w.room) {
         const size_t most = most_words(w); /* every rank sends as many, whatever stands there */
         const unsigned others = (unsigned)c->size - 1, rows = blocks_for(most);
+        if (!rows)
+            continue;
         dlm_launch_on(dev, c->stream, "pack", carry<true, true>, dim3(rows), THREADS, 0, dlm_at<uint4>(x), c->received, most, w);
         good(dev, nccl.all_gather(c->received + (size_t)c->rank * most, c->received, most * sizeof(uint4), ncclChar, c->comm, c->stream), "gathering the parts");
         dlm_launch_on(dev, c->stream, "unpack", carry<false, false>, dim3(rows, others), THREADS, 0, dlm_at<uint4>(x), c->received, most, w);

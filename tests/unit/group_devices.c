@@ -128,8 +128,10 @@ static int member(int seed)
             good = piece(&some[i], (enum dlm_dtype)type, half, total - half) && good;
             good = piece(&some[i], (enum dlm_dtype)type, half, 0) && good;
         }
-        if (!seed && type == DLM_F32) /* several windows, which are shorter than a stripe */
+        if (!seed && type == DLM_F32) { /* several windows, which are shorter than a stripe; some are empty */
             good = piece(&wide, (enum dlm_dtype)type, 4096, wide.total - 4096) && good;
+            good = piece(&wide, (enum dlm_dtype)type, wide.each - 32, 16) && good;
+        }
     }
     good = !K->sync(D) && good;
     K->close(D);
