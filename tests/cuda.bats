@@ -210,3 +210,16 @@ several() {
     launch 2 --resume go --steps 5 -q --metrics go.tsv
     near one.tsv go.tsv 1e-5
 }
+
+@test "several GPUs: graphs change no byte, and each takes the memory that --plan tells" {
+    several
+    local shape="$shape --width 8 --batch 4 --micro-batch 1 --noise masked --dtype bf16 --steps 3 --eval-tokens 24"
+    device=$(dlm-train --plan $shape --processes 2 --device cuda | value memory_device)
+    for graphs in 0 1; do
+        DLM_CUDA_GRAPHS=$graphs DLM_EMULATE_SEED=$graphs DLM_EMULATE_REPORT=$PWD/report$graphs launch 2 $shape -o $graphs >/dev/null
+        [ "$(reported most report$graphs | awk -v device="$device" -v opened=$OPENED '{ r = ($1 - opened) / device; n += r > 0.97 && r < 1.03 } END { print n }')" -eq 2 ]
+        [ "$(reported replayed report$graphs | awk '$1 { n++ } END { print n + 0 }')" -eq $((2 * graphs)) ]
+    done
+    cmp 0/model.safetensors 1/model.safetensors
+    cmp 0/optimizer.safetensors 1/optimizer.safetensors
+}
