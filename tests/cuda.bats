@@ -223,3 +223,17 @@ several() {
     cmp 0/model.safetensors 1/model.safetensors
     cmp 0/optimizer.safetensors 1/optimizer.safetensors
 }
+
+@test "a GPU's process that is killed while others wait for it ends the job, and the checkpoint is whole" {
+    several
+    timeout -s KILL 60 mpirun --oversubscribe --bind-to none -n 3 dlm-train $shape --width 8 --heads 1 --batch 3 --micro-batch 1 --noise masked --eval-every 0 --save-every 2 \
+        --steps 100000 --epochs 1e9 -o ck --metrics m.tsv --device cuda >/dev/null 2>err 3>&- &
+    for i in $(seq 300); do [ -e ck/state.json ] && break; sleep 0.1; done
+    [ -e ck/state.json ]
+    kill -9 "$(pgrep -n -P "$(pgrep -P $!)")"
+    status=0
+    wait $! || status=$?
+    [ "$status" -ne 0 ] && [ -s err ]
+    [ $(($(grep -o '"step": [0-9]*' ck/state.json | grep -o '[0-9]*') % 2)) -eq 0 ]
+    dlm-eval -c ck -d "$data" --tokens 48 --device cpu >/dev/null
+}
