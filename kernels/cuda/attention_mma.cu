@@ -68,17 +68,6 @@ DLM_DEVICE size_t row_of(unsigned N, unsigned i, const struct place &at, const a
     return ((size_t)at.b * p.H + at.head) * N + i;
 }
 
-/* What this thread's rows of the warp's are: bit 2m + half. */
-template <unsigned M> DLM_DEVICE unsigned noisy_rows(const uint8_t *noisy, unsigned row0, unsigned N)
-{
-    unsigned bits = 0;
-    for (unsigned i = 0; noisy && i < 2 * M; i++) {
-        const unsigned row = row0 + threadIdx.x % 32 / 4 + i * 8;
-        bits |= (row < N && noisy[row] ? 1u : 0u) << i;
-    }
-    return bits;
-}
-
 /* What the rows of a warp see of a tile: nothing, or some of it. */
 struct gaze {
     bool dark, mixed;

@@ -142,6 +142,17 @@ DLM_DEVICE float reciprocal(float x)
 #endif
 }
 
+/* Which of this thread's rows are noisy, of the warp's from row0 on, M times 16 of them, as products lay them out: bit 2m + half. */
+template <unsigned M> DLM_DEVICE unsigned noisy_rows(const uint8_t *noisy, unsigned row0, unsigned N)
+{
+    unsigned bits = 0;
+    for (unsigned i = 0; noisy && i < 2 * M; i++) {
+        const unsigned row = row0 + threadIdx.x % 32 / 4 + i * 8;
+        bits |= (row < N && noisy[row] ? 1u : 0u) << i;
+    }
+    return bits;
+}
+
 /* r of x = q·k */
 DLM_DEVICE float cap_rest(float x, const attention_problem &p)
 {

@@ -358,9 +358,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
         }
         const float *sink_k = p.sink_k + task.at.head * p.h, *sink_v = p.sink_v + task.at.head * p.h;
         const unsigned row0 = group * 64 + own_row, i0 = p.at + task.at.first + row0;
-        unsigned loud = 0;
-        for (unsigned i = 0; task.noisy && i < 2; i++)
-            loud |= (row0 + 8 * i < task.rows && task.noisy[task.at.first + row0 + 8 * i] ? 1u : 0u) << i;
+        const unsigned loud = noisy_rows<1>(task.noisy, task.at.first + row0 - g, p.N);
         float s[64], o[HP / 2], total[2];
         uint32_t w[8][4];
         barrier_wait(q_here + group, parity);
@@ -520,10 +518,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
     if (threadIdx.x == 0)
         shared.begin(32);
     const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, row0 = threadIdx.x / 32 * 16 + g; /* and row0 + 8 */
-    unsigned loud = 0;
-    if (noisy && threadIdx.x < MULTIPLIERS)
-        for (unsigned i = 0; i < 2; i++)
-            loud |= (row0 + 8 * i < rows && noisy[at.first + row0 + 8 * i] ? 1u : 0u) << i;
+    const unsigned loud = threadIdx.x < MULTIPLIERS ? noisy_rows<1>(noisy, at.first + row0 - g, p.N) : 0;
     const bool hidden = !__syncthreads_or(threadIdx.x < rows && !(noisy && noisy[at.first + threadIdx.x]));
     unsigned i0 = sight_next_queries(noisy, p.rule == DLM_ATTEND_CAUSAL ? at.first : 0, p.N, hidden);
 
@@ -649,10 +644,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
     if (threadIdx.x == 0)
         shared.begin(1);
     const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, row0 = threadIdx.x / 32 * 16 + g; /* and row0 + 8 */
-    unsigned loud = 0;
-    if (noisy && threadIdx.x < MULTIPLIERS)
-        for (unsigned i = 0; i < 2; i++)
-            loud |= (row0 + 8 * i < rows && noisy[at.first + row0 + 8 * i] ? 1u : 0u) << i;
+    const unsigned loud = threadIdx.x < MULTIPLIERS ? noisy_rows<1>(noisy, at.first + row0 - g, p.N) : 0;
     const bool clean = !__syncthreads_or((int)loud) && noisy;
     const unsigned end = p.rule == DLM_ATTEND_CAUSAL ? at.first + rows : p.N;
     unsigned j0 = sight_next_keys(noisy, 0, end, clean);

@@ -1,6 +1,7 @@
 /* Outputs that are whole or absent: temporary file, sync, rename. */
 #include "base/output.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -13,6 +14,14 @@ static struct dlm_output *open_outputs;
 const char *dlm_output_name(const struct dlm_output *out)
 {
     return out->path ? out->path : "standard output";
+}
+
+/* What the user lets new files and directories have of `mode`. */
+static mode_t allowed(mode_t mode)
+{
+    mode_t mask = umask(0);
+    umask(mask);
+    return mode & ~mask;
 }
 
 static void unlink_from_list(struct dlm_output *out)
@@ -58,9 +67,7 @@ int dlm_output_open(struct dlm_output *out, const char *path, struct dlm_error *
         snprintf(out->temporary, n + 16, "%s.tmp-XXXXXX", path);
         int fd = mkostemp(out->temporary, O_CLOEXEC);
         if (fd >= 0) {
-            mode_t mask = umask(0);
-            umask(mask);
-            fchmod(fd, (exists ? st.st_mode & 07777 : 0666 & ~mask));
+            fchmod(fd, exists ? st.st_mode & 07777 : allowed(0666));
             out->file = fdopen(fd, "wb");
             if (!out->file) {
                 close(fd);
@@ -155,6 +162,35 @@ int dlm_output_write_file(const char *path, const void *bytes, size_t n, struct 
         return rc;
     }
     return dlm_output_commit(&out, err);
+}
+
+char *dlm_output_make_dir(const char *path)
+{
+    char *dir;
+    if (asprintf(&dir, "%s.tmp-XXXXXX", path) < 0) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    if (!mkdtemp(dir)) {
+        int why = errno;
+        free(dir);
+        errno = why;
+        return NULL;
+    }
+    chmod(dir, allowed(0777));
+    return dir;
+}
+
+void dlm_output_remove_dir(const char *dir)
+{
+    DIR *d = opendir(dir);
+    if (d) {
+        for (struct dirent *e; (e = readdir(d));)
+            if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
+                unlinkat(dirfd(d), e->d_name, 0);
+        closedir(d);
+    }
+    rmdir(dir);
 }
 
 int dlm_output_sync_dir(const char *path, struct dlm_error *err)

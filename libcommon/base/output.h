@@ -44,6 +44,11 @@ const char *dlm_output_name(const struct dlm_output *out);
 /* Write a small file whole: temporary, sync, rename. */
 int dlm_output_write_file(const char *path, const void *bytes, size_t n, struct dlm_error *err);
 
+/* The name, to be freed, of a new directory beside `path`, for what is renamed to it when it is whole. NULL: errno says why. */
+char *dlm_output_make_dir(const char *path);
+/* Remove such a directory, which is flat and ours alone. */
+void dlm_output_remove_dir(const char *dir);
+
 /* fsync a directory, so that a rename in it lasts. */
 int dlm_output_sync_dir(const char *path, struct dlm_error *err);
 

@@ -62,19 +62,6 @@ int dlm_folder_check(const char *dir, struct dlm_error *err)
     return fine ? 0 : dlm_fail(err, DLM_EIO, "'%s' exists and is no earlier report: choose another --output, or remove it", dir);
 }
 
-/* Remove a directory of plain files that is ours alone. */
-static void remove_all(const char *dir)
-{
-    DIR *d = opendir(dir);
-    if (d) {
-        for (struct dirent *e; (e = readdir(d));)
-            if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
-                unlinkat(dirfd(d), e->d_name, 0);
-        closedir(d);
-    }
-    rmdir(dir);
-}
-
 /* Put `made` at `dir`; what stood there and was no file of the report moves along. */
 static int put_in_place(const char *made, const char *dir, struct dlm_error *err)
 {
@@ -136,23 +123,11 @@ int dlm_folder_begin(struct dlm_folder *o, const char *dir, struct dlm_error *er
     int rc = o->dir ? dlm_folder_check(dir, err) : no_memory(err);
     while (!rc && strlen(o->dir) > 1 && o->dir[strlen(o->dir) - 1] == '/')
         o->dir[strlen(o->dir) - 1] = 0;
-    if (!rc && asprintf(&o->made, "%s.tmp-XXXXXX", o->dir) < 0) {
-        o->made = NULL;
-        rc = no_memory(err);
-    }
     if (!rc && !(o->list = open_memstream(&o->names, &o->names_size)))
         rc = no_memory(err);
-    if (!rc && !mkdtemp(o->made))
-        rc = dlm_fail_errno(err, DLM_EIO, "cannot write '%s'", o->dir);
-    if (rc) {
-        free(o->made);
-        o->made = NULL;
-        return rc;
-    }
-    mode_t mask = umask(0);
-    umask(mask);
-    chmod(o->made, 0777 & ~mask);
-    return 0;
+    if (!rc && !(o->made = dlm_output_make_dir(o->dir)))
+        rc = dlm_fail_errno(err, errno == ENOMEM ? DLM_ENOMEM : DLM_EIO, "cannot write '%s'", o->dir);
+    return rc;
 }
 
 int dlm_folder_open(struct dlm_folder *o, const char *name, struct dlm_output *out, struct dlm_error *err)
@@ -234,7 +209,7 @@ int dlm_folder_end(struct dlm_folder *o, int rc, struct dlm_error *err)
     if (!rc)
         rc = put_in_place(o->made, o->dir, err);
     else if (o->made)
-        remove_all(o->made);
+        dlm_output_remove_dir(o->made);
     if (o->list)
         fclose(o->list);
     free(o->names);

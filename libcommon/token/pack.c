@@ -15,7 +15,6 @@
 #include "token/shuffle.h"
 #include "token/stream.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
@@ -488,33 +487,8 @@ static int make_directory(const char *dir, char **temporary, struct dlm_error *e
     *temporary = NULL;
     if (!lstat(dir, &st))
         return dlm_fail(err, DLM_EDATA, "'%s' exists already: a shard set is made under a new name", dir);
-    if (asprintf(temporary, "%s.tmp-XXXXXX", dir) < 0) {
-        *temporary = NULL;
-        return dlm_fail(err, DLM_ENOMEM, "out of memory");
-    }
-    if (!mkdtemp(*temporary)) {
-        int rc = dlm_fail_errno(err, DLM_EIO, "cannot make '%s'", dir);
-        free(*temporary);
-        *temporary = NULL;
-        return rc;
-    }
-    mode_t mask = umask(0);
-    umask(mask);
-    chmod(*temporary, 0777 & ~mask);
-    return 0;
-}
-
-/* A temporary directory is flat and ours alone. */
-static void remove_directory(const char *dir)
-{
-    DIR *d = opendir(dir);
-    if (d) {
-        for (struct dirent *e; (e = readdir(d));)
-            if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
-                unlinkat(dirfd(d), e->d_name, 0);
-        closedir(d);
-    }
-    rmdir(dir);
+    *temporary = dlm_output_make_dir(dir);
+    return *temporary ? 0 : dlm_fail_errno(err, errno == ENOMEM ? DLM_ENOMEM : DLM_EIO, "cannot make '%s'", dir);
 }
 
 static int publish(const char *temporary, const char *dir, struct dlm_error *err)
@@ -617,7 +591,7 @@ int dlm_pack(const char *name, char *const *files, size_t n_files, const struct 
     if (!rc)
         rc = publish(p.dir, dir, err);
     if (rc) {
-        remove_directory(p.dir);
+        dlm_output_remove_dir(p.dir);
         free(report->share);
         report->share = NULL;
     }
